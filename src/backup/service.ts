@@ -1,0 +1,103 @@
+/**
+ * What the outside may ask of xvault: the one interface that HTTP and the command line share.
+ *
+ * Answers come from the bucket (through short caches), so any instance gives the same ones. Errors are
+ * BackupErrors; a job that fails is an answer, not an error.
+ */
+import type { Backup, BackupRequest, Job } from '../catalog/record.ts';
+import type { Cancellable } from '../ports.ts';
+
+export interface Page<T> {
+  items: T[];
+  /** Opaque; undefined at the end. */
+  nextPageToken?: string;
+}
+
+export interface PageInput {
+  /** 1 … 1000; larger values are coerced. */
+  pageSize: number;
+  pageToken?: string;
+}
+
+/** One machine as /v1/vms shows it. */
+export interface VmView {
+  uuid: string;
+  name: string;
+  pool: string;
+  power_state: string;
+  tags: string[];
+  last_backup?: { id: string; created_at: string; retention: string; size_bytes: number };
+  /** Age of the newest good backup by the service's clock. */
+  age_seconds?: number;
+  running_job_id?: string;
+  /** Why a selection would leave it out; absent when it would not. */
+  skipped_because?: string;
+}
+
+export type Verdict = 'ok' | 'warning' | 'critical';
+
+export interface StatusReport {
+  status: Verdict;
+  checked_at: string;
+  max_age_seconds: number;
+  vms: {
+    vm: { uuid: string; name: string; pool: string };
+    status: Verdict;
+    reason: string;
+    last_backup_id?: string;
+    last_backup_at?: string;
+    age_seconds?: number;
+    last_job?: { id: string; status: string; finished_at?: string; error_code?: string };
+  }[];
+  /** Pools that did not answer: their machines are known from the bucket only. */
+  unreachable_pools: string[];
+}
+
+export interface Readiness {
+  status: 'pass' | 'warn' | 'fail';
+  checks: Record<string, { status: 'pass' | 'warn' | 'fail'; output?: string }>;
+}
+
+export interface Service {
+  /**
+   * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
+   * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),
+   * `limit_reached`, `draining`, `pool_unavailable`, `pool_credentials`, `store_*`.
+   */
+  startBackup(
+    input: { vm: string; request: BackupRequest; triggeredBy: string },
+    options: Cancellable,
+  ): Promise<Job>;
+  /** Read from the bucket at most once a second and job; undefined when there is none. */
+  getJob(id: string, options: Cancellable): Promise<Job | undefined>;
+  /** Resolves when the job ended or after `timeoutMs`, with the job as it is then. */
+  waitJob(id: string, input: { timeoutMs: number }, options: Cancellable): Promise<Job | undefined>;
+  /** The job now, then each time its record changed, ending after the one that ended it. */
+  watchJob(id: string, options: Cancellable): AsyncIterable<Job>;
+  /** Asks the instance that runs the job to stop. An ended job is returned as it is. */
+  cancelJob(id: string, options: Cancellable): Promise<Job | undefined>;
+  listJobs(
+    input: PageInput & { status?: string; vm?: string; pool?: string },
+    options: Cancellable,
+  ): Promise<Page<Job>>;
+  listVms(input: { pool?: string }, options: Cancellable): Promise<VmView[]>;
+  listBackups(
+    input: PageInput & { vm?: string; pool?: string; retention?: string },
+    options: Cancellable,
+  ): Promise<Page<Backup>>;
+  getBackup(id: string, options: Cancellable): Promise<Backup | undefined>;
+  /** A link to the archive, good for `expiresSeconds`. */
+  archiveLink(
+    id: string,
+    input: { expiresSeconds: number },
+    options: Cancellable,
+  ): Promise<string | undefined>;
+  status(
+    input: { maxAgeSeconds: number; pool?: string },
+    options: Cancellable,
+  ): Promise<StatusReport>;
+  readiness(options: Cancellable): Promise<Readiness>;
+  /** Takes no new work, waits `drainMs` for running jobs, then cancels them as `draining` and waits for their clean-up. */
+  drain(input: { drainMs: number }): Promise<void>;
+  readonly draining: boolean;
+}

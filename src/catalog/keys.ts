@@ -1,0 +1,102 @@
+/**
+ * The grammar of every key in the bucket: build and parse, nothing else knows it.
+ *
+ *   <prefix>backups/<class>/<pool>/<vm uuid>/<backup id>/<vm name, made safe>.xva | blocks.idx | backup.json
+ *   <prefix>pinned/<pool>/<vm uuid>/<backup id>/…                no rule deletes here
+ *   <prefix>jobs/<job id>.json                                   30 days by rule
+ *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes
+ *   <prefix>staging/<job id>/<n>                                 parts of one outsized archive until they are joined
+ *
+ * Only [A-Za-z0-9._/-]: other characters break UploadPartCopy on older Ceph RGW. A rule selects by prefix, so the
+ * retention class comes first. Backup and job ids are UUIDv7: keys under one machine sort by time.
+ */
+import { BackupError } from '../errors.ts';
+
+export interface BackupKeyParts {
+  retention: string;
+  pool: string;
+  vmUuid: string;
+  backupId: string;
+}
+
+export interface Keys {
+  readonly backupsPrefix: string;
+  readonly jobsPrefix: string;
+  readonly pinnedPrefix: string;
+  classPrefix(retention: string): string;
+  vmPrefix(retention: string, pool: string, vmUuid: string): string;
+  archive(parts: BackupKeyParts, vmName: string): string;
+  index(parts: BackupKeyParts): string;
+  record(parts: BackupKeyParts): string;
+  job(jobId: string): string;
+  lease(pool: string, vmUuid: string): string;
+  idempotency(hash: string): string;
+  staging(jobId: string): string;
+  /** undefined for a key that is no `backup.json`. */
+  parseRecord(key: string): BackupKeyParts | undefined;
+  parseJob(key: string): string | undefined;
+}
+
+/** Makes any machine name safe as one path segment: never empty, at most 80 characters. */
+export function safeName(name: string): string {
+  const safe = name
+    .normalize('NFKD')
+    .replace(/[^A-Za-z0-9._-]+/g, '-')
+    .replace(/^[-.]+|[-.]+$/g, '')
+    .slice(0, 80);
+  return safe === '' ? 'vm' : safe;
+}
+
+/** `prefix` is empty or a plain path; a missing last slash is added. */
+export function createKeys(prefix: string): Keys {
+  const root = prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`;
+  if (!/^[A-Za-z0-9._/-]*$/.test(root) || root.startsWith('/')) {
+    throw new BackupError(
+      'configuration',
+      `use plain characters in XVAULT_PREFIX, prefix=${prefix}`,
+    );
+  }
+  const folder = (p: BackupKeyParts) =>
+    `${root}backups/${p.retention}/${segment(p.pool)}/${p.vmUuid}/${p.backupId}`;
+  const record = new RegExp(
+    `^${escapeRegExp(root)}backups/([^/]+)/([^/]+)/([^/]+)/([^/]+)/backup\\.json$`,
+  );
+  const job = new RegExp(`^${escapeRegExp(root)}jobs/([0-9a-f-]{36})\\.json$`);
+  return {
+    backupsPrefix: `${root}backups/`,
+    jobsPrefix: `${root}jobs/`,
+    pinnedPrefix: `${root}pinned/`,
+    classPrefix: (retention) => `${root}backups/${retention}/`,
+    vmPrefix: (retention, pool, vmUuid) =>
+      `${root}backups/${retention}/${segment(pool)}/${vmUuid}/`,
+    archive: (p, vmName) => `${folder(p)}/${safeName(vmName)}.xva`,
+    index: (p) => `${folder(p)}/blocks.idx`,
+    record: (p) => `${folder(p)}/backup.json`,
+    job: (jobId) => `${root}jobs/${jobId}.json`,
+    lease: (pool, vmUuid) => `${root}leases/${segment(pool)}/${vmUuid}`,
+    idempotency: (hash) => `${root}idempotency/${hash}`,
+    staging: (jobId) => `${root}staging/${jobId}/`,
+    parseRecord: (key) => {
+      const [, retention, pool, vmUuid, backupId] = record.exec(key) ?? [];
+      return retention && pool && vmUuid && backupId
+        ? { retention, pool, vmUuid, backupId }
+        : undefined;
+    },
+    parseJob: (key) => job.exec(key)?.[1],
+  };
+}
+
+/** Pool names are settings of ours, checked when they are read; this only keeps a mistake from leaving its folder. */
+function segment(pool: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(pool)) {
+    throw new BackupError(
+      'configuration',
+      `use a plain pool name (letters, digits, . _ -), pool=${pool}`,
+    );
+  }
+  return pool;
+}
+
+function escapeRegExp(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}

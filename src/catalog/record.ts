@@ -1,0 +1,195 @@
+/**
+ * The JSON that lies in the bucket, which is also the JSON the API answers with.
+ *
+ * One shape for both, so that any instance can answer any GET from the bucket alone. Names are snake_case, byte
+ * counts are integers `*_bytes`, times RFC 3339 UTC, durations `*_seconds`. `version` changes only when an older
+ * reader would misread the record; unknown fields are kept out of the way, never an error when read.
+ */
+import { z } from 'zod';
+
+const bytes = z.int().nonnegative();
+const time = z.iso.datetime();
+const seconds = z.number().nonnegative();
+
+export const JOB_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+export const JOB_PHASES = [
+  'preparing',
+  'snapshotting',
+  'exporting',
+  'finishing',
+  'cleaning',
+  'importing',
+  'verifying',
+] as const;
+export const BACKUP_MODES = ['auto', 'full', 'delta'] as const;
+export const COMPRESSIONS = ['none', 'zstd'] as const;
+
+export const problemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string(),
+  retry: z.enum(['never', 'later', 'after-fix']).optional(),
+  request_id: z.string().optional(),
+  job_id: z.string().optional(),
+  /** Typed values of the error: XenAPI's code and params, the store's code, candidates … */
+  details: z.record(z.string(), z.unknown()).optional(),
+  errors: z.array(z.object({ detail: z.string(), pointer: z.string() })).optional(),
+});
+export type Problem = z.infer<typeof problemSchema>;
+
+export const vmNameSchema = z.object({ uuid: z.string(), name: z.string(), pool: z.string() });
+
+/** A retention class is a path segment of every key it rotates. */
+export const retentionSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'a-z, 0-9 and -, at most 32');
+
+/** The body of POST /v1/vms/{vm}/backups. */
+export const backupRequestSchema = z.strictObject({
+  pool: z.string().min(1).optional(),
+  mode: z.enum(BACKUP_MODES).default('auto'),
+  retention: retentionSchema.default('daily'),
+  exclude_disks: z.array(z.string().min(1)).max(255).default([]),
+  compression: z.enum(COMPRESSIONS).default('none'),
+  note: z.string().max(1000).optional(),
+  dry_run: z.boolean().default(false),
+});
+export type BackupRequest = z.infer<typeof backupRequestSchema>;
+
+export const excludedDiskSchema = z.object({
+  vdi_uuid: z.string(),
+  name: z.string(),
+  userdevice: z.string(),
+  virtual_size_bytes: bytes,
+  reason: z.string(),
+});
+
+export const backupDiskSchema = z.object({
+  /** Position in the archive, from 0. */
+  index: z.int().nonnegative(),
+  /** Its directory in the archive, such as Ref:000. */
+  archive_id: z.string(),
+  /** The live disk, not the snapshot's. */
+  vdi_uuid: z.string(),
+  name: z.string(),
+  userdevice: z.string(),
+  virtual_size_bytes: bytes,
+  stored_bytes: bytes,
+  stored_blocks: z.int().nonnegative(),
+});
+
+export const backupSchema = z.object({
+  version: z.literal(1),
+  id: z.uuid(),
+  job_id: z.uuid(),
+  vm: vmNameSchema,
+  retention: retentionSchema,
+  mode: z.enum(['full', 'delta']),
+  /** Why this mode and not a cheaper one. */
+  mode_reason: z.string(),
+  compression: z.enum(COMPRESSIONS),
+  /** The instant of the snapshot by the service's clock. */
+  created_at: time,
+  finished_at: time,
+  archive: z.object({
+    key: z.string(),
+    size_bytes: bytes,
+    etag: z.string(),
+    /** XXH64 over the XXH64 of every stored block, in order: equal archives have equal digests. */
+    content_digest: z.string(),
+    checksum: z.object({ algorithm: z.literal('crc32'), value: z.string() }).optional(),
+  }),
+  index_key: z.string(),
+  disks: z.array(backupDiskSchema),
+  excluded_disks: z.array(excludedDiskSchema),
+  power_state: z.string(),
+  read_bytes: bytes,
+  sent_bytes: bytes,
+  copied_bytes: bytes,
+  duration_seconds: seconds,
+  export_seconds: seconds,
+  host: z.object({ address: z.string(), product_version: z.string(), xapi_version: z.string() }),
+  note: z.string().optional(),
+  triggered_by: z.string(),
+  warnings: z.array(z.string()),
+});
+export type Backup = z.infer<typeof backupSchema>;
+
+export const progressSchema = z.object({
+  /** Read from the pool. */
+  read_bytes: bytes,
+  /** Sent by us to the store. */
+  sent_bytes: bytes,
+  /** Copied inside the store. */
+  copied_bytes: bytes,
+  /** Sum of the disks' virtual sizes: an upper bound, since zeros are not exported. */
+  total_bytes: bytes.optional(),
+  percent: z.number().min(0).max(100).optional(),
+});
+export type Progress = z.infer<typeof progressSchema>;
+
+export const dryRunSchema = z.object({
+  disks: z.array(
+    z.object({
+      vdi_uuid: z.string(),
+      name: z.string(),
+      userdevice: z.string(),
+      virtual_size_bytes: bytes,
+    }),
+  ),
+  excluded_disks: z.array(excludedDiskSchema),
+  mode: z.enum(['full', 'delta']),
+  mode_reason: z.string(),
+  max_archive_bytes: bytes,
+  estimated_bytes: bytes,
+  warnings: z.array(z.string()),
+});
+
+/** What a job must remember to go on after a crash: kept in the record, not shown by the API. */
+export const checkpointSchema = z.object({
+  vm_ref: z.string().optional(),
+  snapshot_uuid: z.string().optional(),
+  backup_id: z.uuid(),
+  /** The instant of the snapshot. */
+  snapshot_at: time.optional(),
+  archive_key: z.string().optional(),
+  upload_id: z.string().optional(),
+  /** The backup, complete but for the time it finished: written by the exporting step, published by the next. */
+  result: backupSchema.optional(),
+  excluded_disks: z.array(excludedDiskSchema).default([]),
+  warnings: z.array(z.string()).default([]),
+});
+export type Checkpoint = z.infer<typeof checkpointSchema>;
+
+export const jobSchema = z.object({
+  version: z.literal(1),
+  id: z.uuid(),
+  kind: z.enum(['backup', 'restore', 'verify']),
+  status: z.enum(JOB_STATUSES),
+  phase: z.enum(JOB_PHASES),
+  vm: vmNameSchema,
+  request: backupRequestSchema,
+  progress: progressSchema,
+  attempt: z.int().positive(),
+  created_at: time,
+  started_at: time.optional(),
+  finished_at: time.optional(),
+  /** When an instance last wrote this record. */
+  updated_at: time,
+  cancel_requested: z.boolean(),
+  triggered_by: z.string(),
+  /** The instance that runs it, for people. */
+  instance: z.string().optional(),
+  error: problemSchema.optional(),
+  result: backupSchema.optional(),
+  dry_run: dryRunSchema.optional(),
+  checkpoint: checkpointSchema,
+});
+export type Job = z.infer<typeof jobSchema>;
+
+/** True when nothing will change any more. */
+export function isEnded(job: Pick<Job, 'status'>): boolean {
+  return job.status === 'succeeded' || job.status === 'failed' || job.status === 'cancelled';
+}

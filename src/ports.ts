@@ -1,0 +1,378 @@
+/**
+ * What xvault needs from the world, and what each part of the world must guarantee.
+ *
+ * The engine (`backup/`) and the catalogue (`catalog/`) see nothing else. Adapters (`xapi/`, `s3/`, `clock.ts`,
+ * `log.ts`) implement these types, translate foreign errors into BackupError once, and retry there and only
+ * there. Sizes and offsets are bytes, times are milliseconds since 1970 unless a name says otherwise; ranges are
+ * half-open. Every call that can wait takes a signal and rejects with the signal's reason when it is aborted.
+ */
+
+export interface Cancellable {
+  signal: AbortSignal;
+}
+
+// ------------------------------------------------------------------------------------------------ clock, ids, log
+
+export interface Clock {
+  /** Milliseconds since 1970 UTC. May jump; only for records and leases. */
+  now(): number;
+  /** Milliseconds of a clock that never goes back. For durations and rates. */
+  elapsed(): number;
+  /** Resolves after `ms`; rejects with the signal's reason as soon as it is aborted. */
+  sleep(ms: number, options: Cancellable): Promise<void>;
+}
+
+export interface Ids {
+  /** A new UUIDv7: sorts by time of creation. */
+  uuid(): string;
+}
+
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** One JSON line an event. Secrets never reach it: adapters redact before they throw or log. */
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  child(fields: LogFields): Log;
+}
+
+// ------------------------------------------------------------------------------------------------ memory
+
+/** A contiguous piece of the process-wide byte budget. */
+export interface Slab {
+  /** Uninitialised memory; owned by the taker until `release`. */
+  readonly bytes: Buffer;
+  /** Gives the memory back; a second call does nothing. */
+  release(): void;
+}
+
+/**
+ * The one byte budget of the process (`XVAULT_MEMORY_MIB`): every byte in flight lies in it.
+ *
+ * A permit is taken before reading. Waiters are served first come, first served, so nobody starves; a taker
+ * holds at most one slab that is not yet on its way out, so nobody waits for himself.
+ */
+export interface Arena {
+  readonly totalBytes: number;
+  readonly unitBytes: number;
+  readonly usedBytes: number;
+  /** Takes one slab of at least `minBytes` and, if that much is free in one piece, up to `wantBytes`. */
+  take(minBytes: number, wantBytes: number, options: Cancellable): Promise<Slab>;
+}
+
+// ------------------------------------------------------------------------------------------------ the pool
+
+export type VmRef = string & { readonly __ref: 'VM' };
+export type VdiRef = string & { readonly __ref: 'VDI' };
+export type SrRef = string & { readonly __ref: 'SR' };
+
+export interface HostFacts {
+  uuid: string;
+  nameLabel: string;
+  address: string;
+  enabled: boolean;
+  live: boolean;
+  productBrand: string;
+  productVersion: string;
+  xapiVersion: string;
+}
+
+export interface PoolFacts {
+  uuid: string;
+  nameLabel: string;
+  masterAddress: string;
+  haEnabled: boolean;
+  hosts: HostFacts[];
+  /** Found by looking at the API the master speaks, never assumed from a product name. */
+  features: {
+    /** `VM.snapshot` takes the list of disks to leave out (xapi >= 21.4). */
+    ignoreVdis: boolean;
+    zstdExport: boolean;
+    cbt: boolean;
+  };
+  /** How the pool's certificate is trusted: shown in /readyz and the log. */
+  trust: 'system' | 'ca' | 'fingerprint' | 'insecure';
+}
+
+export type VmKind = 'vm' | 'template' | 'snapshot' | 'control_domain';
+export type PowerState = 'Halted' | 'Paused' | 'Running' | 'Suspended';
+
+export interface VmFacts {
+  ref: VmRef;
+  uuid: string;
+  nameLabel: string;
+  nameDescription: string;
+  kind: VmKind;
+  powerState: PowerState;
+  tags: string[];
+}
+
+export interface SrFacts {
+  ref: SrRef;
+  uuid: string;
+  nameLabel: string;
+  type: string;
+  shared: boolean;
+  /** -1 where the SR does not say. */
+  physicalSizeBytes: number;
+  physicalUtilisationBytes: number;
+  virtualAllocationBytes: number;
+  /** The SR can make snapshots at all (capability VDI_SNAPSHOT). */
+  canSnapshot: boolean;
+  /** A snapshot of an attached disk takes the disk's full virtual size (LVM SRs). */
+  thick: boolean;
+}
+
+export interface DiskFacts {
+  vdiRef: VdiRef;
+  vdiUuid: string;
+  nameLabel: string;
+  userdevice: string;
+  virtualSizeBytes: number;
+  physicalUtilisationBytes: number;
+  bootable: boolean;
+  readOnly: boolean;
+  sharable: boolean;
+  /** VDI.on_boot = reset: the pool refuses a snapshot of it. */
+  resetsOnBoot: boolean;
+  /** VDI.sm_config.type = raw: the SR's driver refuses a snapshot of it. */
+  raw: boolean;
+  sr: SrFacts;
+  /** Ancestors of this disk on its SR (`sm_config.vhd-parent` followed); undefined where the SR does not tell. */
+  chainDepth?: number;
+  /** An ancestor that only this disk uses, not coalesced yet. */
+  uncoalesced: boolean;
+}
+
+/** All that pre-flight looks at. */
+export interface VmState extends VmFacts {
+  allowedOperations: string[];
+  currentOperations: string[];
+  blockedOperations: Record<string, string>;
+  disks: DiskFacts[];
+  /** CD and floppy drives, for the report; never in the archive, never touched. */
+  removables: { userdevice: string; type: 'CD' | 'Floppy'; vdiUuid?: string; nameLabel?: string }[];
+  hasVusbs: boolean;
+  hasSuspendImage: boolean;
+  haRestartPriority: string;
+  networks: { device: string; mac: string; networkUuid: string; networkName: string }[];
+}
+
+export interface SnapshotFacts {
+  ref: VmRef;
+  uuid: string;
+  nameLabel: string;
+  /** Only disks made by the snapshot (type Disk, is_a_snapshot): the ones removal may destroy. */
+  disks: {
+    vdiRef: VdiRef;
+    vdiUuid: string;
+    snapshotOfUuid?: string;
+    userdevice: string;
+    virtualSizeBytes: number;
+  }[];
+}
+
+/**
+ * One running `/export` with its own XenAPI task.
+ *
+ * Reading is exact and pulls: between two calls nothing is read, so the socket's own window is the back-pressure.
+ * Disposing before the end cancels the task and closes the socket, in its own bounded time; nothing stays on the pool.
+ */
+export interface ExportStream extends AsyncDisposable {
+  readonly host: { address: string; xapiVersion: string; productVersion: string };
+  /**
+   * Fills `target` completely and returns its length; fewer bytes only at the end of the stream.
+   *
+   * Errors: `source_truncated` (reset, or neither bytes nor task progress for the stall time), `source_failed`,
+   * `pool_unavailable`.
+   */
+  fill(target: Uint8Array, options: Cancellable): Promise<number>;
+  /**
+   * After the end of the stream: waits for the task and destroys it. Resolves only if the task says `success`.
+   * A vanished, failed, cancelled or stuck task throws `source_failed` with XenAPI's error.
+   */
+  settle(options: Cancellable): Promise<void>;
+  /** The task's own progress 0..1, as last seen. */
+  readonly taskProgress: number;
+}
+
+/** One pool, whatever member answers. Sessions are reused, re-made when lost, logged out by `close`. */
+export interface Pool {
+  readonly name: string;
+  facts(options: Cancellable): Promise<PoolFacts>;
+  /** Ordinary machines only, sorted by name then uuid. */
+  listVms(options: Cancellable): Promise<VmFacts[]>;
+  /** Everything called `nameOrUuid` (uuid or exact name_label), of every kind; [] when nothing is. */
+  findVms(nameOrUuid: string, options: Cancellable): Promise<VmFacts[]>;
+  inspectVm(vm: VmRef, options: Cancellable): Promise<VmState>;
+  /**
+   * Makes one snapshot named `name`. Not idempotent: look with `findSnapshots` first.
+   * Errors: `snapshot_refused` with XenAPI's code and params; `vm_not_supported` when `ignoreVdis` is not empty and
+   * the host cannot leave disks out.
+   */
+  snapshotVm(
+    input: { vm: VmRef; name: string; ignoreVdis: VdiRef[] },
+    options: Cancellable,
+  ): Promise<SnapshotFacts>;
+  /** Adds our marker to the snapshot's other_config. Idempotent. */
+  markSnapshot(
+    snapshot: VmRef,
+    marker: Record<string, string>,
+    options: Cancellable,
+  ): Promise<void>;
+  /** Snapshots of `vm` (or of every machine) whose name starts with `namePrefix`. */
+  findSnapshots(
+    input: { vm?: VmRef; namePrefix: string },
+    options: Cancellable,
+  ): Promise<SnapshotFacts[]>;
+  /**
+   * Removes the snapshot and the disks it made, and nothing else; retries VDI_IN_USE; gone already is success.
+   * Never a CD, never a disk that is no snapshot.
+   */
+  removeSnapshot(snapshot: SnapshotFacts, options: Cancellable): Promise<void>;
+  /** Starts `/export` of a snapshot, from a host that sees its SRs, uncompressed, with a task of its own. */
+  openExport(
+    input: { snapshot: VmRef; label: string },
+    options: Cancellable,
+  ): Promise<ExportStream>;
+  close(): Promise<void>;
+}
+
+// ------------------------------------------------------------------------------------------------ the object store
+
+export interface ObjectFacts {
+  key: string;
+  sizeBytes: number;
+  etag: string;
+  lastModified: number;
+}
+
+export interface ObjectPage {
+  objects: ObjectFacts[];
+  /** With a delimiter: the prefixes below. */
+  prefixes: string[];
+  /** Give it back as `startAfter` for the next page; undefined at the end. */
+  next?: string;
+}
+
+export interface PutCondition {
+  /** Only if nothing is there (If-None-Match: *). */
+  ifAbsent?: boolean;
+  /** Only if the object still has this ETag (If-Match). */
+  ifMatch?: string;
+}
+
+export interface StoreFacts {
+  endpoint: string;
+  bucket: string;
+  provider: string;
+  /** Conditional create and replace are honoured, atomically as far as a probe can tell. */
+  conditionalWrites: boolean;
+  conditionalComplete: boolean;
+  copyParts: boolean;
+  /** Every part but the last must have the same size (R2). */
+  equalParts: boolean;
+}
+
+/**
+ * S3-compatible storage, one bucket.
+ *
+ * Guarantees: read after write; an object appears whole or not at all; a conditional write that lost says
+ * `precondition_failed` (a 409 counts as lost); an unclear answer to a conditional write is resolved by reading back
+ * what is there, so a caller that reads its own bytes knows it won. Keys are plain: [A-Za-z0-9._/-].
+ * Errors everywhere: `store_unavailable`, `store_refused`, `store_credentials`, with the store's own code in details.
+ */
+export interface ObjectStore {
+  facts(options: Cancellable): Promise<StoreFacts>;
+  put(
+    key: string,
+    body: Uint8Array | string,
+    options: Cancellable & PutCondition & { contentType?: string },
+  ): Promise<{ etag: string }>;
+  /** undefined when there is no such object. */
+  get(
+    key: string,
+    options: Cancellable & { range?: { offset: number; length: number } },
+  ): Promise<{ bytes: Uint8Array; etag: string; lastModified: number } | undefined>;
+  head(key: string, options: Cancellable): Promise<ObjectFacts | undefined>;
+  list(
+    input: { prefix: string; startAfter?: string; delimiter?: string; limit?: number },
+    options: Cancellable,
+  ): Promise<ObjectPage>;
+  /** Gone already is success. */
+  delete(key: string, options: Cancellable & { ifMatch?: string }): Promise<void>;
+  beginUpload(input: UploadInput, options: Cancellable): Promise<ObjectUpload>;
+  /** Unfinished uploads under a prefix; [] where the store cannot list them. */
+  listUploads(
+    prefix: string,
+    options: Cancellable,
+  ): Promise<{ key: string; uploadId: string; initiated: number }[]>;
+  abortUpload(input: { key: string; uploadId: string }, options: Cancellable): Promise<void>;
+  /** A link that reads the object for `expiresSeconds` without credentials. */
+  presignGet(input: { key: string; expiresSeconds: number; fileName: string }): Promise<string>;
+  close(): void;
+}
+
+export interface UploadInput {
+  key: string;
+  contentType: string;
+  /** Where parts go first when the archive outgrows one upload's 10,000 parts; deletable, unlike `key`. */
+  stagingPrefix: string;
+}
+
+export interface StoredObject {
+  sizeBytes: number;
+  etag: string;
+  /** The store's own checksum of the whole object, compared with ours; absent where the store gives none. */
+  checksum?: { algorithm: 'crc32'; value: string };
+}
+
+export interface UploadCounters {
+  /** Bytes committed by the writer. */
+  acceptedBytes: number;
+  /** Bytes acknowledged by the store, each once. */
+  sentBytes: number;
+  copiedBytes: number;
+  parts: number;
+  requests: number;
+  retries: number;
+}
+
+/**
+ * One object on its way, written front to back.
+ *
+ * `reserve` hands out memory of the process-wide budget (waiting for it: the permit comes before the read), the
+ * writer fills it and says with `commit` how much of it belongs to the object. Parts are sent in parallel, each kept
+ * until acknowledged so that it can be sent again. The first part that fails for good makes every later call throw
+ * that error. Disposing without `complete` aborts the upload in its own bounded time and gives all memory back.
+ */
+export interface ObjectUpload extends AsyncDisposable {
+  readonly key: string;
+  readonly uploadId: string;
+  readonly counters: Readonly<UploadCounters>;
+  /** Contiguous memory of exactly `sizeBytes` (at most `maxReserveBytes`); valid until the next call. */
+  reserve(sizeBytes: number, options: Cancellable): Promise<Buffer>;
+  /** The first `sizeBytes` of the reserved memory are the object's next bytes; 0 drops it. */
+  commit(sizeBytes: number): void;
+  /** Copies bytes of any size. */
+  write(bytes: Uint8Array, options: Cancellable): Promise<void>;
+  /**
+   * Sends the rest, compares sizes and checksums with what was committed, completes (only if the key is absent,
+   * where the store can), and reads back size and checksum of the stored object.
+   * Errors: `data_corrupt` when anything differs: the upload is aborted, nothing is there.
+   */
+  complete(options: Cancellable): Promise<StoredObject>;
+}
+
+/** The largest piece `ObjectUpload.reserve` hands out: one 1 MiB block with its checksum (see docs/xva.md). */
+export const MAX_RESERVE_BYTES = 1_050_112;
+
+// ------------------------------------------------------------------------------------------------ what is watched
+
+/** Counters and timings the engine and the adapters report; `metrics.ts` turns them into Prometheus names. */
+export interface Meter {
+  count(name: string, value: number, labels?: Readonly<Record<string, string>>): void;
+  observe(name: string, value: number, labels?: Readonly<Record<string, string>>): void;
+}
