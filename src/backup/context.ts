@@ -1,0 +1,49 @@
+/** What every step of a job is given: ports, the catalogue, and where to report. */
+import type { BackupCatalog } from '../catalog/backups.ts';
+import type { JobStore } from '../catalog/job-store.ts';
+import type { Keys } from '../catalog/keys.ts';
+import type { Leases } from '../catalog/lease.ts';
+import type { Checkpoint, Progress } from '../catalog/record.ts';
+import { BackupError } from '../errors.ts';
+import type { Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import type { Normaliser, OvaRewrite } from '../xva/types.ts';
+
+/** Long enough for a host that is busy with the end of an export, short enough not to hold a drain for ever. */
+export const CLEANUP_MS = 120_000;
+
+/** Every snapshot of ours begins so; the job's id follows. */
+export const SNAPSHOT_PREFIX = 'xvault:';
+
+export interface Engine {
+  pools: ReadonlyMap<string, Pool>;
+  /** Archives and their records. */
+  store: ObjectStore;
+  keys: Keys;
+  catalog: BackupCatalog;
+  jobs: JobStore;
+  leases: Leases;
+  clock: Clock;
+  ids: Ids;
+  log: Log;
+  meter: Meter;
+  createNormaliser(rewrite: OvaRewrite): Promise<Normaliser>;
+}
+
+/** What a running step is given; the driver writes what it reports into the record. */
+export interface StepContext {
+  engine: Engine;
+  signal: AbortSignal;
+  /** Kept in memory, written with the next heartbeat. */
+  report(progress: Progress): void;
+  /** Written to the bucket before it resolves: what a take-over after a crash must know. */
+  remember(patch: Partial<Checkpoint>): Promise<void>;
+}
+
+/** The pool a job belongs to. */
+export function poolOf(engine: Engine, name: string): Pool {
+  const pool = engine.pools.get(name);
+  if (pool) return pool;
+  throw new BackupError('not_found', `find pool=${name}: it is not in the settings`, {
+    details: { pool: name, pools: [...engine.pools.keys()] },
+  });
+}

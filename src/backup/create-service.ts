@@ -1,0 +1,161 @@
+/** The engine behind HTTP and command line: wires queue, catalogue and pools to the questions of `Service`. */
+import { createBackupCatalog } from '../catalog/backups.ts';
+import { createJobStore } from '../catalog/job-store.ts';
+import { createKeys } from '../catalog/keys.ts';
+import { createLeases } from '../catalog/lease.ts';
+import { isEnded, type Job } from '../catalog/record.ts';
+import { isBackupError, toBackupError } from '../errors.ts';
+import type { Cancellable, Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import { NEVER } from '../signals.ts';
+import { loadHasher } from '../xva/hash.ts';
+import { createNormaliser } from '../xva/normaliser.ts';
+import type { Engine } from './context.ts';
+import { createJobRunner } from './jobs.ts';
+import { createQueries } from './queries.ts';
+import type { Service } from './service.ts';
+
+/** How often a waiting caller looks at a record: it is read from the bucket at most once a second anyway. */
+const WATCH_EVERY_MS = 500;
+/** A dead instance's jobs are looked for at start and then this often. */
+const RESUME_EVERY_MS = 60_000;
+
+export interface ServiceDeps {
+  pools: readonly Pool[];
+  /** Archives. */
+  store: ObjectStore;
+  /** Jobs, leases, idempotency keys; usually the same. */
+  stateStore: ObjectStore;
+  clock: Clock;
+  ids: Ids;
+  log: Log;
+  meter: Meter;
+}
+
+export interface ServiceSettings {
+  prefix: string;
+  concurrency: number;
+  concurrencyPerPool: number;
+  concurrencyPerSr: number;
+  queueLimit: number;
+  /** A name of this process, new at every start: leases and job records carry it. */
+  instance: string;
+  /** How long a listing of the bucket may be old. */
+  catalogTtlMs?: number;
+}
+
+export interface RunningService extends Service {
+  /** Takes over what a dead instance left, now and every minute. */
+  start(): Promise<void>;
+  readonly running: number;
+  readonly waiting: number;
+}
+
+/** The service over one bucket and its pools. */
+export function createService(deps: ServiceDeps, settings: ServiceSettings): RunningService {
+  const engine = createEngine(deps, settings);
+  const { clock, log } = deps;
+  const runner = createJobRunner(engine, {
+    instance: settings.instance,
+    limits: {
+      total: settings.concurrency,
+      perPool: settings.concurrencyPerPool,
+      perSr: settings.concurrencyPerSr,
+      waiting: settings.queueLimit,
+    },
+  });
+  const queries = createQueries(engine);
+  const stopped = new AbortController();
+
+  const resume = async (): Promise<void> => {
+    try {
+      await runner.resume({ signal: NEVER });
+    } catch (error) {
+      // nothing is lost: the records stay, the next round looks again
+      log.warn('left jobs not looked at', { error: toBackupError(error).message });
+    }
+  };
+
+  async function* watchJob(id: string, { signal }: Cancellable): AsyncGenerator<Job> {
+    let seen: string | undefined;
+    for (;;) {
+      const job = await engine.jobs.read(id);
+      if (job === undefined) return;
+      const version = JSON.stringify([job.updated_at, job.status, job.phase, job.cancel_requested]);
+      if (version !== seen) yield job;
+      seen = version;
+      if (isEnded(job)) return;
+      await clock.sleep(WATCH_EVERY_MS, { signal });
+    }
+  }
+
+  return {
+    ...queries,
+    startBackup: (input, options) => runner.start(input, options),
+    cancelJob: (id, options) => runner.cancel(id, options),
+    getJob: (id) => engine.jobs.read(id),
+    waitJob: async (id, { timeoutMs }, { signal }) => {
+      const until = clock.elapsed() + timeoutMs;
+      for (;;) {
+        const job = await engine.jobs.read(id);
+        if (job === undefined || isEnded(job) || clock.elapsed() >= until) return job;
+        await clock.sleep(Math.min(WATCH_EVERY_MS, until - clock.elapsed()), { signal });
+      }
+    },
+    watchJob,
+    start: async () => {
+      await resume();
+      void repeat(clock, RESUME_EVERY_MS, stopped.signal, resume);
+    },
+    drain: async (input) => {
+      stopped.abort();
+      await runner.drain(input);
+    },
+    get draining() {
+      return runner.draining;
+    },
+    get running() {
+      return runner.running;
+    },
+    get waiting() {
+      return runner.waiting;
+    },
+  };
+}
+
+function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
+  const { store, stateStore, clock, ids, log, meter } = deps;
+  const keys = createKeys(settings.prefix);
+  return {
+    pools: new Map(deps.pools.map((pool) => [pool.name, pool])),
+    store,
+    keys,
+    catalog: createBackupCatalog(
+      { store, keys, clock },
+      { ttlMs: settings.catalogTtlMs ?? 30_000 },
+    ),
+    jobs: createJobStore({ store: stateStore, keys, clock }),
+    leases: createLeases({ store: stateStore, clock, ids }, { owner: settings.instance }),
+    clock,
+    ids,
+    log,
+    meter,
+    createNormaliser: async (rewrite) => createNormaliser(rewrite, await loadHasher()),
+  };
+}
+
+async function repeat(
+  clock: Clock,
+  everyMs: number,
+  stop: AbortSignal,
+  work: () => Promise<void>,
+): Promise<void> {
+  while (!stop.aborted) {
+    try {
+      await clock.sleep(everyMs, { signal: stop });
+    } catch (error) {
+      if (stop.aborted || isBackupError(error, 'cancelled')) return;
+      throw error;
+    }
+    await work();
+  }
+}

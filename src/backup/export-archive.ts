@@ -1,0 +1,100 @@
+/**
+ * One byte's way from the pool to the bucket: export → normalise and verify in place → parts of one upload.
+ *
+ * The loop reserves memory of the process-wide budget first, has the host's next piece read straight into it, lets
+ * the codec check and change it there, and hands the same memory on as part of the object. Nothing is copied but
+ * ova.xml and a few headers. What is kept is decided piece by piece, so a zero block costs no memory either.
+ */
+import { BackupError } from '../errors.ts';
+import type { Cancellable, ExportStream, ObjectUpload } from '../ports.ts';
+import { MAX_RESERVE_BYTES } from '../ports.ts';
+import type { Normaliser } from '../xva/types.ts';
+
+export interface ExportInput {
+  source: ExportStream;
+  upload: ObjectUpload;
+  normaliser: Normaliser;
+  /** Called after every piece; cheap. */
+  onRead(readBytes: number): void;
+}
+
+/**
+ * Moves one whole export. Afterwards the source has ended, its task said success, and all bytes are committed to the
+ * upload, which the caller completes.
+ *
+ * Errors: those of the source, the codec and the upload. Cancel: the caller disposes source and upload.
+ */
+export async function exportArchive(input: ExportInput, { signal }: Cancellable): Promise<number> {
+  const { source, upload } = input;
+  let readBytes = 0;
+  for (;;) {
+    signal.throwIfAborted();
+    const piece = await readPiece(input, { signal });
+    readBytes += piece.readBytes;
+    input.onRead(readBytes);
+    if (piece.end) break;
+  }
+  await expectEnd(source, upload, { signal });
+  await source.settle({ signal });
+  return readBytes;
+}
+
+/** Reads one member (a block with its checksum, ova.xml, the end) and commits what the codec keeps of it. */
+async function readPiece(
+  { source, upload, normaliser }: ExportInput,
+  { signal }: Cancellable,
+): Promise<{ readBytes: number; end: boolean }> {
+  let view = await upload.reserve(MAX_RESERVE_BYTES, { signal });
+  let filledBytes = 0;
+  for (;;) {
+    const wantBytes = normaliser.wantBytes;
+    if (wantBytes > view.length) view = grow(view, filledBytes, wantBytes);
+    const missing = view.subarray(filledBytes, wantBytes);
+    const got = await source.fill(missing, { signal });
+    filledBytes += got;
+    if (got < missing.length) throw normaliser.truncated(view, filledBytes);
+    const step = normaliser.accept(view);
+    switch (step.kind) {
+      case 'more':
+        continue;
+      case 'keep':
+        upload.commit(step.bytes);
+        return { readBytes: filledBytes, end: false };
+      case 'drop':
+        upload.commit(0);
+        return { readBytes: filledBytes, end: false };
+      case 'replace':
+      case 'end':
+        upload.commit(0);
+        await upload.write(step.bytes, { signal });
+        return { readBytes: filledBytes, end: step.kind === 'end' };
+    }
+  }
+}
+
+/** ova.xml may be larger than a block; the codec limits it (MAX_OVA_BYTES), and it is read once. */
+function grow(view: Buffer, filledBytes: number, wantBytes: number): Buffer {
+  const larger = Buffer.alloc(wantBytes);
+  view.copy(larger, 0, 0, filledBytes);
+  return larger;
+}
+
+/** A host that goes on after the end of the archive tells of an error there (an HTTP 500 text), or lies. */
+async function expectEnd(source: ExportStream, upload: ObjectUpload, { signal }: Cancellable) {
+  const view = await upload.reserve(MAX_RESERVE_BYTES, { signal });
+  const got = await source.fill(view.subarray(0, 4096), { signal });
+  const text = view.subarray(0, got).toString('latin1');
+  upload.commit(0);
+  if (got === 0) return;
+  if (text.startsWith('HTTP/')) {
+    const found = /([A-Z][A-Z0-9_]{3,}): \[([^\]]*)\]/.exec(text);
+    throw new BackupError(
+      'source_failed',
+      `export archive: the host reported an error at its end${found ? `, ${found[1]}` : ''}`,
+      {
+        details: found ? { code: found[1], params: found[2]?.split(';').map((p) => p.trim()) } : {},
+      },
+    );
+  }
+  throw new BackupError('data_corrupt', `export archive: ${got} or more bytes follow its end`);
+}

@@ -1,0 +1,252 @@
+/**
+ * The jobs of this process: started, found again after a crash, cancelled, drained.
+ *
+ * A machine's lease is taken before its job is recorded and kept while the job waits and runs, so two instances never
+ * work on one machine, and a job whose instance died is recognised by its expired lease.
+ */
+import type { Versioned } from '../catalog/job-store.ts';
+import type { Lease } from '../catalog/lease.ts';
+import { RENEW_EVERY_MS } from '../catalog/lease.ts';
+import { type BackupRequest, isEnded, type Job } from '../catalog/record.ts';
+import { BackupError, isBackupError, toBackupError } from '../errors.ts';
+import type { Cancellable } from '../ports.ts';
+import { formatTime } from '../time.ts';
+import type { Engine } from './context.ts';
+import { cancelled, drive } from './drive.ts';
+import { findVm } from './find-vm.ts';
+import { checkKind } from './preflight.ts';
+import { createQueue, type Queue, type QueueLimits } from './queue.ts';
+
+/** Newest records looked at for jobs a dead instance left; older ones are reported by the status, not resumed. */
+const RESUME_WINDOW = 500;
+
+export interface JobRunner {
+  start(
+    input: { vm: string; request: BackupRequest; triggeredBy: string },
+    options: Cancellable,
+  ): Promise<Job>;
+  cancel(id: string, options: Cancellable): Promise<Job | undefined>;
+  /** Takes over jobs whose instance died. Returns how many. */
+  resume(options: Cancellable): Promise<number>;
+  drain(input: { drainMs: number }): Promise<void>;
+  readonly draining: boolean;
+  readonly running: number;
+  readonly waiting: number;
+}
+
+interface Live {
+  controller: AbortController;
+  lease: Lease | undefined;
+}
+
+/** The runner of one process. */
+export function createJobRunner(
+  engine: Engine,
+  settings: { instance: string; limits: QueueLimits },
+): JobRunner {
+  const queue = createQueue(settings.limits);
+  const live = new Map<string, Live>();
+  let draining = false;
+
+  const enqueue = (state: Versioned, lease: Lease | undefined, srs: readonly string[]): void => {
+    const { id, vm } = state.job;
+    const controller = new AbortController();
+    live.set(id, { controller, lease });
+    const waited = new AbortController();
+    if (lease) void keepLease(engine, lease, controller, waited.signal);
+    const run = async (): Promise<void> => {
+      waited.abort();
+      try {
+        const { instance } = settings;
+        const ended = await drive({ engine, state, lease, instance, controller });
+        report(engine, ended);
+      } catch (error) {
+        const { code, message } = toBackupError(error);
+        engine.log.error('job given up', { job_id: id, code, error: message });
+      } finally {
+        live.delete(id);
+      }
+    };
+    queue.add({ id, pool: vm.pool, srs, run });
+  };
+
+  const refuseIfBusy = (): void => {
+    if (draining) throw new BackupError('draining', 'start job: this instance is shutting down');
+    if (!queue.full) return;
+    throw new BackupError('limit_reached', `start job: ${queue.waiting} jobs wait already`, {
+      details: { waiting: queue.waiting, running: queue.running },
+    });
+  };
+
+  return {
+    start: async ({ vm: wanted, request, triggeredBy }, options) => {
+      refuseIfBusy();
+      const { pool, vm } = await findVm(engine, { vm: wanted, pool: request.pool }, options);
+      checkKind(vm);
+      const { disks } = await pool.inspectVm(vm.ref, options);
+      const job = newJob(engine, { pool: pool.name, vm, request, triggeredBy });
+      const lease = request.dry_run ? undefined : await takeLease(engine, job, options);
+      try {
+        const state = await engine.jobs.create(job, options);
+        enqueue(state, lease, [...new Set(disks.map((disk) => disk.sr.uuid))]);
+      } catch (error) {
+        await lease?.release(options);
+        throw error;
+      }
+      return job;
+    },
+    cancel: async (id, options) => {
+      const ask = (job: Job) => (isEnded(job) ? undefined : { ...job, cancel_requested: true });
+      const job = await engine.jobs.update(id, ask, options);
+      const mine = live.get(id);
+      if (mine) {
+        mine.controller.abort(cancelled());
+        queue.startNow(id);
+      }
+      return job;
+    },
+    resume: async (options) => {
+      let resumed = 0;
+      for (const id of (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW)) {
+        const left = live.has(id) || draining ? undefined : await leftJob(engine, id, options);
+        if (left === undefined) continue;
+        engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
+        enqueue(left.state, left.lease, []);
+        resumed++;
+      }
+      return resumed;
+    },
+    drain: async ({ drainMs }) => {
+      draining = true;
+      await drainAll(engine, queue, live, drainMs);
+    },
+    get draining() {
+      return draining;
+    },
+    get running() {
+      return queue.running;
+    },
+    get waiting() {
+      return queue.waiting;
+    },
+  };
+}
+
+/** Waits for what runs; what is still there after `drainMs` is stopped, and its clean-up waited for. */
+async function drainAll(
+  engine: Engine,
+  queue: Queue,
+  live: ReadonlyMap<string, Live>,
+  drainMs: number,
+): Promise<void> {
+  const done = new AbortController();
+  const late = engine.clock.sleep(drainMs, { signal: done.signal }).then(
+    () => {
+      for (const [id, { controller }] of live) {
+        controller.abort(new BackupError('draining', 'stop job: this instance is shutting down'));
+        queue.startNow(id);
+      }
+    },
+    () => undefined, // all ended in time
+  );
+  await queue.idle();
+  done.abort();
+  await late;
+}
+
+function newJob(
+  engine: Engine,
+  input: {
+    pool: string;
+    vm: { uuid: string; nameLabel: string };
+    request: BackupRequest;
+    triggeredBy: string;
+  },
+): Job {
+  const now = formatTime(engine.clock.now());
+  return {
+    version: 1,
+    id: engine.ids.uuid(),
+    kind: 'backup',
+    status: 'queued',
+    phase: 'preparing',
+    vm: { uuid: input.vm.uuid, name: input.vm.nameLabel, pool: input.pool },
+    request: input.request,
+    progress: { read_bytes: 0, sent_bytes: 0, copied_bytes: 0 },
+    attempt: 1,
+    created_at: now,
+    updated_at: now,
+    cancel_requested: false,
+    triggered_by: input.triggeredBy,
+    checkpoint: { backup_id: engine.ids.uuid(), excluded_disks: [], warnings: [] },
+  };
+}
+
+async function takeLease(engine: Engine, job: Job, options: Cancellable): Promise<Lease> {
+  const key = engine.keys.lease(job.vm.pool, job.vm.uuid);
+  try {
+    return await engine.leases.take({ key, jobId: job.id }, options);
+  } catch (error) {
+    if (!isBackupError(error, 'lease_held')) throw error;
+    throw new BackupError('job_conflict', `start job: one is running for ${job.vm.name} already`, {
+      details: { ...error.details, vm: job.vm.uuid },
+      cause: error,
+    });
+  }
+}
+
+/** A waiting job keeps its machine; losing the lease meanwhile ends it before it begins. */
+async function keepLease(
+  engine: Engine,
+  lease: Lease,
+  controller: AbortController,
+  stop: AbortSignal,
+): Promise<void> {
+  while (!stop.aborted) {
+    try {
+      await engine.clock.sleep(RENEW_EVERY_MS, { signal: stop });
+      await lease.renew({ signal: stop });
+    } catch (error) {
+      if (stop.aborted) return; // the job runs: its driver renews from now on
+      if (isBackupError(error, 'lease_lost')) return controller.abort(error);
+      engine.log.warn('lease not renewed', {
+        job_id: lease.jobId,
+        error: toBackupError(error).message,
+      });
+    }
+  }
+}
+
+/** The job `id` if its instance is gone, with its lease in our hands; undefined when it ended or lives elsewhere. */
+async function leftJob(engine: Engine, id: string, options: Cancellable) {
+  const seen = await engine.jobs.read(id);
+  if (seen === undefined || isEnded(seen) || seen.request.dry_run) return undefined;
+  const key = engine.keys.lease(seen.vm.pool, seen.vm.uuid);
+  const holder = await engine.leases.look(key, options);
+  if (holder && !holder.expired) return undefined;
+  try {
+    const lease = await engine.leases.take({ key, jobId: id }, options);
+    const state = await engine.jobs.load(id, options);
+    if (state === undefined || isEnded(state.job)) {
+      await lease.release(options);
+      return undefined;
+    }
+    const { instance: _gone, ...job } = state.job;
+    const again = { ...job, attempt: job.attempt + 1 };
+    return { lease, state: await engine.jobs.save(state, again, options) };
+  } catch (error) {
+    // another instance was faster: exactly one wins the lease
+    if (isBackupError(error, 'lease_held', 'precondition_failed')) return undefined;
+    throw error;
+  }
+}
+
+function report(engine: Engine, job: Job): void {
+  const { log, meter } = engine;
+  const seconds = job.result?.duration_seconds ?? 0;
+  const fields = { job_id: job.id, vm_uuid: job.vm.uuid, pool: job.vm.pool, status: job.status };
+  log.info('job ended', { ...fields, seconds, ...(job.error ? { code: job.error.code } : {}) });
+  if (job.request.dry_run) return;
+  meter.count('backups_total', 1, { mode: job.result?.mode ?? 'full', result: job.status });
+  if (job.result) meter.observe('backup_duration_seconds', seconds, { pool: job.vm.pool });
+}

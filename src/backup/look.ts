@@ -1,0 +1,32 @@
+/** Finding again what a job is about: its machine and its snapshot, whoever made it. */
+import type { Job } from '../catalog/record.ts';
+import { BackupError } from '../errors.ts';
+import type { SnapshotFacts, VmRef, VmState } from '../ports.ts';
+import { poolOf, SNAPSHOT_PREFIX, type StepContext } from './context.ts';
+
+/** The name our snapshot of this job has on the pool. */
+export function snapshotName(job: Pick<Job, 'id'>): string {
+  return `${SNAPSHOT_PREFIX}${job.id}`;
+}
+
+/** The machine as it is now. Errors: `not_found` when it was deleted while the job waited. */
+export async function inspect(job: Job, { engine, signal }: StepContext): Promise<VmState> {
+  const pool = poolOf(engine, job.vm.pool);
+  if (job.checkpoint.vm_ref !== undefined) {
+    return pool.inspectVm(job.checkpoint.vm_ref as VmRef, { signal });
+  }
+  const found = (await pool.findVms(job.vm.uuid, { signal })).find((vm) => vm.uuid === job.vm.uuid);
+  if (found) return pool.inspectVm(found.ref, { signal });
+  throw new BackupError('not_found', `find machine vm=${job.vm.uuid} pool=${job.vm.pool}`);
+}
+
+/** What an earlier step, or an earlier instance, made for this job; undefined when nothing is there. */
+export async function findOurSnapshot(
+  job: Job,
+  { engine, signal }: StepContext,
+): Promise<SnapshotFacts | undefined> {
+  const pool = poolOf(engine, job.vm.pool);
+  const name = snapshotName(job);
+  const found = await pool.findSnapshots({ namePrefix: name }, { signal });
+  return found.find((snapshot) => snapshot.nameLabel === name);
+}

@@ -1,0 +1,261 @@
+/** The questions that change nothing: machines, backups, jobs, status, readiness. All answered from the bucket. */
+import type { BackupEntry, BackupFilter } from '../catalog/backups.ts';
+import { type Backup, isEnded, type Job } from '../catalog/record.ts';
+import { BackupError, toBackupError } from '../errors.ts';
+import type { Cancellable, Pool, VmFacts } from '../ports.ts';
+import { NEVER } from '../signals.ts';
+import { parseTime } from '../time.ts';
+import { type Engine, poolOf } from './context.ts';
+import { uuidTimeMs } from './ids.ts';
+import { pageOf } from './page.ts';
+import type { PageInput, Readiness, Service, VmView } from './service.ts';
+import { statusOf } from './status.ts';
+
+/** A machine carrying this tag is left out of selections and of the status. */
+export const SKIP_TAG = 'xvault-skip';
+/** Newest job records looked at for "the last try" of each machine. */
+const LAST_JOBS = 500;
+/** Probes come every few seconds from everywhere: the bucket is asked this often at most. */
+const READY_CACHE_MS = 30_000;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+export type Queries = Pick<
+  Service,
+  'listJobs' | 'listVms' | 'listBackups' | 'getBackup' | 'archiveLink' | 'status' | 'readiness'
+>;
+
+/** The reading half of the service. */
+export function createQueries(engine: Engine): Queries {
+  const { catalog, jobs, clock } = engine;
+  let ready: { at: number; answer: Promise<Readiness> } | undefined;
+
+  return {
+    listJobs: async (input, options) => {
+      const ids = await jobs.ids(options);
+      const matches = (job: Job) =>
+        (input.status === undefined || job.status === input.status) &&
+        (input.pool === undefined || job.vm.pool === input.pool) &&
+        (input.vm === undefined || job.vm.uuid === input.vm || job.vm.name === input.vm);
+      return pageOf(
+        ids,
+        input,
+        ['jobs', input.status, input.vm, input.pool],
+        (id) => id,
+        async (some) => {
+          const found = await Promise.all(some.map((id) => jobs.read(id)));
+          return found.map((job) => (job && matches(job) ? job : undefined));
+        },
+      );
+    },
+    listVms: async ({ pool }, options) => {
+      const pools = pool === undefined ? [...engine.pools.values()] : [poolOf(engine, pool)];
+      const views = await Promise.all(pools.map((one) => viewsOf(engine, one, options)));
+      return views.flat();
+    },
+    listBackups: async (input, options) => {
+      const entries = await catalog.entries(await filterOf(engine, input, options));
+      const filter = ['backups', input.vm, input.pool, input.retention];
+      return pageOf(
+        entries,
+        input,
+        filter,
+        (entry) => entry.backupId,
+        (some) => recordsInPlace(engine, some, options),
+      );
+    },
+    getBackup: async (id, options) => {
+      const entry = await catalog.find(id);
+      return entry ? (await catalog.records([entry], options))[0] : undefined;
+    },
+    archiveLink: async (id, { expiresSeconds }) => {
+      const entry = await catalog.find(id);
+      if (entry === undefined) return undefined;
+      const fileName = entry.archiveKey.slice(entry.archiveKey.lastIndexOf('/') + 1);
+      return engine.store.presignGet({ key: entry.archiveKey, expiresSeconds, fileName });
+    },
+    status: (input, options) => status(engine, input, options),
+    readiness: () => {
+      if (ready === undefined || clock.elapsed() - ready.at > READY_CACHE_MS) {
+        ready = { at: clock.elapsed(), answer: checkReady(engine) };
+      }
+      return ready.answer;
+    },
+  };
+}
+
+async function recordsInPlace(
+  engine: Engine,
+  entries: readonly BackupEntry[],
+  options: Cancellable,
+) {
+  const records = await engine.catalog.records(entries, options);
+  const byId = new Map(records.map((record) => [record.id, record]));
+  return entries.map((entry) => byId.get(entry.backupId));
+}
+
+/** A name is looked up among the machines that have backups: they may be gone from the pool. */
+async function filterOf(
+  engine: Engine,
+  input: PageInput & { vm?: string; pool?: string; retention?: string },
+  options: Cancellable,
+): Promise<BackupFilter> {
+  const base = {
+    ...(input.pool === undefined ? {} : { pool: input.pool }),
+    ...(input.retention === undefined ? {} : { retention: input.retention }),
+  };
+  if (input.vm === undefined) return base;
+  if (UUID.test(input.vm)) return { ...base, vmUuid: input.vm };
+  const newest = [...(await engine.catalog.newest()).values()];
+  const named = (await engine.catalog.records(newest, options)).filter(
+    (b) => b.vm.name === input.vm,
+  );
+  const uuids = [...new Set(named.map((backup) => backup.vm.uuid))];
+  if (uuids.length <= 1) return { ...base, vmUuid: uuids[0] ?? input.vm };
+  throw new BackupError(
+    'vm_ambiguous',
+    `find backups of ${input.vm}: several machines had this name`,
+    {
+      details: { candidates: named.map(({ vm }) => vm) },
+    },
+  );
+}
+
+async function viewsOf(engine: Engine, pool: Pool, options: Cancellable): Promise<VmView[]> {
+  const [vms, newest] = await Promise.all([pool.listVms(options), engine.catalog.newest()]);
+  return Promise.all(vms.map((vm) => viewOf(engine, pool, vm, newest, options)));
+}
+
+async function viewOf(
+  engine: Engine,
+  pool: Pool,
+  vm: VmFacts,
+  newest: Map<string, BackupEntry>,
+  options: Cancellable,
+): Promise<VmView> {
+  const entry = newest.get(`${pool.name}/${vm.uuid}`);
+  const holder = await engine.leases.look(engine.keys.lease(pool.name, vm.uuid), options);
+  const view: VmView = {
+    uuid: vm.uuid,
+    name: vm.nameLabel,
+    pool: pool.name,
+    power_state: vm.powerState,
+    tags: vm.tags,
+  };
+  if (holder && !holder.expired) view.running_job_id = holder.jobId;
+  if (vm.tags.includes(SKIP_TAG)) view.skipped_because = `it carries the tag ${SKIP_TAG}`;
+  const [record] = entry ? await engine.catalog.records([entry], options) : [];
+  if (record === undefined) return view;
+  const { id, created_at, retention, archive } = record;
+  view.last_backup = { id, created_at, retention, size_bytes: archive.size_bytes };
+  view.age_seconds = Math.max(0, Math.round((engine.clock.now() - parseTime(created_at)) / 1000));
+  return view;
+}
+
+async function status(
+  engine: Engine,
+  input: { maxAgeSeconds: number; pool?: string },
+  options: Cancellable,
+) {
+  const pools =
+    input.pool === undefined ? [...engine.pools.values()] : [poolOf(engine, input.pool)];
+  const [newest, lastJobs] = await Promise.all([
+    engine.catalog.newest(),
+    lastJobOfEach(engine, options),
+  ]);
+  const unreachablePools: string[] = [];
+  const lists = await Promise.all(
+    pools.map(async (pool) => {
+      try {
+        const vms = await pool.listVms(options);
+        return vms.map((vm) => ({ ...vm, pool: pool.name, skipped: vm.tags.includes(SKIP_TAG) }));
+      } catch (error) {
+        engine.log.warn('pool not listed', {
+          pool: pool.name,
+          error: toBackupError(error).message,
+        });
+        unreachablePools.push(pool.name);
+        return knownFromBucket(engine, pool.name, newest, options);
+      }
+    }),
+  );
+  const vms = lists.flat().map(({ uuid, nameLabel, pool, skipped }) => {
+    const entry = newest.get(`${pool}/${uuid}`);
+    const job = lastJobs.get(`${pool}/${uuid}`);
+    return {
+      uuid,
+      name: nameLabel,
+      pool,
+      skipped,
+      ...(entry
+        ? { lastBackup: { id: entry.backupId, createdAtMs: uuidTimeMs(entry.backupId) } }
+        : {}),
+      ...(job ? { lastJob: jobSummary(job) } : {}),
+    };
+  });
+  return statusOf({
+    nowMs: engine.clock.now(),
+    maxAgeSeconds: input.maxAgeSeconds,
+    unreachablePools,
+    vms,
+  });
+}
+
+async function knownFromBucket(
+  engine: Engine,
+  pool: string,
+  newest: Map<string, BackupEntry>,
+  options: Cancellable,
+) {
+  const entries = [...newest.values()].filter((entry) => entry.pool === pool);
+  const records: Backup[] = await engine.catalog.records(entries, options);
+  return records.map(({ vm }) => ({ uuid: vm.uuid, nameLabel: vm.name, pool, skipped: false }));
+}
+
+async function lastJobOfEach(engine: Engine, options: Cancellable): Promise<Map<string, Job>> {
+  const ids = (await engine.jobs.ids(options)).slice(0, LAST_JOBS);
+  const last = new Map<string, Job>();
+  for (const job of await Promise.all(ids.map((id) => engine.jobs.read(id)))) {
+    if (job === undefined || job.request.dry_run || !isEnded(job)) continue;
+    const key = `${job.vm.pool}/${job.vm.uuid}`;
+    if (!last.has(key)) last.set(key, job);
+  }
+  return last;
+}
+
+function jobSummary(job: Job) {
+  return {
+    id: job.id,
+    status: job.status,
+    ...(job.finished_at ? { finishedAt: job.finished_at } : {}),
+    ...(job.error ? { errorCode: job.error.code } : {}),
+  };
+}
+
+/** A bucket or pool that is away is a warning: taking every instance out would not bring it back. */
+async function checkReady(engine: Engine): Promise<Readiness> {
+  const checks: Readiness['checks'] = {};
+  const look = async (name: string, work: () => Promise<string | undefined>) => {
+    try {
+      const output = await work();
+      checks[name] = output === undefined ? { status: 'pass' } : { status: 'warn', output };
+    } catch (error) {
+      checks[name] = { status: 'warn', output: toBackupError(error).message };
+    }
+  };
+  await Promise.all([
+    look('bucket', async () => {
+      const facts = await engine.store.facts({ signal: NEVER });
+      return facts.conditionalWrites
+        ? undefined
+        : 'no conditional writes here: run one instance only';
+    }),
+    ...[...engine.pools.values()].map((pool) =>
+      look(`pool:${pool.name}`, async () => {
+        const { trust } = await pool.facts({ signal: NEVER });
+        return trust === 'insecure' ? 'the certificate of the pool is not checked' : undefined;
+      }),
+    ),
+  ]);
+  const warned = Object.values(checks).some((check) => check.status !== 'pass');
+  return { status: warned ? 'warn' : 'pass', checks };
+}
