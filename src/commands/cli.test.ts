@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { ERROR_CODES } from '../errors.ts';
+import { VERSION } from '../version.ts';
+import { runCli } from './cli.ts';
+import type { Terminal } from './command.ts';
+import { EXIT_CODES, exitCodeOf } from './exit-code.ts';
+import { COMMANDS } from './index.ts';
+import { commandLinePage, settingsPage } from './pages.ts';
+
+async function cli(...args: string[]) {
+  const text = { out: '', err: '' };
+  const terminal: Terminal = {
+    out: (more) => {
+      text.out += more;
+    },
+    err: (more) => {
+      text.err += more;
+    },
+    outIsTty: false,
+    errIsTty: false,
+    color: false,
+    columns: () => 80,
+  };
+  const signal = new AbortController().signal;
+  const code = await runCli({ args, terminal, signal, version: '9.9.9' });
+  return { code, ...text };
+}
+
+test('without a command the help is shown and the code is 2', async () => {
+  const { code, out } = await cli();
+  assert.equal(code, 2);
+  assert.match(out, /^xvault 9\.9\.9/);
+  for (const name of Object.keys(COMMANDS)) assert.ok(out.includes(`\n  ${name} `), name);
+});
+
+test('help shows the examples before the options, for every command', async () => {
+  for (const name of Object.keys(COMMANDS)) {
+    for (const args of [
+      [name, '--help'],
+      ['help', name],
+    ]) {
+      const { code, out, err } = await cli(...args);
+      assert.equal(code, 0);
+      assert.equal(err, '');
+      assert.ok(out.startsWith(`xvault ${name}`));
+      assert.ok(out.indexOf('Examples') < out.indexOf('Options'));
+    }
+  }
+});
+
+test('an unknown command is a usage mistake with the nearest', async () => {
+  const { code, out, err } = await cli('confgi');
+  assert.equal(code, 2);
+  assert.equal(out, '');
+  assert.match(err, /unknown command confgi; did you mean config\?/);
+  assert.equal((await cli('toString')).code, 2);
+});
+
+test('an unknown option is a usage mistake with the nearest', async () => {
+  const { code, err } = await cli('config', '--jsno');
+  assert.equal(code, 2);
+  assert.match(err, /unknown option --jsno; did you mean --json\?/);
+});
+
+test('too many words are a usage mistake', async () => {
+  const { code, err } = await cli('config', 'what');
+  assert.equal(code, 2);
+  assert.match(err, /too many words/);
+});
+
+test('the version is that of package.json', async () => {
+  const { version } = JSON.parse(
+    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+  );
+  assert.equal(VERSION, version);
+  assert.equal((await cli('--version')).out, '9.9.9\n');
+});
+
+test('every error code has an exit code that the help explains', async () => {
+  const { out } = await cli('help', 'exit-codes');
+  for (const code of Object.keys(ERROR_CODES)) {
+    assert.ok(exitCodeOf(code) !== 0);
+    assert.ok(Object.hasOwn(EXIT_CODES, exitCodeOf(code)));
+    assert.match(out, new RegExp(`^ *${exitCodeOf(code)} `, 'm'));
+  }
+  assert.equal(exitCodeOf('some_new_code'), 1);
+});
+
+test('docs/settings.md and docs/command-line.md are current (npm run docs)', async () => {
+  const page = (name: string) =>
+    readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
+  assert.equal(page('settings.md'), settingsPage());
+  assert.equal(page('command-line.md'), await commandLinePage());
+});

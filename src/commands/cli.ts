@@ -1,0 +1,161 @@
+/**
+ * From arguments to a command: parsing, help, usage mistakes, errors, exit code.
+ *
+ * Knows nothing of the process, so that tests call it as it is. `--help`, `--version` and `--json` are taken by every
+ * command; an unknown command or option is exit code 2 with the nearest known one. With --json an error is one JSON
+ * object on stderr, in the shape of the API's problems.
+ */
+import { parseArgs } from 'node:util';
+import { type BackupError, isBackupError, toBackupError } from '../errors.ts';
+import { nearest } from '../nearest.ts';
+import type { Command, Invocation, Terminal } from './command.ts';
+import { EXIT_CODES, exitCodeOf } from './exit-code.ts';
+import { COMMON_OPTIONS, commandHelp, styler } from './help.ts';
+import { COMMANDS } from './index.ts';
+
+export interface CliInput {
+  args: readonly string[];
+  terminal: Terminal;
+  signal: AbortSignal;
+  version: string;
+}
+
+/** Runs one command line and returns its exit code; never throws. */
+export async function runCli(input: CliInput): Promise<number> {
+  const [name, ...rest] = input.args;
+  const { terminal } = input;
+  if (name === undefined || name === '--help' || name === '-h') {
+    terminal.out(mainHelp(input.version, terminal.color));
+    return name === undefined ? 2 : 0;
+  }
+  if (name === '--version' || name === '-V' || name === 'version') {
+    terminal.out(`${input.version}\n`);
+    return 0;
+  }
+  if (name === 'help') return await help(rest[0], input);
+  const entry = COMMANDS[name];
+  if (entry === undefined || !Object.hasOwn(COMMANDS, name)) {
+    return usage(terminal, unknown('command', name, Object.keys(COMMANDS)), 'xvault --help');
+  }
+  const { command } = await entry.load();
+  return await runCommand(command, rest, input);
+}
+
+async function help(topic: string | undefined, input: CliInput): Promise<number> {
+  const { terminal } = input;
+  if (topic === 'exit-codes') {
+    const lines = Object.entries(EXIT_CODES).map(([code, text]) => `${code.padStart(5)}  ${text}`);
+    terminal.out(`${lines.join('\n')}\n`);
+    return 0;
+  }
+  if (topic === undefined || !Object.hasOwn(COMMANDS, topic)) {
+    terminal.out(mainHelp(input.version, terminal.color));
+    return topic === undefined ? 0 : 2;
+  }
+  const loaded = await COMMANDS[topic]?.load();
+  if (loaded !== undefined) terminal.out(commandHelp(loaded.command, terminal.color));
+  return 0;
+}
+
+async function runCommand(command: Command, args: string[], input: CliInput): Promise<number> {
+  const { terminal } = input;
+  const parsed = parse(command, args);
+  const hint = `xvault ${command.name} --help`;
+  if (typeof parsed === 'string') return usage(terminal, parsed, hint);
+  if (parsed.values.help === true) {
+    terminal.out(commandHelp(command, terminal.color));
+    return 0;
+  }
+  const { min, max } = command.words;
+  if (parsed.positionals.length < min || parsed.positionals.length > max) {
+    const problem = parsed.positionals.length < min ? 'something is missing' : 'too many words';
+    return usage(terminal, `${problem}: xvault ${command.usage}`, hint);
+  }
+  const json = parsed.values.json === true;
+  const invocation: Invocation = {
+    options: parsed.values,
+    positionals: parsed.positionals,
+    json,
+    terminal,
+    signal: input.signal,
+  };
+  try {
+    return await command.run(invocation);
+  } catch (error) {
+    return report(toBackupError(error), terminal, json);
+  }
+}
+
+type Parsed = { values: Invocation['options']; positionals: string[] };
+
+function parse(command: Command, args: string[]): Parsed | string {
+  const options = { ...command.options, ...COMMON_OPTIONS };
+  try {
+    // `help` and `value` are ours; parseArgs ignores what it does not know.
+    return parseArgs({ args, options, allowPositionals: true, strict: true });
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    const wrong = /Unknown option '(-[^'\s]+)/.exec(text)?.[1];
+    if (wrong === undefined) return text.charAt(0).toLowerCase() + text.slice(1);
+    return unknown(
+      'option',
+      wrong,
+      Object.keys(options).map((name) => `--${name}`),
+    );
+  }
+}
+
+function unknown(kind: string, word: string, known: readonly string[]): string {
+  const guess = nearest(word, known);
+  return `unknown ${kind} ${word}${guess === undefined ? '' : `; did you mean ${guess}?`}`;
+}
+
+function usage(terminal: Terminal, problem: string, hint: string): number {
+  terminal.err(`xvault: ${problem}\ntry: ${hint}\n`);
+  return 2;
+}
+
+function report(error: BackupError, terminal: Terminal, json: boolean): number {
+  if (json) {
+    const { code, message, retry, details } = error;
+    terminal.err(`${JSON.stringify({ error: { code, detail: message, retry, details } })}\n`);
+    return exitCodeOf(code);
+  }
+  const style = styler(terminal.color);
+  terminal.err(`${style('red', 'xvault:')} ${error.message} (${error.code})\n`);
+  const cause = causeLine(error);
+  if (cause !== undefined) terminal.err(`  because ${cause}\n`);
+  if (error.code === 'vm_ambiguous') terminal.err(`  ${JSON.stringify(error.details)}\n`);
+  if (error.code === 'internal' && error.cause instanceof Error) {
+    terminal.err(`${error.cause.stack ?? ''}\n`);
+  }
+  return exitCodeOf(error.code);
+}
+
+function causeLine(error: BackupError): string | undefined {
+  const { cause } = error;
+  if (!(cause instanceof Error) || error.code === 'internal') return undefined;
+  const code = 'code' in cause && typeof cause.code === 'string' ? ` (${cause.code})` : '';
+  return cause.message === '' ? undefined : `${cause.message}${isBackupError(cause) ? '' : code}`;
+}
+
+function mainHelp(version: string, color: boolean): string {
+  const style = styler(color);
+  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
+  const commands = Object.entries(COMMANDS).map(
+    ([name, { summary }]) => `  ${style('bold', name.padEnd(width))}  ${summary}`,
+  );
+  return `xvault ${version}: back up XenServer and XCP-ng machines to object storage
+
+${style('bold', 'Examples')}
+  xvault demo                      see it work, nothing to set up
+  xvault doctor                    check pool, bucket and settings
+  xvault backup web-1              back up one machine, with progress
+  xvault serve                     run the service (POST /v1/vms/web-1/backups)
+
+${style('bold', 'Commands')}
+${commands.join('\n')}
+
+xvault <command> --help says more; settings: xvault config --help; xvault help exit-codes.
+`;
+}

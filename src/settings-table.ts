@@ -1,0 +1,349 @@
+/**
+ * Every setting of xvault, as one zod object: name, meaning, default, example.
+ *
+ * `config.ts` reads the environment through it and docs/settings.md is generated from it; nothing else names a
+ * setting. Values arrive as text; what depends on several settings at once is checked in `config.ts`.
+ * A name marked `secret` may be given as NAME_FILE instead.
+ */
+import { z } from 'zod';
+import { retentionSchema } from './catalog/record.ts';
+
+/** What the page and the messages say about one setting. */
+export interface SettingMeta {
+  group: 'Pool' | 'Bucket' | 'Service' | 'Limits' | 'Command line';
+  description: string;
+  example: string;
+  /** Shown instead of the schema's own default. */
+  defaultText?: string;
+  secret?: boolean;
+  /** A value that is a path: the file is read at start. */
+  file?: boolean;
+}
+
+export interface ListenAddress {
+  host: string;
+  port: number;
+}
+
+const text = z.string().trim().min(1);
+const flag = z.stringbool();
+const count = (min: number, max: number) => {
+  const error = `expected a whole number, ${min} to ${max}`;
+  return z.coerce.number(error).pipe(z.int(error).min(min, error).max(max, error));
+};
+
+/** A plain path segment: it becomes part of every key. */
+export const poolNameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'letters, digits, . _ - (at most 63)');
+
+/** One or several addresses of the same pool: `https://host[:port]`, comma-separated. */
+export const poolUrlsSchema = text.transform((value, context) => {
+  const urls = value
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+  for (const url of urls) {
+    const problem = originProblem(url);
+    if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
+  }
+  return urls.map((url) => (URL.canParse(url) ? new URL(url).origin : url));
+});
+
+/** SHA-256 fingerprints as openssl prints them, colons or not, comma-separated → plain lower-case hex. */
+export const fingerprintsSchema = text.transform((value, context) =>
+  value.split(',').map((part) => {
+    const hex = part
+      .trim()
+      .replace(/^sha-?256[:=]/i, '')
+      .replace(/^sha256 fingerprint=/i, '')
+      .replaceAll(':', '')
+      .toLowerCase();
+    if (!/^[0-9a-f]{64}$/.test(hex)) {
+      context.addIssue({ code: 'custom', message: 'expected the 64 hex digits of a SHA-256' });
+    }
+    return hex;
+  }),
+);
+
+const listenSchema = text.transform((value, context): ListenAddress => {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(value);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || port > 65_535) {
+    context.addIssue({ code: 'custom', message: 'expected address:port' });
+    return z.NEVER;
+  }
+  return { host, port };
+});
+
+const retentionDaysSchema = text
+  .transform((value, context): unknown => {
+    try {
+      return JSON.parse(value);
+    } catch {
+      context.addIssue({ code: 'custom', message: 'expected JSON, class → days' });
+      return z.NEVER;
+    }
+  })
+  .pipe(z.record(retentionSchema, z.int().min(1).max(36_500)));
+
+const RETENTION_DAYS = { daily: 14, weekly: 60, monthly: 400, yearly: 2600 };
+
+const poolSettings = {
+  XVAULT_POOL_NAME: poolNameSchema.default('default').meta({
+    group: 'Pool',
+    description: 'Name of the pool in keys, requests and answers.',
+    example: 'office',
+  } satisfies SettingMeta),
+  XVAULT_POOL_URL: poolUrlsSchema.optional().meta({
+    group: 'Pool',
+    description:
+      'Address of any pool member; several members comma-separated (the first that answers is used). Required, unless XVAULT_POOLS_FILE is set.',
+    example: 'https://10.0.0.11,https://10.0.0.12',
+  } satisfies SettingMeta),
+  XVAULT_POOL_USERNAME: text.optional().meta({
+    group: 'Pool',
+    description:
+      'XenAPI login. The role vm-power-admin is enough to back up. Required with XVAULT_POOL_URL.',
+    example: 'xvault',
+  } satisfies SettingMeta),
+  XVAULT_POOL_PASSWORD: z
+    .string()
+    .min(1)
+    .optional()
+    .meta({
+      group: 'Pool',
+      description: 'Password of that login. Required with XVAULT_POOL_URL.',
+      example: 'XVAULT_POOL_PASSWORD_FILE=/run/secrets/pool-password',
+      secret: true,
+    } satisfies SettingMeta),
+  XVAULT_POOL_CA_FILE: text.optional().meta({
+    group: 'Pool',
+    description: 'PEM file of the CA that signed the hosts’ certificates.',
+    example: '/etc/xvault/pool-ca.pem',
+    defaultText: 'the system’s CAs',
+    file: true,
+  } satisfies SettingMeta),
+  XVAULT_POOL_FINGERPRINT: fingerprintsSchema.optional().meta({
+    group: 'Pool',
+    description:
+      'SHA-256 of the certificate to expect, instead of a CA; several comma-separated. `openssl x509 -noout -fingerprint -sha256` prints it.',
+    example:
+      '9F:86:D0:81:88:4C:7D:65:9A:2F:EA:A0:C5:5A:D0:15:A3:BF:4F:1B:2B:0B:82:2C:D1:5D:6C:15:B0:F0:0A:08',
+  } satisfies SettingMeta),
+  XVAULT_POOL_INSECURE: flag.default(false).meta({
+    group: 'Pool',
+    description:
+      'Trust any certificate. Whoever is on the way can read the password and every disk; shown in /readyz and in the log.',
+    example: 'true',
+  } satisfies SettingMeta),
+  XVAULT_POOLS_FILE: text.optional().meta({
+    group: 'Pool',
+    description: 'JSON file with several pools, see below. Instead of the XVAULT_POOL_ settings.',
+    example: '/etc/xvault/pools.json',
+    file: true,
+  } satisfies SettingMeta),
+};
+
+const bucketSettings = {
+  XVAULT_BUCKET: text
+    .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/i, 'expected a bucket name')
+    .optional()
+    .meta({
+      group: 'Bucket',
+      description: 'The bucket backups go to. Required.',
+      example: 'vm-backups',
+    } satisfies SettingMeta),
+  XVAULT_PREFIX: z
+    .string()
+    .trim()
+    .regex(/^(?!\/)[A-Za-z0-9._/-]*$/, 'letters, digits, . _ / - and no leading /')
+    .default('')
+    .meta({
+      group: 'Bucket',
+      description: 'Put before every key, so that several can share a bucket.',
+      example: 'xvault/',
+      defaultText: 'empty',
+    } satisfies SettingMeta),
+  XVAULT_S3_ENDPOINT: text
+    .refine((value) => originProblem(value) === undefined, 'expected https://host[:port]')
+    .optional()
+    .meta({
+      group: 'Bucket',
+      description: 'S3-compatible endpoint.',
+      example: 'https://s3.example.com',
+      defaultText: 'AWS',
+    } satisfies SettingMeta),
+  XVAULT_S3_PATH_STYLE: flag.optional().meta({
+    group: 'Bucket',
+    description: 'Address the bucket by path (https://host/bucket) instead of by host name.',
+    example: 'true',
+    defaultText: '`true` with XVAULT_S3_ENDPOINT, else `false`',
+  } satisfies SettingMeta),
+  XVAULT_S3_CA_FILE: text.optional().meta({
+    group: 'Bucket',
+    description: 'PEM file of the CA that signed the endpoint’s certificate.',
+    example: '/etc/xvault/s3-ca.pem',
+    defaultText: 'the system’s CAs',
+    file: true,
+  } satisfies SettingMeta),
+  XVAULT_STATE_BUCKET: text.optional().meta({
+    group: 'Bucket',
+    description:
+      'Bucket for leases, jobs and idempotency keys, apart from the archives. Needed where the archives’ bucket is versioned or locked and conditional writes are not atomic there.',
+    example: 'vm-backups-state',
+    defaultText: 'XVAULT_BUCKET',
+  } satisfies SettingMeta),
+  XVAULT_RETENTION_DAYS: retentionDaysSchema.default(RETENTION_DAYS).meta({
+    group: 'Bucket',
+    description: 'Retention class → days until the bucket’s rule removes a backup of it.',
+    example: JSON.stringify(RETENTION_DAYS),
+    defaultText: `\`${JSON.stringify(RETENTION_DAYS)}\``,
+  } satisfies SettingMeta),
+};
+
+const serviceSettings = {
+  XVAULT_LISTEN: listenSchema.default({ host: '127.0.0.1', port: 8080 }).meta({
+    group: 'Service',
+    description: 'Address and port of `xvault serve`.',
+    example: '0.0.0.0:8080',
+    defaultText: '`127.0.0.1:8080` (`0.0.0.0:8080` in the image)',
+  } satisfies SettingMeta),
+  XVAULT_TOKENS_FILE: text.optional().meta({
+    group: 'Service',
+    description: 'JSON file of bearer tokens, see below.',
+    example: '/etc/xvault/tokens.json',
+    file: true,
+  } satisfies SettingMeta),
+  XVAULT_TOKEN: z
+    .string()
+    .trim()
+    .min(1)
+    .optional()
+    .meta({
+      group: 'Service',
+      description:
+        'One bearer token with every scope but `restore`. The command line sends it to XVAULT_URL. One of the two is required unless XVAULT_LISTEN is a loopback address.',
+      example: 'XVAULT_TOKEN_FILE=/run/secrets/xvault-token',
+      secret: true,
+    } satisfies SettingMeta),
+  XVAULT_METRICS_OPEN: flag.default(false).meta({
+    group: 'Service',
+    description: 'Answer GET /metrics without a token.',
+    example: 'true',
+  } satisfies SettingMeta),
+  XVAULT_DRAIN_SECONDS: count(0, 86_400)
+    .default(30)
+    .meta({
+      group: 'Service',
+      description:
+        'How long SIGTERM waits for running jobs before they are cancelled and cleaned up.',
+      example: '600',
+    } satisfies SettingMeta),
+  XVAULT_LOG_LEVEL: z
+    .enum(['debug', 'info', 'warn', 'error'])
+    .default('info')
+    .meta({
+      group: 'Service',
+      description: 'Least level that is logged.',
+      example: 'debug',
+    } satisfies SettingMeta),
+  XVAULT_INSTANCE: text
+    .max(100)
+    .optional()
+    .meta({
+      group: 'Service',
+      description: 'Name of this instance in jobs and leases; must differ between instances.',
+      example: 'xvault-1',
+      defaultText: 'host name and a random part',
+    } satisfies SettingMeta),
+};
+
+const limitSettings = {
+  XVAULT_MEMORY_MIB: count(64, 1_048_576)
+    .default(256)
+    .meta({
+      group: 'Limits',
+      description:
+        'One budget for all bytes in flight, whatever the number and size of machines. The process needs about 150 MiB besides.',
+      example: '512',
+    } satisfies SettingMeta),
+  XVAULT_CONCURRENCY: count(1, 256)
+    .default(4)
+    .meta({
+      group: 'Limits',
+      description: 'Running jobs in all.',
+      example: '8',
+    } satisfies SettingMeta),
+  XVAULT_CONCURRENCY_PER_POOL: count(1, 256)
+    .default(2)
+    .meta({
+      group: 'Limits',
+      description: 'Running jobs per pool.',
+      example: '4',
+    } satisfies SettingMeta),
+  XVAULT_CONCURRENCY_PER_SR: count(1, 256)
+    .default(1)
+    .meta({
+      group: 'Limits',
+      description: 'Running jobs per storage repository.',
+      example: '2',
+    } satisfies SettingMeta),
+  XVAULT_QUEUE_LIMIT: count(1, 100_000)
+    .default(1000)
+    .meta({
+      group: 'Limits',
+      description: 'Waiting jobs; one more is refused with 429 limit_reached.',
+      example: '200',
+    } satisfies SettingMeta),
+};
+
+const clientSettings = {
+  XVAULT_URL: text
+    .refine((value) => originProblem(value, true) === undefined, 'expected http(s)://host[:port]')
+    .optional()
+    .meta({
+      group: 'Command line',
+      description:
+        'A running service: `backup`, `list`, `status`, `jobs`, `cancel` and `check` talk to it instead of doing the work themselves.',
+      example: 'https://xvault.example.com',
+    } satisfies SettingMeta),
+};
+
+/** All settings by their environment names, in the order of the page. */
+export const settingsSchema = z.object({
+  ...poolSettings,
+  ...bucketSettings,
+  ...serviceSettings,
+  ...limitSettings,
+  ...clientSettings,
+});
+
+export type SettingName = keyof typeof settingsSchema.shape;
+export type SettingValues = z.output<typeof settingsSchema>;
+
+export const SETTING_NAMES = Object.keys(settingsSchema.shape) as SettingName[];
+
+/** What is known about a setting. */
+export function settingMeta(name: SettingName): SettingMeta {
+  return settingsSchema.shape[name].meta() as unknown as SettingMeta;
+}
+
+/** The default as the page shows it; undefined when there is none. */
+export function defaultText(name: SettingName): string | undefined {
+  const meta = settingMeta(name);
+  if (meta.defaultText !== undefined) return meta.defaultText;
+  const parsed = settingsSchema.shape[name].safeParse(undefined);
+  return parsed.success && parsed.data !== undefined ? `\`${String(parsed.data)}\`` : undefined;
+}
+
+function originProblem(value: string, allowPath = false): string | undefined {
+  if (!URL.canParse(value)) return `expected https://host[:port], got ${value}`;
+  const url = new URL(value);
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'expected https:// or http://';
+  if (url.username !== '' || url.password !== '') return 'no user or password in the address';
+  if (url.search !== '' || url.hash !== '') return 'no query or fragment in the address';
+  if (!allowPath && url.pathname !== '/') return 'no path in the address';
+  return undefined;
+}
