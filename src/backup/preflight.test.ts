@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { BackupError } from '../errors.ts';
+import type { DiskFacts, PoolFacts, SrFacts, SrRef, VdiRef, VmRef, VmState } from '../ports.ts';
+import { preflight } from './preflight.ts';
+
+const GiB = 1024 ** 3;
+
+const sr = (over: Partial<SrFacts> = {}): SrFacts => ({
+  ref: 'OpaqueRef:sr' as SrRef,
+  uuid: 'sr-1',
+  nameLabel: 'local',
+  type: 'ext',
+  shared: false,
+  physicalSizeBytes: 100 * GiB,
+  physicalUtilisationBytes: 10 * GiB,
+  virtualAllocationBytes: 0,
+  canSnapshot: true,
+  thick: false,
+  ...over,
+});
+
+const disk = (userdevice: string, over: Partial<DiskFacts> = {}): DiskFacts => ({
+  vdiRef: `OpaqueRef:vdi${userdevice}` as VdiRef,
+  vdiUuid: `vdi-${userdevice}`,
+  nameLabel: `disk ${userdevice}`,
+  userdevice,
+  virtualSizeBytes: 10 * GiB,
+  physicalUtilisationBytes: 2 * GiB,
+  bootable: false,
+  readOnly: false,
+  sharable: false,
+  resetsOnBoot: false,
+  raw: false,
+  sr: sr(),
+  uncoalesced: false,
+  ...over,
+});
+
+const vm = (over: Partial<VmState> = {}): VmState => ({
+  ref: 'OpaqueRef:vm' as VmRef,
+  uuid: 'vm-1',
+  nameLabel: 'web',
+  nameDescription: '',
+  kind: 'vm',
+  powerState: 'Running',
+  tags: [],
+  allowedOperations: ['snapshot'],
+  currentOperations: [],
+  blockedOperations: {},
+  disks: [disk('0'), disk('1')],
+  removables: [],
+  hasVusbs: false,
+  hasSuspendImage: false,
+  haRestartPriority: '',
+  networks: [],
+  ...over,
+});
+
+const pool = (ignoreVdis = true): PoolFacts => ({
+  uuid: 'pool-1',
+  nameLabel: 'pool',
+  masterAddress: '10.0.0.1',
+  haEnabled: false,
+  hosts: [],
+  features: { ignoreVdis, zstdExport: true, cbt: false },
+  trust: 'fingerprint',
+});
+
+const run = (state: VmState, excludeDisks: string[] = [], p = pool()) =>
+  preflight({ vm: state, pool: p, excludeDisks });
+
+function refusal(work: () => unknown): BackupError {
+  try {
+    work();
+  } catch (error) {
+    return error as BackupError;
+  }
+  throw assert.fail('it was not refused');
+}
+
+test('an ordinary machine passes with all its disks', () => {
+  const verdict = run(vm());
+  assert.deepEqual(
+    verdict.disks.map((d) => d.userdevice),
+    ['0', '1'],
+  );
+  assert.equal(verdict.totalBytes, 20 * GiB);
+  assert.equal(verdict.estimatedBytes, 4 * GiB);
+  assert.deepEqual(verdict.warnings, []);
+});
+
+for (const kind of ['template', 'snapshot', 'control_domain'] as const) {
+  test(`a ${kind} is refused by name`, () => {
+    const error = refusal(() => run(vm({ kind })));
+    assert.equal(error.code, 'vm_not_supported');
+    assert.match(error.message, new RegExp(kind.replace('_', ' ')));
+  });
+}
+
+test('disks are excluded by userdevice, uuid or name', () => {
+  for (const wanted of ['1', 'vdi-1', 'disk 1']) {
+    const verdict = run(vm(), [wanted]);
+    assert.deepEqual(
+      verdict.disks.map((d) => d.userdevice),
+      ['0'],
+    );
+    assert.equal(verdict.excluded[0]?.disk.userdevice, '1');
+  }
+});
+
+test('a disk to exclude that is not there is refused, naming those that are', () => {
+  const error = refusal(() => run(vm(), ['9']));
+  assert.equal(error.code, 'invalid_request');
+  assert.equal((error.details.disks as unknown[]).length, 2);
+});
+
+test('a pool that cannot leave disks out refuses to be asked', () => {
+  const error = refusal(() => run(vm(), ['1'], pool(false)));
+  assert.equal(error.code, 'vm_not_supported');
+  assert.match(error.message, /21\.4/);
+});
+
+const refusals: [string, Partial<DiskFacts>, RegExp][] = [
+  [
+    'on an SR that cannot make snapshots',
+    { sr: sr({ canSnapshot: false }) },
+    /cannot make snapshots/,
+  ],
+  ['that is a raw volume', { raw: true }, /raw/],
+  ['shared between machines', { sharable: true }, /shared/],
+  ['reset at every boot', { resetsOnBoot: true }, /on_boot/],
+  ['with a chain near the limit', { chainDepth: 28 }, /28 links of 30/],
+];
+for (const [name, over, text] of refusals) {
+  test(`a disk ${name} is refused unless it is excluded`, () => {
+    const state = vm({ disks: [disk('0'), disk('1', over)] });
+    const error = refusal(() => run(state));
+    assert.equal(error.code, 'snapshot_refused');
+    assert.match(error.message, text);
+    assert.equal(run(state, ['1']).disks.length, 1);
+  });
+}
+
+test('a thick SR needs the full virtual size free, a thin one does not', () => {
+  const nearlyFull = { physicalUtilisationBytes: 85 * GiB };
+  const thick = sr({ thick: true, type: 'lvm', ...nearlyFull });
+  const error = refusal(() =>
+    run(vm({ disks: [disk('0', { sr: thick }), disk('1', { sr: thick })] })),
+  );
+  assert.equal(error.code, 'snapshot_refused');
+  assert.equal(error.details.free_bytes, 15 * GiB);
+  assert.ok((error.details.needed_bytes as number) > 20 * GiB);
+  assert.equal(run(vm({ disks: [disk('0', { sr: thick })] })).disks.length, 1);
+  const thin = sr(nearlyFull);
+  assert.equal(
+    run(vm({ disks: [disk('0', { sr: thin }), disk('1', { sr: thin })] })).disks.length,
+    2,
+  );
+});
+
+test('an SR that does not tell its size is left to the pool', () => {
+  const silent = sr({ thick: true, physicalSizeBytes: -1, physicalUtilisationBytes: 0 });
+  assert.equal(run(vm({ disks: [disk('0', { sr: silent })] })).disks.length, 1);
+});
+
+test('an export that cannot finish within a day is refused with the hours', () => {
+  const big = disk('0', { virtualSizeBytes: 20e12, physicalUtilisationBytes: 15e12 });
+  const error = refusal(() => run(vm({ disks: [big] })));
+  assert.equal(error.code, 'vm_not_supported');
+  assert.match(error.message, /40 hours/);
+  const fast = preflight({
+    vm: vm({ disks: [big] }),
+    pool: pool(),
+    excludeDisks: [],
+    lastRate: 300e6,
+  });
+  assert.equal(fast.disks.length, 1);
+});
+
+test('a huge but nearly empty disk only gets a warning', () => {
+  const sparse = disk('0', {
+    virtualSizeBytes: 16e12,
+    physicalUtilisationBytes: 1e9,
+    chainDepth: 1,
+  });
+  assert.match(run(vm({ disks: [sparse] })).warnings.join(), /24 hours/);
+});
+
+test('what will not be in the backup is said', () => {
+  assert.match(run(vm({ disks: [] })).warnings.join(), /no disk/);
+  assert.match(run(vm(), ['0', '1']).warnings.join(), /every disk is excluded/);
+  assert.match(run(vm({ powerState: 'Suspended' })).warnings.join(), /memory/);
+});
