@@ -22,6 +22,8 @@ export const ERROR_CODES = {
   lease_held: 'Another instance works on this machine: wait until its lease ends.',
   lease_lost: 'Another instance took this job over: look at the job again.',
   idempotency_mismatch: 'The idempotency key was used with another payload: use a new key.',
+  idempotency_in_flight:
+    'The first request with this idempotency key is still being answered: repeat it after Retry-After.',
   precondition_failed: 'The object changed meanwhile: read it again.',
   limit_reached: 'Too much is running or queued: try again after Retry-After.',
   draining: 'This instance is shutting down: try again on another or later.',
@@ -51,6 +53,7 @@ const RETRY: Partial<Record<ErrorCode, Retry>> = {
   job_conflict: 'later',
   lease_held: 'later',
   lease_lost: 'later',
+  idempotency_in_flight: 'later',
   limit_reached: 'later',
   draining: 'later',
   pool_unavailable: 'later',
