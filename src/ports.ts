@@ -23,7 +23,7 @@ export interface Clock {
 }
 
 export interface Ids {
-  /** A new UUIDv7: sorts by time of creation. */
+  /** A new UUIDv7: sorts by the millisecond of its creation. */
   uuid(): string;
 }
 

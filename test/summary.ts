@@ -1,0 +1,34 @@
+/** A reporter for `node --test`: failures in full, skips with their reasons, the slowest files, the closing counts. */
+import type { TestEvent } from 'node:test/reporters';
+
+const SLOWEST = 8;
+
+/** Reads the runner's events and yields text. */
+export default async function* summary(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  const skips: string[] = [];
+  const slow: { name: string; seconds: number }[] = [];
+  for await (const event of events) {
+    if (event.type !== 'test:pass' && event.type !== 'test:fail') continue;
+    const { name, file = '', skip, details, nesting } = event.data;
+    if (details.type === 'suite') continue;
+    if (skip !== undefined && skip !== false) {
+      counts.skipped++;
+      skips.push(`skipped: ${name}${typeof skip === 'string' && skip !== '' ? `: ${skip}` : ''}`);
+    } else if (event.type === 'test:pass') {
+      counts.passed++;
+    } else {
+      counts.failed++;
+      const { error } = event.data.details;
+      const cause = (error.cause ?? error) as Error;
+      yield `\n✖ ${name}\n  ${file}:${event.data.line}\n  ${String(cause.stack ?? cause)}\n`;
+    }
+    if (nesting === 0) slow.push({ name, seconds: details.duration_ms / 1000 });
+  }
+  slow.sort((a, b) => b.seconds - a.seconds);
+  yield '\n\nslowest:\n';
+  for (const { name, seconds } of slow.slice(0, SLOWEST))
+    yield `  ${seconds.toFixed(1)} s  ${name}\n`;
+  yield [...new Set(skips)].map((line) => `${line}\n`).join('');
+  yield `\n${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`;
+}
