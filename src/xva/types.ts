@@ -1,8 +1,30 @@
-/** What the codec and the engine say to each other. */
+/**
+ * What the codec and the engine say to each other.
+ *
+ * The byte format itself is in docs/xva.md; this file holds only the shapes that cross the border of `xva/`.
+ */
+
+/** One block of a disk: every one but a disk's last has exactly this length. */
+export const BLOCK_BYTES = 1_048_576;
 
 /** A block and its checksum member on the wire: 512 + 1 MiB + 512 + 512. */
-export const BLOCK_BYTES = 1_048_576;
 export const BLOCK_MEMBER_BYTES = 1_050_112;
+
+/** Largest ova.xml taken: a machine of 255 disks needs under 1 MiB, and it is held in memory whole. */
+export const MAX_OVA_BYTES = 16 * 1024 * 1024;
+
+/** 64-bit hashes of bytes; made by `loadHasher`. */
+export interface Hasher {
+  /** XXH64, seed 0. */
+  xxh64(bytes: Uint8Array): bigint;
+  /** XXH64, seed 0, of bytes that come piece by piece. */
+  stream(): HashStream;
+}
+
+export interface HashStream {
+  update(bytes: Uint8Array): void;
+  digest(): bigint;
+}
 
 /** One disk of an archive, in archive order. */
 export interface ArchiveDisk {
@@ -50,7 +72,18 @@ export type Step =
 export interface DiskTotals {
   disk: ArchiveDisk;
   storedBlocks: number;
+  /** Content only, without headers, padding and checksum members. */
   storedBytes: number;
+}
+
+/** The block that the last `keep` stands for. */
+export interface KeptBlock {
+  diskIndex: number;
+  /** Position on the disk in units of BLOCK_BYTES. */
+  number: number;
+  /** BLOCK_BYTES, or less for a disk's last one. Its bytes lie at 512 of the kept memory. */
+  lengthBytes: number;
+  xxh64: bigint;
 }
 
 /**
@@ -58,6 +91,7 @@ export interface DiskTotals {
  *
  * The driver owns all memory and all I/O:
  *   loop: view = memory of `wantBytes`; fill it; step = accept(view); on `more` fill on up to the grown `wantBytes`.
+ *   after `end`: fill `wantBytes` once more; 0 bytes is the good end, with any others throw `truncated(view, filled)`.
  * `wantBytes` is at most BLOCK_MEMBER_BYTES, except for ova.xml itself (at most MAX_OVA_BYTES, then the driver uses memory
  * of its own). A short fill goes to `truncated`, which says what was missing and whether an HTTP error was in its place.
  *
@@ -71,6 +105,10 @@ export interface Normaliser {
   truncated(view: Buffer, filledBytes: number): Error;
   /** Known after ova.xml was accepted. */
   readonly disks: readonly ArchiveDisk[];
+  /** The block of the last `keep`. */
+  readonly block: KeptBlock | undefined;
+  /** Where the archive stands in the source: bytes consumed by finished steps. */
+  readonly sourceOffsetBytes: number;
   /** After `end`: what each disk holds. */
   totals(): DiskTotals[];
   /** After `end`: XXH64, in hex, over the XXH64 of every stored block in order. */

@@ -1,0 +1,407 @@
+/**
+ * A host's export in, our archive out: checked, block by block, in the memory it was read into.
+ *
+ * What comes out depends on the disks' contents and ova.xml alone: folders Ref:000 …, blocks numbered by their
+ * position, no empty and no all-zero blocks but a disk's first and last, one header form, `.xxhash` checksums. Places
+ * follow the importer's rule (xapi `stream_vdi.ml`): numbers skipped count as many lengths of the very first block of
+ * the archive, an empty block takes a number and no place.
+ *
+ * Cost a block: two headers read and written, one XXH64, one comparison; the zero test runs only when the hash says
+ * so. Not done here: I/O, memory, decompression.
+ */
+import { createHash } from 'node:crypto';
+import { BackupError } from '../errors.ts';
+import {
+  createEntryTable,
+  digestEntries,
+  diskMemberBytes,
+  diskStoredBytes,
+  END_BYTES,
+  type EntryTable,
+  encodeIndex,
+} from './blocks-index.ts';
+import {
+  findHttpTail,
+  hostFailure,
+  MAX_FAILURE_TEXT_BYTES,
+  sourceFault,
+  startsWithHttp,
+} from './fault.ts';
+import { formatXxh64 } from './hash.ts';
+import { parseOva } from './ova.ts';
+import { rewriteOva } from './rewrite.ts';
+import { paddedBytes, readHeader, TAR_BLOCK_BYTES, writeHeader } from './tar.ts';
+import {
+  type ArchiveDisk,
+  BLOCK_BYTES,
+  type Hasher,
+  type KeptBlock,
+  MAX_OVA_BYTES,
+  type Normaliser,
+  type OvaRewrite,
+  type Step,
+} from './types.ts';
+
+/** Header of the checksum member and the checksum, padded. */
+const CHECKSUM_MEMBER_BYTES = 2 * TAR_BLOCK_BYTES;
+const ZEROS = Buffer.alloc(BLOCK_BYTES);
+/** XXH64 of 1 MiB of zeros. */
+const ZERO_DIGEST = 0x87d2a1b6e1163ef1n;
+const END = Buffer.alloc(END_BYTES);
+const MORE: Step = { kind: 'more' };
+const DROP: Step = { kind: 'drop' };
+
+type Phase = 'ova-header' | 'ova' | 'header' | 'block' | 'end' | 'after' | 'failure';
+
+/** The member whose content is awaited. */
+interface Pending {
+  name: string;
+  /** As the source numbers it. */
+  number: number;
+  sizeBytes: number;
+  positionBytes: number;
+}
+
+interface State {
+  readonly rewrite: OvaRewrite | undefined;
+  readonly hash: Hasher;
+  phase: Phase;
+  wantBytes: number;
+  /** Where in the view an HTTP response would begin, or has begun. */
+  failureAt: number;
+  sourceOffsetBytes: number;
+  ovaMemberBytes: number;
+  disks: ArchiveDisk[];
+  tables: EntryTable[];
+  diskIndex: number;
+  /** Number of the current disk's last member, as the source counts. */
+  number: number;
+  /** How far the current disk is covered. */
+  positionBytes: number;
+  /** Length of the archive's first block: the unit of skipped numbers. */
+  unitBytes: number | undefined;
+  pending: Pending | undefined;
+  kept: KeptBlock | undefined;
+  /** Made once, at the first question after the end. */
+  summary: { index: Buffer; digest: bigint } | undefined;
+}
+
+/** Starts a new archive. Without `rewrite` the machine keeps the names and uuids its ova.xml gives. */
+export function createNormaliser(rewrite: OvaRewrite | undefined, hash: Hasher): Normaliser {
+  const state: State = {
+    rewrite,
+    hash,
+    phase: 'ova-header',
+    wantBytes: TAR_BLOCK_BYTES,
+    failureAt: 0,
+    sourceOffsetBytes: 0,
+    ovaMemberBytes: 0,
+    disks: [],
+    tables: [],
+    diskIndex: 0,
+    number: -1,
+    positionBytes: 0,
+    unitBytes: undefined,
+    pending: undefined,
+    kept: undefined,
+    summary: undefined,
+  };
+  return {
+    get wantBytes() {
+      return state.wantBytes;
+    },
+    get disks() {
+      return state.disks;
+    },
+    get block() {
+      return state.kept;
+    },
+    get sourceOffsetBytes() {
+      return state.sourceOffsetBytes;
+    },
+    accept: (view) => accept(state, view.subarray(0, state.wantBytes)),
+    truncated: (view, filledBytes) => truncated(state, view.subarray(0, filledBytes)),
+    totals: () => state.disks.map((disk, index) => totalsOf(disk, tableOf(state, index).count)),
+    contentDigest: () => summarise(state).digest.toString(16).padStart(16, '0'),
+    index: () => summarise(state).index,
+  };
+}
+
+function accept(state: State, view: Buffer): Step {
+  const step = STEPS[state.phase](state, view);
+  if (step.kind === 'more') return step;
+  state.sourceOffsetBytes += state.wantBytes;
+  state.wantBytes = TAR_BLOCK_BYTES;
+  state.failureAt = 0;
+  state.phase = step.kind === 'end' ? 'after' : 'header';
+  return step;
+}
+
+const STEPS: Readonly<Record<Phase, (state: State, view: Buffer) => Step>> = {
+  'ova-header': acceptOvaHeader,
+  ova: acceptOva,
+  header: acceptHeader,
+  block: acceptBlock,
+  end: acceptEnd,
+  after: (state) => {
+    throw corrupt(state, 'end archive: bytes follow its end');
+  },
+  failure: (state, view) => {
+    throw hostFailure(view.toString('latin1', state.failureAt), placeOf(state));
+  },
+};
+
+function acceptOvaHeader(state: State, view: Buffer): Step {
+  if (startsWithHttp(view, 0)) return awaitFailureText(state);
+  if (isCompressed(view)) throw corrupt(state, 'read archive: it is compressed');
+  const header = readHeader(view, 0);
+  if (header.kind !== 'member' || header.name !== 'ova.xml') {
+    throw corrupt(state, 'find ova.xml as the first member: this is no XVA archive');
+  }
+  if (header.sizeBytes > MAX_OVA_BYTES) {
+    throw corrupt(state, `read ova.xml: larger than ${MAX_OVA_BYTES}, size=${header.sizeBytes}`);
+  }
+  return more(state, 'ova', TAR_BLOCK_BYTES + paddedBytes(header.sizeBytes));
+}
+
+function acceptOva(state: State, view: Buffer): Step {
+  const header = readHeader(view, 0);
+  const size = header.kind === 'member' ? header.sizeBytes : 0;
+  const ova = parseOva(view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + size));
+  const { xml, disks } = rewriteOva(ova, state.rewrite);
+  state.disks = disks;
+  state.tables = disks.map(() => createEntryTable());
+  const bytes = Buffer.alloc(TAR_BLOCK_BYTES + paddedBytes(xml.length));
+  writeHeader(bytes, 0, 'ova.xml', xml.length);
+  xml.copy(bytes, TAR_BLOCK_BYTES);
+  state.ovaMemberBytes = bytes.length;
+  return { kind: 'replace', bytes };
+}
+
+function acceptHeader(state: State, view: Buffer): Step {
+  if (startsWithHttp(view, 0)) return awaitFailureText(state);
+  const header = readHeader(view, 0);
+  if (header.kind === 'bad') throw corrupt(state, `read header: ${header.why}`);
+  if (header.kind === 'zeros') {
+    state.failureAt = TAR_BLOCK_BYTES;
+    return more(state, 'end', END_BYTES);
+  }
+  const slash = header.name.lastIndexOf('/');
+  enterDisk(state, header.name, header.name.slice(0, Math.max(0, slash)));
+  const digits = header.name.slice(slash + 1);
+  if (!/^\d{8,12}$/.test(digits)) throw corrupt(state, `expect a block: ${quote(header.name)}`);
+  state.pending = {
+    name: header.name,
+    number: Number(digits),
+    sizeBytes: header.sizeBytes,
+    positionBytes: placeBlock(state, Number(digits), header.sizeBytes),
+  };
+  state.failureAt = TAR_BLOCK_BYTES + paddedBytes(header.sizeBytes);
+  return more(state, 'block', state.failureAt + CHECKSUM_MEMBER_BYTES);
+}
+
+/** Goes on to the next disk when `folder` is its; any other folder is out of place. */
+function enterDisk(state: State, name: string, folder: string): void {
+  if (state.disks[state.diskIndex]?.sourceId === folder) return;
+  if (state.disks[state.diskIndex + 1]?.sourceId !== folder) {
+    const known = state.disks.some((disk) => disk.sourceId === folder);
+    const what = known ? 'expect disks in order' : 'expect only blocks of known disks';
+    throw corrupt(state, `${what}: ${quote(name)}`);
+  }
+  leaveDisk(state);
+  state.diskIndex++;
+  state.number = -1;
+  state.positionBytes = 0;
+}
+
+function leaveDisk(state: State): void {
+  const size = state.disks[state.diskIndex]?.virtualSizeBytes ?? 0;
+  if (state.positionBytes !== size) {
+    const what = state.number === -1 ? 'find any block of disk' : 'find last block of disk';
+    throw corrupt(state, `${what}, covered=${state.positionBytes} virtual_size=${size}`);
+  }
+}
+
+/** Where block `number` lies on the current disk, by the importer's rule; refuses what an importer would misplace. */
+function placeBlock(state: State, number: number, sizeBytes: number): number {
+  const size = (state.disks[state.diskIndex] as ArchiveDisk).virtualSizeBytes;
+  if (number <= state.number) {
+    throw corrupt(state, `expect increasing block numbers, last=${state.number}`, number);
+  }
+  const skipped = number - state.number - 1;
+  if (skipped > 0 && state.positionBytes === 0) {
+    throw corrupt(state, 'find first block of disk', number);
+  }
+  if (skipped > 0 && state.unitBytes !== BLOCK_BYTES) throw gapWithoutUnit(state, number);
+  const positionBytes = state.positionBytes + skipped * BLOCK_BYTES;
+  const expected = Math.min(BLOCK_BYTES, size - positionBytes);
+  if (expected <= 0) throw corrupt(state, `expect no block beyond the end of disk`, number);
+  const isEmpty = sizeBytes === 0 && state.unitBytes !== undefined;
+  if (sizeBytes !== expected && !isEmpty) {
+    throw corrupt(state, `expect block of ${expected} bytes, size=${sizeBytes}`, number);
+  }
+  return positionBytes;
+}
+
+function acceptBlock(state: State, view: Buffer): Step {
+  const { number, sizeBytes, positionBytes } = state.pending as Pending;
+  if (startsWithHttp(view, state.failureAt)) {
+    throw hostFailure(view.toString('latin1', state.failureAt), placeOf(state, number));
+  }
+  const data = view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + sizeBytes);
+  const xxh64 = state.hash.xxh64(data);
+  verifyBlock(state, view, data, xxh64);
+  const isFirst = positionBytes === 0;
+  state.number = number;
+  state.positionBytes = positionBytes + sizeBytes;
+  state.unitBytes ??= sizeBytes;
+  if (sizeBytes === 0) return DROP;
+  if (!isFirst && isDroppable(state, data, xxh64)) return DROP;
+  return keepBlock(state, view, { positionBytes, sizeBytes, xxh64 });
+}
+
+function verifyBlock(state: State, view: Buffer, data: Buffer, xxh64: bigint): void {
+  const { name, number } = state.pending as Pending;
+  const at = view.length - CHECKSUM_MEMBER_BYTES;
+  const header = readHeader(view, at);
+  const text = (length: number) =>
+    view.toString('latin1', at + TAR_BLOCK_BYTES, at + TAR_BLOCK_BYTES + length);
+  if (header.kind === 'member' && header.name === `${name}.xxhash` && header.sizeBytes === 16) {
+    if (text(16).toUpperCase() === formatXxh64(xxh64)) return;
+  } else if (
+    header.kind === 'member' &&
+    header.name === `${name}.checksum` &&
+    header.sizeBytes === 40
+  ) {
+    if (text(40).toLowerCase() === createHash('sha1').update(data).digest('hex')) return;
+  } else {
+    throw corrupt(state, 'find checksum of block', number);
+  }
+  throw corrupt(state, 'verify checksum of block', number);
+}
+
+/** Zeros need not be stored, unless the block is a disk's last or no gap could be read back (see `unitBytes`). */
+function isDroppable(state: State, data: Buffer, xxh64: bigint): boolean {
+  const { virtualSizeBytes } = state.disks[state.diskIndex] as ArchiveDisk;
+  if (state.positionBytes === virtualSizeBytes || state.unitBytes !== BLOCK_BYTES) return false;
+  return xxh64 === ZERO_DIGEST && data.equals(ZEROS);
+}
+
+function keepBlock(
+  state: State,
+  view: Buffer,
+  block: { positionBytes: number; sizeBytes: number; xxh64: bigint },
+): Step {
+  const { positionBytes, sizeBytes, xxh64 } = block;
+  const number = positionBytes / BLOCK_BYTES;
+  const { archiveId } = state.disks[state.diskIndex] as ArchiveDisk;
+  const name = `${archiveId}/${String(number).padStart(8, '0')}`;
+  const checksumAt = view.length - CHECKSUM_MEMBER_BYTES;
+  writeHeader(view, 0, name, sizeBytes);
+  view.fill(0, TAR_BLOCK_BYTES + sizeBytes, checksumAt);
+  writeHeader(view, checksumAt, `${name}.xxhash`, 16);
+  view.fill(0, checksumAt + TAR_BLOCK_BYTES);
+  view.write(formatXxh64(xxh64), checksumAt + TAR_BLOCK_BYTES, 16, 'latin1');
+  tableOf(state, state.diskIndex).add(number, xxh64);
+  state.kept = { diskIndex: state.diskIndex, number, lengthBytes: sizeBytes, xxh64 };
+  return { kind: 'keep', bytes: view.length };
+}
+
+function acceptEnd(state: State, view: Buffer): Step {
+  if (startsWithHttp(view, state.failureAt)) return awaitFailureText(state);
+  if (!view.equals(END)) throw corrupt(state, 'read end of archive: one zero block alone');
+  leaveDisk(state);
+  const missing = state.disks[state.diskIndex + 1];
+  if (missing !== undefined) {
+    const place = { offsetBytes: state.sourceOffsetBytes, disk: missing };
+    throw sourceFault('data_corrupt', 'find any block of disk', place);
+  }
+  return { kind: 'end', bytes: END };
+}
+
+/** Asks for the rest of the host's text, which as a rule ends before that much is there. */
+function awaitFailureText(state: State): Step {
+  return more(state, 'failure', MAX_FAILURE_TEXT_BYTES);
+}
+
+function more(state: State, phase: Phase, wantBytes: number): Step {
+  state.phase = phase;
+  state.wantBytes = wantBytes;
+  return MORE;
+}
+
+function truncated(state: State, filled: Buffer): BackupError {
+  const place = placeOf(state, state.phase === 'block' ? state.pending?.number : undefined);
+  const text = startsWithHttp(filled, state.failureAt)
+    ? filled.toString('latin1', state.failureAt)
+    : findHttpTail(filled);
+  if (text !== '') return hostFailure(text, place);
+  if (state.phase === 'after') return corrupt(state, 'end archive: bytes follow its end');
+  const what = `read export: it ended early, got=${filled.length} wanted=${state.wantBytes}`;
+  return sourceFault('source_truncated', what, place);
+}
+
+function gapWithoutUnit(state: State, number: number): BackupError {
+  const what =
+    'place block: the first disk is smaller than 1 MiB, so importers misread gaps in later ones; enlarge or exclude it';
+  return sourceFault('vm_not_supported', what, placeOf(state, number));
+}
+
+function isCompressed(view: Buffer): boolean {
+  return view.readUInt16BE(0) === 0x1f8b || view.readUInt32BE(0) === 0x28b52ffd;
+}
+
+function summarise(state: State): { index: Buffer; digest: bigint } {
+  // Nothing may be published from a half-read archive: asking before the end is a bug of the caller.
+  if (state.phase !== 'after') throw new BackupError('internal', 'ask for index before the end');
+  state.summary ??= buildSummary(state);
+  return state.summary;
+}
+
+function buildSummary(state: State): { index: Buffer; digest: bigint } {
+  const { ovaMemberBytes, hash } = state;
+  let offsetBytes = ovaMemberBytes;
+  const disks = state.disks.map((disk, index) => {
+    const { count, bytes } = tableOf(state, index);
+    const diskOffsetBytes = offsetBytes;
+    offsetBytes += diskMemberBytes(disk.virtualSizeBytes, count);
+    return {
+      archiveId: disk.archiveId,
+      vdiUuid: disk.liveVdiUuid,
+      virtualSizeBytes: disk.virtualSizeBytes,
+      offsetBytes: diskOffsetBytes,
+      storedBlocks: count,
+      entries: bytes(),
+    };
+  });
+  const archiveBytes = offsetBytes + END_BYTES;
+  const digest = digestEntries(
+    disks.map((disk) => disk.entries),
+    hash,
+  );
+  const index = encodeIndex({ archiveBytes, ovaMemberBytes, contentDigest: digest, disks }, hash);
+  return { index, digest };
+}
+
+function totalsOf(disk: ArchiveDisk, storedBlocks: number) {
+  const storedBytes = storedBlocks === 0 ? 0 : diskStoredBytes(disk.virtualSizeBytes, storedBlocks);
+  return { disk, storedBlocks, storedBytes };
+}
+
+function tableOf(state: State, index: number): EntryTable {
+  return state.tables[index] as EntryTable;
+}
+
+function corrupt(state: State, what: string, block?: number): BackupError {
+  return sourceFault('data_corrupt', what, placeOf(state, block));
+}
+
+function placeOf(state: State, block?: number) {
+  const disk = state.disks[state.diskIndex];
+  return { offsetBytes: state.sourceOffsetBytes, disk, block };
+}
+
+/** Names come from outside: never raw in a message. */
+function quote(name: string): string {
+  return JSON.stringify(name.slice(0, 100));
+}

@@ -1,0 +1,108 @@
+/**
+ * Drives a normaliser over a whole archive: for verifying one, rebuilding its index, or reading its disks.
+ *
+ * It takes normalised archives and a host's own alike, since reading is the same work as normalising; memory is one
+ * block. The backup itself does not come through here: there the blocks are read into upload memory.
+ */
+import { createNormaliser } from './normaliser.ts';
+import {
+  type ArchiveDisk,
+  BLOCK_MEMBER_BYTES,
+  type DiskTotals,
+  type Hasher,
+  type KeptBlock,
+  type Normaliser,
+  type OvaRewrite,
+} from './types.ts';
+
+/** Fills `target` completely and says how much came; less only at the end of the source. */
+export type Fill = (target: Uint8Array) => Promise<number>;
+
+/** What a reader may want of the archive as it goes by; bytes are valid until the promise resolves. */
+export interface ArchiveVisitor {
+  /** Before the first block. */
+  disks?(disks: readonly ArchiveDisk[]): void | Promise<void>;
+  /** Every stored block, in order: the rest of each disk reads as zeros. */
+  block?(block: KeptBlock, content: Buffer): void | Promise<void>;
+  /** The normalised archive, piece by piece. */
+  bytes?(bytes: Uint8Array): void | Promise<void>;
+}
+
+export interface ArchiveSummary {
+  disks: DiskTotals[];
+  /** Of the normalised archive. */
+  archiveBytes: number;
+  contentDigest: string;
+  /** The bytes of blocks.idx. */
+  index: Uint8Array;
+}
+
+/**
+ * Reads and checks one archive to its end.
+ *
+ * Errors: those of the normaliser, those of `fill` and of the visitor as they are. Cancel: between two blocks.
+ */
+export async function readArchive(
+  fill: Fill,
+  input: { hash: Hasher; rewrite?: OvaRewrite; visitor?: ArchiveVisitor },
+  { signal }: { signal: AbortSignal },
+): Promise<ArchiveSummary> {
+  const { hash, rewrite, visitor = {} } = input;
+  const normaliser = createNormaliser(rewrite, hash);
+  const memory = Buffer.allocUnsafe(BLOCK_MEMBER_BYTES);
+  let archiveBytes = 0;
+  for (;;) {
+    signal.throwIfAborted();
+    const step = await nextStep(fill, normaliser, memory);
+    if (step.kind === 'drop') continue;
+    const bytes = step.kind === 'keep' ? memory.subarray(0, step.bytes) : step.bytes;
+    if (step.kind === 'replace') await visitor.disks?.(normaliser.disks);
+    const block = step.kind === 'keep' ? normaliser.block : undefined;
+    if (block) await visitor.block?.(block, memory.subarray(512, 512 + block.lengthBytes));
+    await visitor.bytes?.(bytes);
+    archiveBytes += bytes.length;
+    if (step.kind === 'end') break;
+  }
+  const trailing = await fill(memory.subarray(0, normaliser.wantBytes));
+  if (trailing > 0) throw normaliser.truncated(memory, trailing);
+  return {
+    disks: normaliser.totals(),
+    archiveBytes,
+    contentDigest: normaliser.contentDigest(),
+    index: normaliser.index(),
+  };
+}
+
+/** Turns pieces of any size, such as a download's, into exact fills. */
+export function fillFrom(source: AsyncIterable<Uint8Array>): Fill {
+  const pieces = source[Symbol.asyncIterator]();
+  let rest: Uint8Array = new Uint8Array();
+  return async (target) => {
+    let filled = 0;
+    while (filled < target.length) {
+      if (rest.length === 0) {
+        const { done, value } = await pieces.next();
+        if (done) break;
+        rest = value;
+      }
+      const count = Math.min(rest.length, target.length - filled);
+      target.set(rest.subarray(0, count), filled);
+      rest = rest.subarray(count);
+      filled += count;
+    }
+    return filled;
+  };
+}
+
+async function nextStep(fill: Fill, normaliser: Normaliser, blockMemory: Buffer) {
+  let memory = blockMemory;
+  let filled = 0;
+  for (;;) {
+    const want = normaliser.wantBytes;
+    if (want > memory.length) memory = Buffer.concat([memory.subarray(0, filled)], want);
+    filled += await fill(memory.subarray(filled, want));
+    if (filled < want) throw normaliser.truncated(memory, filled);
+    const step = normaliser.accept(memory.subarray(0, want));
+    if (step.kind !== 'more') return step;
+  }
+}
