@@ -1,0 +1,216 @@
+/**
+ * Snapshots: make, mark, find and remove, so that nothing of ours ever stays on the pool.
+ *
+ * Removal destroys the snapshot's disks first and the machine record last. Other tools do it the other way round, and a
+ * crash in between leaves disks that nothing names any more. VDI.destroy takes unattached VBDs with it (xen-api
+ * ocaml/xapi/xapi_vdi.ml, destroy_and_data_destroy_common), so the record survives as the one mark by which the next
+ * sweep finds what is left. A disk is destroyed only if, at that moment, it is_a_snapshot and hangs on a VBD of
+ * type Disk: never an ISO (a CD drive of the snapshot points at the very same ISO), never a live disk. snapshot_of is
+ * not trusted: xapi 26.1 wrote it on live disks, too (xcp-ng/xcp issue 825).
+ */
+import { BackupError } from '../errors.ts';
+import type { Cancellable, SnapshotFacts, VdiRef, VmRef } from '../ports.ts';
+import { isXapiError, translateSnapshot } from './errors.ts';
+import {
+  flag,
+  integer,
+  ref,
+  text,
+  textMap,
+  texts,
+  toRecord,
+  toRecords,
+  type XapiRecord,
+} from './fields.ts';
+import { mapParallel } from './parallel.ts';
+import { resultRef, runTask, type TaskDeps } from './task.ts';
+
+/** dom0 detaches a disk some seconds after an export ended. */
+const DESTROY_ATTEMPTS = 10;
+const DESTROY_RETRY_MS = 5_000;
+
+/** Makes a snapshot. Not idempotent. Errors: `snapshot_refused`, `vm_not_supported`, `pool_*`. */
+export async function snapshotVm(
+  deps: TaskDeps,
+  { vm, name, ignoreVdis }: { vm: VmRef; name: string; ignoreVdis: VdiRef[] },
+  options: Cancellable,
+): Promise<SnapshotFacts> {
+  const params = ignoreVdis.length === 0 ? [vm, name] : [vm, name, ignoreVdis];
+  let result: string;
+  try {
+    result = await runTask(deps, { method: 'VM.snapshot', params }, options);
+  } catch (error) {
+    if (isXapiError(error, 'MESSAGE_PARAMETER_COUNT_MISMATCH') && ignoreVdis.length > 0) {
+      throw new BackupError(
+        'vm_not_supported',
+        'make snapshot: this pool cannot leave disks out (needs xapi 21.4 or newer)',
+        { details: { xapi_code: error.code, xapi_params: error.params }, cause: error },
+      );
+    }
+    throw translateSnapshot(error, 'make snapshot');
+  }
+  const snapshot = resultRef(result);
+  const record = toRecord(await deps.session.call('VM.get_record', [snapshot], options));
+  return await toSnapshotFacts(deps, { snapshot, record }, options);
+}
+
+/** Adds our marker. Idempotent: a key that is there already is replaced. */
+export async function markSnapshot(
+  { session }: TaskDeps,
+  snapshot: VmRef,
+  marker: Record<string, string>,
+  options: Cancellable,
+): Promise<void> {
+  for (const [key, value] of Object.entries(marker)) {
+    try {
+      await session.call('VM.add_to_other_config', [snapshot, key, value], options);
+    } catch (error) {
+      if (!isXapiError(error, 'MAP_DUPLICATE_KEY')) throw error;
+      await session.call('VM.remove_from_other_config', [snapshot, key], options);
+      await session.call('VM.add_to_other_config', [snapshot, key, value], options);
+    }
+  }
+}
+
+/** Snapshots of one machine, or of all, whose name begins so. */
+export async function findSnapshots(
+  deps: TaskDeps,
+  { vm, namePrefix }: { vm?: VmRef; namePrefix: string },
+  options: Cancellable,
+): Promise<SnapshotFacts[]> {
+  const ofVm = vm === undefined ? '' : ` and field "snapshot_of"="${vm}"`;
+  const expression = `field "is_a_snapshot"="true"${ofVm}`;
+  const records = await deps.session.call('VM.get_all_records_where', [expression], options);
+  const ours = [...toRecords(records)].filter(
+    ([, record]) =>
+      flag(record, 'is_a_snapshot') && text(record, 'name_label').startsWith(namePrefix),
+  );
+  return await mapParallel(ours, ([snapshot, record]) =>
+    toSnapshotFacts(deps, { snapshot, record }, options),
+  );
+}
+
+async function toSnapshotFacts(
+  deps: TaskDeps,
+  { snapshot, record }: { snapshot: string; record: XapiRecord },
+  options: Cancellable,
+): Promise<SnapshotFacts> {
+  const disks = await readDisks(deps, texts(record, 'VBDs'), options);
+  return {
+    ref: snapshot as VmRef,
+    uuid: text(record, 'uuid'),
+    nameLabel: text(record, 'name_label'),
+    disks,
+  };
+}
+
+/** The disks a snapshot made, and no others. */
+async function readDisks(
+  { session }: TaskDeps,
+  vbdRefs: readonly string[],
+  options: Cancellable,
+): Promise<SnapshotFacts['disks']> {
+  const disks = await mapParallel(vbdRefs, async (vbdRef) => {
+    const vbd = await readIfThere(session.call('VBD.get_record', [vbdRef], options));
+    if (vbd === undefined || text(vbd, 'type') !== 'Disk' || flag(vbd, 'empty')) return [];
+    const vdiRef = ref(vbd, 'VDI');
+    if (vdiRef === undefined) return [];
+    const vdi = await readIfThere(session.call('VDI.get_record', [vdiRef], options));
+    if (vdi === undefined || !flag(vdi, 'is_a_snapshot')) return [];
+    const liveRef = ref(vdi, 'snapshot_of');
+    const live =
+      liveRef === undefined
+        ? undefined
+        : await readIfThere(session.call('VDI.get_record', [liveRef], options));
+    return [
+      {
+        vdiRef: vdiRef as VdiRef,
+        vdiUuid: text(vdi, 'uuid'),
+        ...(live === undefined ? {} : { snapshotOfUuid: text(live, 'uuid') }),
+        userdevice: text(vbd, 'userdevice'),
+        virtualSizeBytes: integer(vdi, 'virtual_size'),
+      },
+    ];
+  });
+  return disks.flat().sort((a, b) => Number(a.userdevice) - Number(b.userdevice));
+}
+
+async function readIfThere(call: Promise<unknown>): Promise<XapiRecord | undefined> {
+  try {
+    return toRecord((await call) as XapiRecord);
+  } catch (error) {
+    if (isXapiError(error, 'HANDLE_INVALID')) return undefined;
+    throw error;
+  }
+}
+
+/** Removes a snapshot and the disks it made. Gone already is success; what fails is told after all was tried. */
+export async function removeSnapshot(
+  deps: TaskDeps,
+  snapshot: SnapshotFacts,
+  options: Cancellable,
+): Promise<void> {
+  const { session } = deps;
+  const record = await readIfThere(session.call('VM.get_record', [snapshot.ref], options));
+  if (record !== undefined && !flag(record, 'is_a_snapshot')) {
+    throw new BackupError('internal', `remove snapshot: it is none, uuid=${snapshot.uuid}`);
+  }
+  const now = await readDisks(deps, record === undefined ? [] : texts(record, 'VBDs'), options);
+  const disks = new Set<string>([...snapshot.disks, ...now].map((disk) => disk.vdiRef));
+  const failures: unknown[] = [];
+  // One after another: the storage manager locks the SR for each anyway.
+  for (const vdi of disks) {
+    try {
+      await destroyDisk(deps, vdi, options);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      failures.push(error);
+    }
+  }
+  const [failure] = failures;
+  if (failure !== undefined) throw failure;
+  if (record !== undefined) await destroyRecord(deps, snapshot.ref, record, options);
+}
+
+async function destroyDisk(deps: TaskDeps, vdiRef: string, options: Cancellable): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    const vdi = await readIfThere(deps.session.call('VDI.get_record', [vdiRef], options));
+    if (vdi === undefined) return;
+    if (!flag(vdi, 'is_a_snapshot')) {
+      throw new BackupError(
+        'internal',
+        `remove snapshot: a disk of it is no snapshot, uuid=${text(vdi, 'uuid')}`,
+      );
+    }
+    try {
+      await runTask(deps, { method: 'VDI.destroy', params: [vdiRef] }, options);
+      return;
+    } catch (error) {
+      if (isXapiError(error, 'HANDLE_INVALID')) return;
+      const busy = isXapiError(error, 'VDI_IN_USE', 'OTHER_OPERATION_IN_PROGRESS');
+      if (!busy || attempt >= DESTROY_ATTEMPTS) throw error;
+      deps.log.debug('snapshot disk still in use', { vdi: text(vdi, 'uuid'), attempt });
+      await deps.clock.sleep(DESTROY_RETRY_MS, options);
+    }
+  }
+}
+
+async function destroyRecord(
+  deps: TaskDeps,
+  snapshot: VmRef,
+  record: XapiRecord,
+  options: Cancellable,
+): Promise<void> {
+  // A checkpoint has a memory image that only it uses; xvault makes none, a tool under our name might.
+  const image = ref(record, 'suspend_VDI');
+  if (image !== undefined && textMap(record, 'other_config')['xvault:job'] !== undefined) {
+    await runTask(deps, { method: 'VDI.destroy', params: [image] }, options).catch((error) => {
+      if (!isXapiError(error, 'HANDLE_INVALID')) throw error;
+    });
+  }
+  try {
+    await runTask(deps, { method: 'VM.destroy', params: [snapshot] }, options);
+  } catch (error) {
+    if (!isXapiError(error, 'HANDLE_INVALID')) throw error;
+  }
+}
