@@ -320,6 +320,11 @@ export interface UploadInput {
   contentType: string;
   /** Where parts go first when the archive outgrows one upload's 10,000 parts; deletable, unlike `key`. */
   stagingPrefix: string;
+  /**
+   * The object is surely no longer than this, where that is known. Changes nothing but one choice on stores with
+   * equal parts: an object that surely fits one upload is sent directly instead of being staged and joined.
+   */
+  maxBytes?: number;
 }
 
 export interface StoredObject {

@@ -1,0 +1,116 @@
+/**
+ * How an archive of unknown length is cut into parts: pure arithmetic.
+ *
+ * A part lies in memory until it is acknowledged, so parts start small and grow with what was sent (never with the
+ * machine's virtual size), up to a fair share of the byte budget. An upload has at most 10,000 parts (`maxParts`):
+ *
+ * - Usual stores: the first four fifths of the part numbers take the bytes directly. What comes after goes into
+ *   staging objects, each an upload of its own, and is joined at the end by copies of up to 5 GiB into the fifth
+ *   kept free. Only what outgrew is copied.
+ * - Stores that want equal parts (R2): all parts, copies too, have one size, so bytes sent as 16 MiB parts and
+ *   copies of 1 GiB cannot be mixed. Unless the archive surely fits (`maxBytes`), everything is staged and the
+ *   final object is made of equal copies only.
+ * - Stores without copies: `maxParts` parts and no more.
+ */
+import { MAX_RESERVE_BYTES } from '../ports.ts';
+import type { Quirks } from './quirks.ts';
+
+export interface Layout {
+  /** Part numbers 1 … of the final upload that take bytes directly; 0: all bytes are staged. */
+  directParts: number;
+  /** Parts of one staging object; 0: outgrowing is an error. */
+  stagedParts: number;
+  /** Equal parts: the size of each; undefined: sizes are free. */
+  fixedPartBytes: number | undefined;
+  /** The largest piece copied at once; with equal parts: the exact one. */
+  pieceBytes: number;
+  /** Part numbers left for copied pieces. */
+  pieces: number;
+}
+
+/** One copy of a staging object's bytes. */
+export interface Piece {
+  offset: number;
+  length: number;
+}
+
+/** Parts start to grow when this many have been sent. */
+const GROWTH_DIVISOR = 1000;
+/** An upload takes at most this fraction of its share for one part, so that several are on their way. */
+const PARTS_IN_SHARE = 4;
+/** Equal parts are this many units if the share allows: 16 MiB, 168 GB in 10,000 parts. */
+const FIXED_UNITS = 2;
+/** Copies of equal-part stores: long enough for 10 TB in 10,000, short enough to be tried again. */
+const EQUAL_PIECE_BYTES = 1024 ** 3;
+/** One of so many part numbers is kept for copies. */
+const PIECES_DIVISOR = 5;
+
+interface Budget {
+  totalBytes: number;
+  unitBytes: number;
+  /** Uploads running now, this one included. */
+  activeUploads: number;
+}
+
+/** Chooses the cut when the upload begins. */
+export function planLayout(
+  quirks: Pick<Quirks, 'equalParts' | 'copyParts' | 'maxParts' | 'minPartBytes' | 'maxPartBytes'>,
+  budget: Budget,
+  maxBytes: number | undefined,
+): Layout {
+  const { maxParts, minPartBytes, maxPartBytes } = quirks;
+  const free = { fixedPartBytes: undefined, pieceBytes: maxPartBytes };
+  if (!quirks.equalParts) {
+    if (!quirks.copyParts) return { ...free, directParts: maxParts, stagedParts: 0, pieces: 0 };
+    const pieces = Math.max(1, Math.floor(maxParts / PIECES_DIVISOR));
+    return { ...free, directParts: maxParts - pieces, stagedParts: maxParts, pieces };
+  }
+  const shareUnits = Math.floor(shareBytes(budget) / budget.unitBytes);
+  const leastUnits = Math.ceil(minPartBytes / budget.unitBytes);
+  const units = Math.max(leastUnits, Math.min(FIXED_UNITS, shareUnits));
+  const fixedPartBytes = units * budget.unitBytes;
+  const fits = maxBytes !== undefined && maxBytes <= maxParts * fixedPartBytes;
+  if (fits || !quirks.copyParts) {
+    return { directParts: maxParts, stagedParts: 0, fixedPartBytes, pieceBytes: 0, pieces: 0 };
+  }
+  const most = Math.min(EQUAL_PIECE_BYTES, maxPartBytes);
+  const perPiece = Math.min(maxParts, Math.max(1, Math.floor(most / fixedPartBytes)));
+  return {
+    directParts: 0,
+    stagedParts: Math.floor(maxParts / perPiece) * perPiece,
+    fixedPartBytes,
+    pieceBytes: perPiece * fixedPartBytes,
+    pieces: maxParts,
+  };
+}
+
+/** The memory wished for the next part, in whole units, where sizes are free. */
+export function wantPartBytes(budget: Budget, sentBytes: number, maxPartBytes: number): number {
+  const { unitBytes } = budget;
+  const growing = Math.max(unitBytes, Math.floor(sentBytes / GROWTH_DIVISOR));
+  const most = Math.min(growing, shareBytes(budget), maxPartBytes);
+  return Math.max(1, Math.floor(most / unitBytes)) * unitBytes;
+}
+
+/** The least memory of a part: when the next reserve does not fit, it is long enough to be sent. */
+export function leastSlabBytes(minPartBytes: number): number {
+  return minPartBytes + MAX_RESERVE_BYTES;
+}
+
+/**
+ * Cuts a staging object into pieces: exact ones with a short end where parts are equal, else as equal as whole
+ * bytes allow, so that none falls below the smallest part.
+ */
+export function cutPieces(layout: Layout, sizeBytes: number): Piece[] {
+  const count = Math.ceil(sizeBytes / layout.pieceBytes);
+  const length =
+    layout.fixedPartBytes === undefined ? Math.ceil(sizeBytes / count) : layout.pieceBytes;
+  return Array.from({ length: count }, (_, i) => ({
+    offset: i * length,
+    length: Math.min(length, sizeBytes - i * length),
+  }));
+}
+
+function shareBytes({ totalBytes, activeUploads }: Budget): number {
+  return Math.floor(totalBytes / (PARTS_IN_SHARE * Math.max(1, activeUploads)));
+}

@@ -1,0 +1,342 @@
+/**
+ * One multipart upload of S3: create, send or copy parts, complete with proof, abort.
+ *
+ * Proof is layered by what the store can do. With CRC32 (echoed when the upload is created) every part is verified
+ * by the store as it arrives and the whole object's CRC, where the store gives it, is compared after completing (RGW
+ * 20 gives none for an object of one part, which it has verified); without it the parts are listed and compared in
+ * number, size and ETag before completing. The stored size is compared always. Providers
+ * differ in what a repeated Complete answers (RGW 200, R2 404), so an unclear one is resolved by looking.
+ */
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  HeadObjectCommand,
+  ListPartsCommand,
+  UploadPartCommand,
+  UploadPartCopyCommand,
+} from '@aws-sdk/client-s3';
+import { BackupError, isBackupError } from '../errors.ts';
+import type { Cancellable, StoredObject } from '../ports.ts';
+import { type CallOptions, storeStatus } from './calls.ts';
+import type { StoreContext } from './context.ts';
+import { encodeCrc32 } from './crc32.ts';
+import { TRANSFER_BUDGET } from './retry.ts';
+
+export interface PartReceipt {
+  partNumber: number;
+  etag: string;
+  sizeBytes: number;
+  /** Ours, of the bytes sent; undefined for copies and where the store takes none. */
+  crc: number | undefined;
+}
+
+export interface Multipart {
+  readonly key: string;
+  readonly uploadId: string;
+  /** The store verifies a CRC32 of each part, and gives one of the whole object. */
+  readonly hasCrc: boolean;
+  /** Sends (and sends again) one part; `body` must not change until this settles. */
+  sendPart(
+    part: { partNumber: number; body: Buffer; crc: number },
+    options: Cancellable,
+  ): Promise<PartReceipt>;
+  /** Copies a range of another object of the bucket; no range: all of it. */
+  copyPart(
+    part: { partNumber: number; sourceKey: string; offset: number; length: number; whole: boolean },
+    options: Cancellable,
+  ): Promise<PartReceipt>;
+  /**
+   * Completes and reads back. `parts` in order, `crc` of the whole object.
+   * Errors: `precondition_failed` when the key was taken, `data_corrupt` when anything differs.
+   */
+  complete(
+    input: { parts: PartReceipt[]; crc: number; ifAbsent: boolean },
+    options: Cancellable,
+  ): Promise<StoredObject>;
+  /** Gone already is success. */
+  abort(options: Cancellable): Promise<void>;
+}
+
+/** Told of every try, for the upload's counters. */
+export type Watch = Pick<CallOptions, 'onRequest' | 'onRetry'>;
+
+interface Target {
+  context: StoreContext;
+  upload: { Bucket: string; Key: string; UploadId: string };
+  /** `full`: CRC of the whole object too; `parts`: of each part only. */
+  checksum: 'full' | 'parts' | 'none';
+  call: (options: Cancellable) => CallOptions;
+}
+
+/** Creates the upload, asking for a CRC32 of the whole object where the store may know it. */
+export async function createMultipart(
+  context: StoreContext,
+  input: { key: string; contentType: string; watch: Watch },
+  options: Cancellable,
+): Promise<Multipart> {
+  const { client, calls, bucket, quirks } = context;
+  const { key, watch } = input;
+  const budget = context.transferBudget ?? TRANSFER_BUDGET;
+  const call = ({ signal }: Cancellable) => ({ signal, key, budget, ...watch });
+  const create = { Bucket: bucket, Key: key, ContentType: input.contentType };
+  const send = async (checksum: object) =>
+    await calls(
+      'CreateMultipartUpload',
+      (to) => client.send(new CreateMultipartUploadCommand({ ...create, ...checksum }), to),
+      call(options),
+    );
+  const wish = { ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const;
+  const answer =
+    quirks.checksum === 'none'
+      ? await send({})
+      : await send(wish).catch(async (error) => {
+          // A store that refuses the wish may take the upload without it.
+          if (isBackupError(error, 'store_refused') && [400, 501].includes(storeStatus(error))) {
+            return await send({});
+          }
+          throw error;
+        });
+  if (!answer.UploadId) throw incomplete('CreateMultipartUpload', key);
+  const echoed = answer.ChecksumAlgorithm === 'CRC32';
+  // RGW 20 echoes the algorithm but not the type, and then keeps the full-object value all the same.
+  const full = echoed && answer.ChecksumType !== 'COMPOSITE';
+  const target: Target = {
+    context,
+    upload: { Bucket: bucket, Key: key, UploadId: answer.UploadId },
+    checksum: full ? 'full' : echoed ? 'parts' : 'none',
+    call,
+  };
+  return {
+    key,
+    uploadId: answer.UploadId,
+    hasCrc: echoed,
+    sendPart: async (part, to) => await sendPart(target, part, to),
+    copyPart: async (part, to) => await copyPart(target, part, to),
+    complete: async (result, to) => await complete(target, result, to),
+    abort: async (to) => await abort(target, to),
+  };
+}
+
+async function sendPart(
+  { context, upload, checksum, call }: Target,
+  { partNumber, body, crc }: Parameters<Multipart['sendPart']>[0],
+  options: Cancellable,
+): Promise<PartReceipt> {
+  const { client, calls } = context;
+  const value = checksum === 'none' ? undefined : encodeCrc32(crc);
+  const input = {
+    ...upload,
+    PartNumber: partNumber,
+    Body: body,
+    ContentLength: body.length,
+    ...(value === undefined ? {} : { ChecksumCRC32: value }),
+  };
+  const answer = await calls(
+    'UploadPart',
+    (to) => client.send(new UploadPartCommand(input), to),
+    call(options),
+  );
+  if (!answer.ETag) throw incomplete('UploadPart', upload.Key);
+  if (value !== undefined && answer.ChecksumCRC32 && answer.ChecksumCRC32 !== value) {
+    throw differs('part', { part: partNumber, sent: value, stored: answer.ChecksumCRC32 });
+  }
+  const known = value === undefined ? undefined : crc;
+  return { partNumber, etag: answer.ETag, sizeBytes: body.length, crc: known };
+}
+
+async function copyPart(
+  { context, upload, call }: Target,
+  { partNumber, sourceKey, offset, length, whole }: Parameters<Multipart['copyPart']>[0],
+  options: Cancellable,
+): Promise<PartReceipt> {
+  const { client, calls, bucket } = context;
+  const input = {
+    ...upload,
+    PartNumber: partNumber,
+    CopySource: `${bucket}/${sourceKey}`,
+    ...(whole ? {} : { CopySourceRange: `bytes=${offset}-${offset + length - 1}` }),
+  };
+  const answer = await calls(
+    'UploadPartCopy',
+    (to) => client.send(new UploadPartCopyCommand(input), to),
+    call(options),
+  );
+  const etag = answer.CopyPartResult?.ETag;
+  if (!etag) throw incomplete('UploadPartCopy', upload.Key);
+  return { partNumber, etag, sizeBytes: length, crc: undefined };
+}
+
+async function complete(
+  target: Target,
+  { parts, crc, ifAbsent }: Parameters<Multipart['complete']>[0],
+  options: Cancellable,
+): Promise<StoredObject> {
+  const { context, upload, checksum, call } = target;
+  const { client, calls } = context;
+  const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
+  if (checksum === 'none') await compareParts(target, parts, options);
+  const command = () =>
+    new CompleteMultipartUploadCommand({
+      ...upload,
+      MultipartUpload: {
+        Parts: parts.map((part) => ({
+          PartNumber: part.partNumber,
+          ETag: part.etag,
+          ...(part.crc === undefined ? {} : { ChecksumCRC32: encodeCrc32(part.crc) }),
+        })),
+      },
+      ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
+      // AWS refuses to complete when these differ; others ignore them and are caught by looking afterwards.
+      ...(checksum === 'full'
+        ? {
+            ChecksumType: 'FULL_OBJECT' as const,
+            ChecksumCRC32: encodeCrc32(crc),
+            MpuObjectSize: sizeBytes,
+          }
+        : {}),
+    });
+  const expected: Expected = { sizeBytes, parts: parts.length };
+  if (checksum === 'full') expected.checksum = encodeCrc32(crc);
+  let unclear = false;
+  try {
+    await calls('CompleteMultipartUpload', (to) => client.send(command(), to), {
+      ...call(options),
+      onRetry: (failure) => {
+        unclear ||= failure === 'unclear';
+        call(options).onRetry?.(failure);
+      },
+    });
+  } catch (error) {
+    options.signal.throwIfAborted();
+    const mayBeDone = unclear || isBackupError(error, 'store_unavailable');
+    if (!mayBeDone || !(await isOurs(target, expected, options))) throw error;
+  }
+  const stored = await look(target, options);
+  if (stored === undefined) throw differs('object', { key: upload.Key, stored: 'nothing' });
+  compareStored(upload.Key, stored, expected);
+  return stored;
+}
+
+interface Expected {
+  sizeBytes: number;
+  parts: number;
+  checksum?: string;
+}
+
+/** The object at the key as the store sees it. */
+async function look({ context, upload, call }: Target, options: Cancellable) {
+  const { client, calls } = context;
+  const input = { Bucket: upload.Bucket, Key: upload.Key, ChecksumMode: 'ENABLED' as const };
+  const answer = await calls(
+    'HeadObject',
+    (to) => client.send(new HeadObjectCommand(input), to),
+    call(options),
+  ).catch((error) => {
+    if (isBackupError(error) && storeStatus(error) === 404) return undefined;
+    throw error;
+  });
+  if (answer === undefined) return undefined;
+  const { ChecksumCRC32: value, ChecksumType: type } = answer;
+  const stored: StoredObject = { sizeBytes: answer.ContentLength ?? -1, etag: answer.ETag ?? '' };
+  // A composite value (`…-N`) is no checksum of the object's bytes.
+  if (value !== undefined && type !== 'COMPOSITE' && !value.includes('-')) {
+    stored.checksum = { algorithm: 'crc32', value };
+  }
+  return stored;
+}
+
+/** After an unclear Complete: is what lies there the object we meant? */
+async function isOurs(target: Target, expected: Expected, options: Cancellable): Promise<boolean> {
+  const stored = await look(target, options);
+  if (stored === undefined || stored.sizeBytes !== expected.sizeBytes) return false;
+  const count = /-(\d+)"?$/.exec(stored.etag)?.[1];
+  if (count !== undefined && Number(count) !== expected.parts) return false;
+  if (stored.checksum === undefined || expected.checksum === undefined) return true;
+  return stored.checksum.value === expected.checksum;
+}
+
+function compareStored(key: string, stored: StoredObject, expected: Expected): void {
+  if (stored.sizeBytes !== expected.sizeBytes) {
+    throw differs('object', {
+      key,
+      sent_bytes: expected.sizeBytes,
+      stored_bytes: stored.sizeBytes,
+    });
+  }
+  const storedValue = stored.checksum?.value;
+  if (storedValue === undefined || expected.checksum === undefined) return;
+  if (storedValue !== expected.checksum) {
+    throw differs('object', { key, sent_crc32: expected.checksum, stored_crc32: storedValue });
+  }
+}
+
+/** Number, size and ETag of every part as the store lists them. Stores without ListParts are not asked. */
+async function compareParts(
+  { context, upload, call }: Target,
+  parts: PartReceipt[],
+  options: Cancellable,
+): Promise<void> {
+  const { client, calls, quirks } = context;
+  if (!quirks.listParts) return;
+  let at = 0;
+  let marker: string | undefined;
+  do {
+    const input = { ...upload, ...(marker === undefined ? {} : { PartNumberMarker: marker }) };
+    const page = await calls(
+      'ListParts',
+      (to) => client.send(new ListPartsCommand(input), to),
+      call(options),
+    ).catch((error) => {
+      if (isBackupError(error) && [501, 405].includes(storeStatus(error))) return undefined;
+      throw error;
+    });
+    if (page === undefined) return; // Not offered: size is still compared after completing.
+    for (const { PartNumber, Size, ETag } of page.Parts ?? []) {
+      const part = parts[at++];
+      if (
+        part?.partNumber !== PartNumber ||
+        part?.sizeBytes !== Size ||
+        bare(part?.etag ?? '') !== bare(ETag ?? '')
+      ) {
+        throw differs('part', {
+          part: PartNumber,
+          sent_bytes: part?.sizeBytes,
+          stored_bytes: Size,
+        });
+      }
+    }
+    marker = page.IsTruncated ? page.NextPartNumberMarker : undefined;
+  } while (marker !== undefined);
+  if (at !== parts.length) throw differs('upload', { sent_parts: parts.length, stored_parts: at });
+}
+
+async function abort({ context, upload, call }: Target, options: Cancellable): Promise<void> {
+  const { client, calls } = context;
+  await calls(
+    'AbortMultipartUpload',
+    (to) => client.send(new AbortMultipartUploadCommand(upload), to),
+    call(options),
+  ).catch((error) => {
+    if (!(isBackupError(error) && storeStatus(error) === 404)) throw error;
+  });
+}
+
+const bare = (etag: string) => etag.replaceAll('"', '');
+
+/** What is stored is not what was sent. */
+export function differs(what: string, details: Record<string, unknown>): BackupError {
+  const values = Object.entries(details).map(([name, value]) => `${name}=${value}`);
+  return new BackupError('data_corrupt', `find the stored ${what} as sent, ${values.join(' ')}`, {
+    details,
+    retry: 'later',
+  });
+}
+
+function incomplete(operation: string, key: string): BackupError {
+  return new BackupError(
+    'store_unavailable',
+    `read the object store's answer, operation=${operation} key=${key}`,
+    { details: { operation, key } },
+  );
+}

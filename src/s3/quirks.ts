@@ -1,0 +1,152 @@
+/**
+ * What differs between S3 providers, as data: one row each, with the reason and where it is written.
+ *
+ * A row is found by the endpoint's host or named by the settings; an unknown endpoint gets `generic`, which promises
+ * nothing that is not probed or echoed. What can be probed safely (conditional writes) is probed even where the row
+ * says yes, since a version or a versioned bucket may take it away. Docs read and servers measured in November 2026.
+ */
+
+/** The store's rules that change what we send. */
+export interface Quirks {
+  name: string;
+  /** `no`: not even tried; `probe`: tried on a scratch key before anything relies on it. */
+  conditionalWrites: 'probe' | 'no';
+  /** The same for If-None-Match on CompleteMultipartUpload. */
+  conditionalComplete: 'probe' | 'no';
+  /** Every part but the last must have the same size. */
+  equalParts: boolean;
+  /** UploadPartCopy with byte ranges works. */
+  copyParts: boolean;
+  objectTags: boolean;
+  maxParts: number;
+  minPartBytes: number;
+  maxPartBytes: number;
+  maxObjectBytes: number;
+  /** Parts of one upload on their way at once. */
+  partsInFlight: number;
+  /** Ask for a CRC32 of the whole object; used only if the store echoes it. */
+  checksum: 'crc32' | 'none';
+  /** Uploads can be listed by prefix. */
+  listUploads: boolean;
+  /** ListParts answers, so that parts can be compared where there is no checksum. */
+  listParts: boolean;
+}
+
+const MIB = 1024 ** 2;
+const GIB = 1024 ** 3;
+const TIB = 1024 ** 4;
+
+/** S3's own limits; every row starts from here. */
+const GENERIC: Quirks = {
+  name: 'generic',
+  conditionalWrites: 'probe',
+  conditionalComplete: 'probe',
+  equalParts: false,
+  copyParts: true,
+  objectTags: true,
+  maxParts: 10_000,
+  minPartBytes: 5 * MIB,
+  maxPartBytes: 5 * GIB,
+  maxObjectBytes: 5 * TIB,
+  partsInFlight: 6,
+  checksum: 'crc32',
+  listUploads: true,
+  listParts: true,
+};
+
+interface Row {
+  /** Matches the endpoint's host name. */
+  hosts?: RegExp;
+  quirks: Quirks;
+}
+
+const ROWS: Row[] = [
+  {
+    // 48.8 TiB since December 2025 (10,000 parts of 5 GiB); conditional writes on all buckets since November 2024.
+    hosts: /(^|\.)amazonaws\.com(\.cn)?$/,
+    quirks: { ...GENERIC, name: 'aws', maxObjectBytes: 10_000 * 5 * GIB, partsInFlight: 8 },
+  },
+  {
+    // Equal parts: developers.cloudflare.com/r2/objects/multipart-objects. No tags, no ListParts in the local
+    // edition; full-object checksums only as CRC64NVME; one write a second and key, so few requests at once.
+    hosts: /(^|\.)r2\.cloudflarestorage\.com$/,
+    quirks: {
+      ...GENERIC,
+      name: 'r2',
+      equalParts: true,
+      objectTags: false,
+      maxObjectBytes: Math.floor(4.995 * TIB),
+      partsInFlight: 2,
+      checksum: 'none',
+      listParts: false,
+    },
+  },
+  {
+    // minio/minio cmd/erasure-multipart.go: ListMultipartUploads wants the exact key as prefix.
+    quirks: { ...GENERIC, name: 'minio', maxObjectBytes: 50 * TIB, listUploads: false },
+  },
+  {
+    // Measured on RGW 20.2: conditions are atomic on unversioned buckets only; 16 and 18 ignore some of them.
+    quirks: { ...GENERIC, name: 'ceph' },
+  },
+  {
+    // Garage 1.2 doc/book/reference-manual/s3-compatibility.md: no conditional writes, no tags, no versions.
+    quirks: {
+      ...GENERIC,
+      name: 'garage',
+      conditionalWrites: 'no',
+      conditionalComplete: 'no',
+      objectTags: false,
+    },
+  },
+  {
+    // weed/s3api (August 2026): preconditions under a lock for each object; upload checksums not verified.
+    quirks: { ...GENERIC, name: 'seaweedfs' },
+  },
+  {
+    // PutObject with If-None-Match answers 501 (reports of January and July 2026).
+    hosts: /(^|\.)backblazeb2\.com$/,
+    quirks: {
+      ...GENERIC,
+      name: 'b2',
+      conditionalWrites: 'no',
+      conditionalComplete: 'no',
+      objectTags: false,
+      maxObjectBytes: 10 * 10 ** 12,
+    },
+  },
+  {
+    // Says nothing of conditional writes or checksums: probed, and used only if they hold.
+    hosts: /(^|\.)wasabisys\.com$/,
+    quirks: { ...GENERIC, name: 'wasabi', conditionalComplete: 'no' },
+  },
+  {
+    // cloud.google.com/storage/docs/multipart-uploads: own generation conditions, no UploadPartCopy, no S3 tags.
+    hosts: /(^|\.)storage\.googleapis\.com$/,
+    quirks: {
+      ...GENERIC,
+      name: 'gcs',
+      conditionalWrites: 'no',
+      conditionalComplete: 'no',
+      copyParts: false,
+      objectTags: false,
+      checksum: 'none',
+    },
+  },
+  { quirks: GENERIC },
+];
+
+/** The names a setting may use. */
+export const PROVIDERS: readonly string[] = ROWS.map(({ quirks }) => quirks.name);
+
+/** The row called `provider`, else the one whose hosts match `endpoint` (none given: AWS), else `generic`. */
+export function quirksOf(input: {
+  provider?: string | undefined;
+  endpoint?: string | undefined;
+}): Quirks {
+  if (input.provider !== undefined) {
+    return ROWS.find(({ quirks }) => quirks.name === input.provider)?.quirks ?? GENERIC;
+  }
+  const host = input.endpoint === undefined ? 's3.amazonaws.com' : new URL(input.endpoint).hostname;
+  return ROWS.find(({ hosts }) => hosts?.test(host))?.quirks ?? GENERIC;
+}

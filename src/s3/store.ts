@@ -1,0 +1,252 @@
+/**
+ * The object store of ports.ts on any S3-compatible service.
+ *
+ * Small objects are read and written here; archives go through upload.ts. What one provider does differently is in
+ * quirks.ts and probe.ts. Keys are checked to be plain: other characters break copies on older Ceph RGW.
+ */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import {
+  AbortMultipartUploadCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+} from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import { BackupError, isBackupError } from '../errors.ts';
+import type { Arena, Clock, Log, Meter, ObjectFacts, ObjectStore, StoreFacts } from '../ports.ts';
+import { untilAborted } from './abort.ts';
+import { createCalls, storeStatus } from './calls.ts';
+import { type ClientSettings, createS3Client } from './client.ts';
+import type { StoreContext } from './context.ts';
+import { listPage } from './list.ts';
+import { createProbe } from './probe.ts';
+import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
+import type { RetryBudget } from './retry.ts';
+import { beginUpload, type UploadShare } from './upload.ts';
+import { deleteObject, putObject } from './write.ts';
+
+export interface StoreSettings extends ClientSettings {
+  bucket: string;
+  /** Where the probe may write: `<prefix>probe/`. Empty or a plain path. */
+  prefix: string;
+  /** A row of quirks.ts; default: recognised by the endpoint's host. */
+  provider?: string | undefined;
+  /** Overrides single quirks: tests, and stores nobody has a row for yet. */
+  quirks?: Partial<Quirks> | undefined;
+  /** Replaces the number of tries and the waits between them, of small calls and of transfers. */
+  retries?: { calls?: RetryBudget | undefined; transfers?: RetryBudget | undefined } | undefined;
+}
+
+export interface StoreDeps {
+  clock: Clock;
+  log: Log;
+  arena: Arena;
+  meter: Meter;
+  /** 0 … 1, for the jitter of retries. */
+  random?: () => number;
+}
+
+/** At most this long for one answer to "what can the store do?". */
+const PROBE_LIMIT_MS = 120_000;
+const UPLOADS_PAGES_MAX = 100;
+
+/** Makes the store; nothing is sent before the first call. Errors: `configuration`. */
+export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectStore {
+  const context = createContext(settings, deps);
+  const { client, calls, bucket, quirks } = context;
+  const { prefix } = settings;
+  const facts = createFacts(context, prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`);
+  const share: UploadShare = { active: 0 };
+
+  return {
+    facts,
+    put: async (key, body, options) => await putObject(context, checked(key), body, options),
+    get: async (key, options) => await getObject(context, checked(key), options),
+    head: async (key, options) => await headObject(context, checked(key), options),
+    list: async (input, options) => await listPage(context, input, options),
+    delete: async (key, options) => await deleteObject(context, checked(key), options),
+    beginUpload: async (input, options) => {
+      checked(input.key);
+      const found = await facts(options);
+      const random = randomUUID();
+      return await beginUpload({ ...context, facts: found, share, unique: random }, input, options);
+    },
+    listUploads: async (prefix, options) => {
+      if (!quirks.listUploads) return [];
+      return await listUploads(context, prefix, options);
+    },
+    abortUpload: async ({ key, uploadId }, options) => {
+      const command = () =>
+        new AbortMultipartUploadCommand({ Bucket: bucket, Key: checked(key), UploadId: uploadId });
+      await calls('AbortMultipartUpload', (to) => client.send(command(), to), {
+        ...options,
+        key,
+      }).catch((error) => {
+        if (!(isBackupError(error) && storeStatus(error) === 404)) throw error;
+      });
+    },
+    presignGet: async ({ key, expiresSeconds, fileName }) => {
+      const command = new GetObjectCommand({
+        Bucket: bucket,
+        Key: checked(key),
+        ResponseContentDisposition: contentDisposition(fileName),
+      });
+      return await getSignedUrl(client, command, { expiresIn: expiresSeconds });
+    },
+    close: () => client.destroy(),
+  };
+}
+
+function createContext(settings: StoreSettings, deps: StoreDeps): StoreContext {
+  if (settings.provider !== undefined && !PROVIDERS.includes(settings.provider)) {
+    throw new BackupError(
+      'configuration',
+      `name a known provider (${PROVIDERS.join(', ')}), provider=${settings.provider}`,
+    );
+  }
+  const endpoint = settings.endpoint ?? 'AWS';
+  const log = deps.log.child({ part: 's3' });
+  const calls = createCalls(
+    { clock: deps.clock, log, meter: deps.meter, random: deps.random ?? Math.random },
+    { bucket: settings.bucket, endpoint, budget: settings.retries?.calls },
+  );
+  return {
+    client: createS3Client(settings),
+    bucket: settings.bucket,
+    endpoint,
+    calls,
+    quirks: { ...quirksOf(settings), ...settings.quirks },
+    log,
+    meter: deps.meter,
+    arena: deps.arena,
+    transferBudget: settings.retries?.transfers,
+  };
+}
+
+/** Probes once and keeps the answer; callers who ask meanwhile share the probe, and leave it by their own signal. */
+function createFacts(context: StoreContext, prefix: string): ObjectStore['facts'] {
+  const { quirks } = context;
+  const probe = createProbe(context, prefix);
+  let running: Promise<StoreFacts> | undefined;
+  const start = async (): Promise<StoreFacts> => ({
+    endpoint: context.endpoint,
+    bucket: context.bucket,
+    provider: quirks.name,
+    ...(await probe({ signal: AbortSignal.timeout(PROBE_LIMIT_MS) })),
+    copyParts: quirks.copyParts,
+    equalParts: quirks.equalParts,
+  });
+  return async ({ signal }) => {
+    signal.throwIfAborted();
+    running ??= start().catch((error) => {
+      running = undefined; // A failure is not remembered: the next caller tries again.
+      throw error;
+    });
+    return await untilAborted(running, signal);
+  };
+}
+
+async function getObject(
+  { client, calls, bucket }: StoreContext,
+  key: string,
+  options: Parameters<ObjectStore['get']>[1],
+): ReturnType<ObjectStore['get']> {
+  const { range, signal } = options;
+  assert(range === undefined || range.length > 0, 'an empty range cannot be asked for');
+  const input = {
+    Bucket: bucket,
+    Key: key,
+    ...(range && { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` }),
+  };
+  try {
+    return await calls(
+      'GetObject',
+      async (to) => {
+        const answer = await client.send(new GetObjectCommand(input), to);
+        // A read cut short throws in Node; the length is compared all the same.
+        const bytes = (await answer.Body?.transformToByteArray()) ?? new Uint8Array();
+        if (answer.ContentLength !== undefined && answer.ContentLength !== bytes.length) {
+          throw Object.assign(new Error('answer cut short'), {
+            code: 'ERR_STREAM_PREMATURE_CLOSE',
+          });
+        }
+        const lastModified = answer.LastModified?.getTime() ?? 0;
+        return { bytes, etag: answer.ETag ?? '', lastModified };
+      },
+      { signal, key },
+    );
+  } catch (error) {
+    if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
+    throw error;
+  }
+}
+
+async function headObject(
+  { client, calls, bucket }: StoreContext,
+  key: string,
+  options: { signal: AbortSignal },
+): Promise<ObjectFacts | undefined> {
+  try {
+    const answer = await calls(
+      'HeadObject',
+      (to) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), to),
+      { ...options, key },
+    );
+    return {
+      key,
+      sizeBytes: answer.ContentLength ?? 0,
+      etag: answer.ETag ?? '',
+      lastModified: answer.LastModified?.getTime() ?? 0,
+    };
+  } catch (error) {
+    if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
+    throw error;
+  }
+}
+
+async function listUploads(
+  { client, calls, bucket }: StoreContext,
+  prefix: string,
+  options: { signal: AbortSignal },
+): ReturnType<ObjectStore['listUploads']> {
+  const found: Awaited<ReturnType<ObjectStore['listUploads']>> = [];
+  let marker = {};
+  for (let pages = 0; pages < UPLOADS_PAGES_MAX; pages += 1) {
+    const input = { Bucket: bucket, Prefix: prefix, ...marker };
+    const answer = await calls(
+      'ListMultipartUploads',
+      (to) => client.send(new ListMultipartUploadsCommand(input), to),
+      options,
+    ).catch((error) => {
+      // Not every store can; whoever remembers the ids can still abort.
+      if (isBackupError(error) && [501, 405].includes(storeStatus(error))) return undefined;
+      throw error;
+    });
+    if (answer === undefined) return [];
+    for (const { Key, UploadId, Initiated } of answer.Uploads ?? []) {
+      if (Key === undefined || UploadId === undefined || !Key.startsWith(prefix)) continue;
+      found.push({ key: Key, uploadId: UploadId, initiated: Initiated?.getTime() ?? 0 });
+    }
+    if (!answer.IsTruncated || answer.NextKeyMarker === undefined) break;
+    marker = { KeyMarker: answer.NextKeyMarker, UploadIdMarker: answer.NextUploadIdMarker };
+  }
+  return found;
+}
+
+/** Keys are ours: a bad one is a bug. */
+export function checked(key: string): string {
+  assert(/^[A-Za-z0-9._-][A-Za-z0-9._/-]{0,1023}$/.test(key), `key=${key}`);
+  assert(!key.includes('//') && !/(^|\/)\.\.?(\/|$)/.test(key), `key=${key}`);
+  return key;
+}
+
+/** A name as RFC 6266 wants it: quoted ASCII for the old, UTF-8 for the rest. */
+function contentDisposition(fileName: string): string {
+  const ascii = fileName.replace(/[^A-Za-z0-9 ._-]/g, '_');
+  const utf8 = encodeURIComponent(fileName).replace(
+    /['()*]/g,
+    (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  return `attachment; filename="${ascii}"; filename*=UTF-8''${utf8}`;
+}
