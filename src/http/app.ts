@@ -1,0 +1,257 @@
+/**
+ * The HTTP front as one function from Request to Response: `createApp(deps, settings).fetch`.
+ *
+ * Web APIs only, so that it runs on Node and on Workers; `serve` gives it a socket. For every request, in this
+ * order: request id and headers that never depend on the answer, who calls and whether he may, query, body (only of
+ * a POST, at most 1 MiB), idempotency key, the route's handler, entity tag. Whatever throws becomes a problem in one
+ * place. What changes something runs outside the caller's signal: a webhook sender that hangs up after ten seconds
+ * has still started one backup, and its repeat gets that answer.
+ */
+import { OpenAPIHono } from '@hono/zod-openapi';
+import { bodyLimit } from 'hono/body-limit';
+import { HTTPException } from 'hono/http-exception';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { RememberedAnswer } from '../catalog/idempotency.ts';
+import { toBackupError } from '../errors.ts';
+import { NEVER } from '../signals.ts';
+import { type Auth, createAuth, type Identity, requireScope } from './auth.ts';
+import { createHolds, type Holds } from './holds.ts';
+import {
+  MAX_BODY_BYTES,
+  matchesEtag,
+  readBody,
+  readIdempotencyKey,
+  readQuery,
+  weakEtag,
+} from './input.ts';
+import { problemAnswer } from './problem.ts';
+import type { Answer, AnyRoute, AppContext, AppDeps, AppEnv, AppSettings, Call } from './route.ts';
+import { ROUTES } from './routes/index.ts';
+
+export type { TokenTable } from './auth.ts';
+export type { AppDeps, AppSettings } from './route.ts';
+
+/** A caller's own request id is taken over if it can stand in a log line as it is. */
+const REQUEST_ID = /^[A-Za-z0-9._:-]{1,64}$/;
+const TRACE_PARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+const STANDING_HEADERS = Object.entries({
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+});
+
+interface Parts {
+  deps: AppDeps;
+  settings: AppSettings;
+  auth: Auth;
+  holds: Holds;
+}
+
+/** Builds the app. Errors: `configuration` for a wrong token table. */
+export function createApp(deps: AppDeps, settings: AppSettings): OpenAPIHono<AppEnv> {
+  const auth = createAuth(deps.tokens, settings);
+  const parts: Parts = { deps, settings, auth, holds: createHolds() };
+  const app = new OpenAPIHono<AppEnv>();
+  const limit = bodyLimit({
+    maxSize: MAX_BODY_BYTES,
+    onError: () => {
+      throw new HTTPException(413, { message: `read a body larger than ${MAX_BODY_BYTES} bytes` });
+    },
+  });
+
+  app.use(async (c, next) => {
+    beginRequest(c, deps);
+    const startedAt = deps.clock.elapsed();
+    await next();
+    logRequest(c, deps, startedAt);
+  });
+  for (const route of ROUTES) {
+    const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
+    if (route.method === 'GET') app.get(path, (c) => answerGet(c, route, parts));
+    else app.post(path, (c) => answerPost(c, route, parts, limit));
+  }
+  app.notFound((c) => {
+    throw routeError(c);
+  });
+  app.onError((error, c) => {
+    logError(error, c, deps);
+    return respond(c, errorAnswer(error, c, settings));
+  });
+  return app;
+}
+
+async function answerGet(c: AppContext, route: AnyRoute, parts: Parts): Promise<Response> {
+  const identity = await authorise(c, route, parts);
+  const call = newCall(c, route, parts, { identity, body: undefined });
+  const answer = await route.handle(call);
+  if (!route.conditional || answer.status !== 200 || typeof answer.body !== 'string') {
+    return respond(c, answer);
+  }
+  const etag = weakEtag(answer.body);
+  if (matchesEtag(c.req.header('if-none-match'), etag)) {
+    const { 'content-type': _, ...headers } = answer.headers;
+    return respond(c, { status: 304, headers: { ...headers, etag }, body: null });
+  }
+  return respond(c, { ...answer, headers: { ...answer.headers, etag } });
+}
+
+async function answerPost(
+  c: AppContext,
+  route: AnyRoute,
+  parts: Parts,
+  limit: ReturnType<typeof bodyLimit>,
+): Promise<Response> {
+  const identity = await authorise(c, route, parts);
+  const key = readIdempotencyKey(c.req.header('idempotency-key'));
+  // the limit may replace the request by one whose body it has counted
+  await limit(c, () => Promise.resolve());
+  const call = newCall(c, route, parts, { identity, body: await readBody(route, c) });
+  const first =
+    key === undefined
+      ? { answer: await route.handle(call), replayed: false }
+      : await answerOnce(call, route, key);
+  const answer = first.answer.status < 300 ? await route.hold?.(call, first.answer) : undefined;
+  const shown = answer ?? first.answer;
+  if (!first.replayed) return respond(c, shown);
+  return respond(c, { ...shown, headers: { ...shown.headers, 'idempotency-replayed': 'true' } });
+}
+
+/** The first answer to a key, made now or remembered. An error that may pass is thrown, not remembered. */
+async function answerOnce(
+  call: Call,
+  route: AnyRoute,
+  key: string,
+): Promise<{ answer: Answer; replayed: boolean }> {
+  const { c, deps, settings } = call;
+  const work = async (): Promise<RememberedAnswer> => {
+    try {
+      return remembered(await route.handle(call));
+    } catch (error) {
+      const answer = errorAnswer(error, c, settings);
+      const passing = toBackupError(error).retry === 'later';
+      if (passing || answer.status >= 500 || answer.status === 429) throw error;
+      return remembered(answer);
+    }
+  };
+  const tokenName = call.identity?.name ?? '';
+  const { method, path } = c.req;
+  const request = { tokenName, key, method, path, body: call.body };
+  return await deps.idempotency.run(request, work, { signal: NEVER });
+}
+
+function remembered(answer: Answer): RememberedAnswer {
+  if (typeof answer.body !== 'string') throw new Error('a POST must answer with text');
+  return { status: answer.status, headers: answer.headers, body: answer.body };
+}
+
+/** Errors: `unauthenticated`, `forbidden`. */
+async function authorise(
+  c: AppContext,
+  route: AnyRoute,
+  { auth, settings }: Parts,
+): Promise<Identity | undefined> {
+  const open = route.scope === 'none' || (route.scope === 'metrics' && settings.metricsOpen);
+  if (open && !route.wantsDetails?.(c)) return undefined;
+  const identity = await auth.identify(
+    {
+      authorization: c.req.header('authorization'),
+      host: c.req.header('host') ?? new URL(c.req.url).host,
+      origin: c.req.header('origin'),
+      secFetchSite: c.req.header('sec-fetch-site'),
+    },
+    { basic: route.basic === true },
+  );
+  c.set('identity', identity);
+  const scope = route.scope === 'none' || route.scope === 'metrics' ? 'read' : route.scope;
+  requireScope(identity, scope);
+  return identity;
+}
+
+function newCall(
+  c: AppContext,
+  route: AnyRoute,
+  { deps, settings, holds }: Parts,
+  { identity, body }: { identity: Identity | undefined; body: unknown },
+): Call {
+  const mark = c.req.url.indexOf('?');
+  const search = mark === -1 ? undefined : new URLSearchParams(c.req.url.slice(mark + 1));
+  return {
+    c,
+    deps,
+    settings,
+    holds,
+    routes: ROUTES,
+    identity,
+    query: readQuery(route, search),
+    body,
+    param: (name) => c.req.param(name) ?? '',
+    get signal() {
+      return c.req.raw.signal;
+    },
+  };
+}
+
+function respond(c: AppContext, { status, headers, body }: Answer): Response {
+  // every status below 600 is fine with a null body; Hono's type wants the two told apart
+  return c.body(body as string, status as ContentfulStatusCode, headers);
+}
+
+function errorAnswer(error: unknown, c: AppContext, { concurrency }: AppSettings): Answer {
+  return problemAnswer(error, { requestId: c.get('requestId'), concurrency });
+}
+
+/** 405 with Allow where another method would have done, else 404. */
+function routeError(c: AppContext): HTTPException {
+  const methods = ROUTES.filter((route) => pathPattern(route.path).test(c.req.path)).map(
+    (route) => route.method,
+  );
+  if (methods.length === 0) {
+    return new HTTPException(404, { message: `find ${c.req.method} ${c.req.path.slice(0, 200)}` });
+  }
+  const allow = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]));
+  return new HTTPException(405, {
+    message: `use ${c.req.method} on ${c.req.path.slice(0, 200)}, allowed=${allow.join(',')}`,
+    res: new Response(null, { headers: { allow: allow.join(', ') } }),
+  });
+}
+
+function pathPattern(path: string): RegExp {
+  return new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}$`);
+}
+
+function beginRequest(c: AppContext, { ids, service }: AppDeps): void {
+  const given = c.req.header('request-id');
+  const requestId = given !== undefined && REQUEST_ID.test(given) ? given : ids.uuid();
+  c.set('requestId', requestId);
+  c.header('request-id', requestId);
+  for (const [name, value] of STANDING_HEADERS) c.header(name, value);
+  // lets the listener close soon: an idle kept-alive connection would hold it for seconds
+  if (service.draining) c.header('connection', 'close');
+}
+
+function logRequest(c: AppContext, { log, clock }: AppDeps, startedAt: number): void {
+  const traceId = TRACE_PARENT.exec(c.req.header('traceparent') ?? '')?.[1];
+  const fields = {
+    request_id: c.get('requestId'),
+    method: c.req.method,
+    path: c.req.path,
+    status: c.res.status,
+    seconds: Math.round(clock.elapsed() - startedAt) / 1000,
+    token: c.get('identity')?.name,
+    ...(traceId === undefined ? {} : { trace_id: traceId }),
+  };
+  // polls come by the thousand; what changes something or failed is worth a line
+  if (c.req.method === 'POST' || c.res.status >= 500) log.info('request', fields);
+  else log.debug('request', fields);
+}
+
+function logError(error: unknown, c: AppContext, { log }: AppDeps): void {
+  if (error instanceof HTTPException) return;
+  const { code } = toBackupError(error);
+  const fields = { request_id: c.get('requestId'), path: c.req.path, code, error };
+  if (code === 'internal') log.error('request failed', fields);
+  else log.debug('request refused', fields);
+}

@@ -1,0 +1,115 @@
+/** One backup and one job as examples of the description and of the pages; a test parses them with their schemas. */
+
+import type { StatusReport, VmView } from '../backup/service.ts';
+import type { Backup, Job } from '../catalog/record.ts';
+import { backupView, jobView } from './views.ts';
+
+const VM = { uuid: '6a3c2d6e-8a61-4a0e-9d4f-3f8f4f6f0a11', name: 'web-1', pool: 'default' };
+const JOB_ID = '019aaf4a-2f3e-7c51-8f0a-5b7d0c1e2f34';
+const BACKUP_ID = '019aaf4a-4d10-7e02-a6b1-9c8d7e6f5a43';
+const MIB = 1024 * 1024;
+
+const BACKUP: Backup = {
+  version: 1,
+  id: BACKUP_ID,
+  job_id: JOB_ID,
+  vm: VM,
+  retention: 'daily',
+  mode: 'full',
+  mode_reason: 'first backup of this machine',
+  compression: 'none',
+  created_at: '2026-11-23T02:00:03.120Z',
+  finished_at: '2026-11-23T02:01:44.902Z',
+  archive: {
+    key: `backups/daily/default/${VM.uuid}/${BACKUP_ID}/web-1.xva`,
+    size_bytes: 4_812_963_840,
+    etag: '9b2cf535f27731c974343645a3985328-48',
+    content_digest: '5fd1a5a6f0c2b7e4',
+  },
+  index_key: `backups/daily/default/${VM.uuid}/${BACKUP_ID}/blocks.idx`,
+  disks: [
+    {
+      index: 0,
+      archive_id: 'Ref:000',
+      vdi_uuid: 'b3f1c1de-6d5f-4f3e-8a43-2c1b7f9a5d20',
+      name: 'web-1 root',
+      userdevice: '0',
+      virtual_size_bytes: 20_480 * MIB,
+      stored_bytes: 4583 * MIB,
+      stored_blocks: 4583,
+    },
+  ],
+  excluded_disks: [],
+  power_state: 'Running',
+  read_bytes: 4_830_020_608,
+  sent_bytes: 4_812_963_840,
+  copied_bytes: 0,
+  duration_seconds: 101.8,
+  export_seconds: 96.4,
+  host: { address: '192.0.2.11', product_version: '8.3.0', xapi_version: '25.6.0' },
+  triggered_by: 'nightly',
+  warnings: [],
+};
+
+const JOB: Job = {
+  version: 1,
+  id: JOB_ID,
+  kind: 'backup',
+  status: 'running',
+  phase: 'exporting',
+  vm: VM,
+  request: {
+    mode: 'auto',
+    retention: 'daily',
+    exclude_disks: [],
+    compression: 'none',
+    dry_run: false,
+  },
+  progress: {
+    read_bytes: 1_073_741_824,
+    sent_bytes: 1_056_964_608,
+    copied_bytes: 0,
+    total_bytes: 20_480 * MIB,
+  },
+  attempt: 1,
+  created_at: '2026-11-23T02:00:01.004Z',
+  started_at: '2026-11-23T02:00:01.220Z',
+  updated_at: '2026-11-23T02:00:25.731Z',
+  cancel_requested: false,
+  triggered_by: 'nightly',
+  instance: 'xvault-1',
+  checkpoint: { backup_id: BACKUP_ID, excluded_disks: [], warnings: [] },
+};
+
+export const BACKUP_EXAMPLE = backupView(BACKUP);
+export const JOB_EXAMPLE = jobView(JOB);
+
+export const VM_EXAMPLE: VmView = {
+  ...VM,
+  power_state: 'Running',
+  tags: ['nightly'],
+  last_backup: {
+    id: BACKUP_ID,
+    created_at: BACKUP.created_at,
+    retention: 'daily',
+    size_bytes: BACKUP.archive.size_bytes,
+  },
+  age_seconds: 10_800,
+};
+
+export const STATUS_EXAMPLE: StatusReport = {
+  status: 'ok',
+  checked_at: '2026-11-23T05:00:03.120Z',
+  max_age_seconds: 93_600,
+  vms: [
+    {
+      vm: VM,
+      status: 'ok',
+      reason: 'last good backup 3 h ago',
+      last_backup_id: BACKUP_ID,
+      last_backup_at: BACKUP.created_at,
+      age_seconds: 10_800,
+    },
+  ],
+  unreachable_pools: [],
+};

@@ -1,0 +1,141 @@
+/** Machines and results: what is there, what is in it, and a link to fetch it. */
+import { z } from 'zod';
+import { retentionSchema } from '../../catalog/record.ts';
+import { BACKUP_EXAMPLE, VM_EXAMPLE } from '../examples.ts';
+import { type Answer, type AnyRoute, type Call, defineRoute, jsonAnswer } from '../route.ts';
+import { backupAnswerSchema, backupListSchema, vmListSchema } from '../schemas.ts';
+import { backupView } from '../views.ts';
+import { found, given, idOf, nameField, pageFields, pageInput, problemDoc } from './common.ts';
+
+const poolField = nameField.meta({ description: 'Only of this pool.' });
+const retentionField = retentionSchema
+  .optional()
+  .meta({ description: 'Only of this retention class.' });
+
+const listDoc = {
+  description: 'A page of backups.',
+  schema: backupListSchema,
+  example: { backups: [BACKUP_EXAMPLE], next_page_token: '' },
+};
+
+const listVms = defineRoute({
+  method: 'GET',
+  path: '/v1/vms',
+  scope: 'read',
+  summary: 'List machines',
+  description: 'Every machine with its last good backup, its age, and why a selection skips it.',
+  query: z.strictObject({ pool: poolField }),
+  conditional: true,
+  answers: {
+    200: { description: 'The machines.', schema: vmListSchema, example: { vms: [VM_EXAMPLE] } },
+    503: problemDoc('A pool or the store does not answer.'),
+  },
+  handle: async ({ deps, query, signal }) => {
+    const vms = await deps.service.listVms(given({ pool: query.pool }), { signal });
+    return jsonAnswer(200, { vms });
+  },
+});
+
+const listBackupsOfVm = defineRoute({
+  method: 'GET',
+  path: '/v1/vms/{vm}/backups',
+  scope: 'read',
+  summary: 'List backups of one machine, newest first',
+  params: { vm: 'uuid or name of the machine; it may no longer exist' },
+  query: z.strictObject({ pool: poolField, retention: retentionField, ...pageFields }),
+  conditional: true,
+  answers: { 200: listDoc },
+  handle: (call) => listBackups(call, { ...call.query, vm: call.param('vm') }),
+});
+
+const listAllBackups = defineRoute({
+  method: 'GET',
+  path: '/v1/backups',
+  scope: 'read',
+  summary: 'List backups, newest first',
+  query: z.strictObject({
+    vm: nameField.meta({ description: 'Only of this machine, by uuid or name.' }),
+    pool: poolField,
+    retention: retentionField,
+    ...pageFields,
+  }),
+  conditional: true,
+  answers: { 200: listDoc },
+  handle: (call) => listBackups(call, call.query),
+});
+
+const getBackup = defineRoute({
+  method: 'GET',
+  path: '/v1/backups/{id}',
+  scope: 'read',
+  summary: 'Look at a backup',
+  params: { id: 'id of the backup' },
+  conditional: true,
+  answers: {
+    200: {
+      description:
+        'Sizes, disks, what was left out and why, bytes read, sent and copied, checksums.',
+      schema: backupAnswerSchema,
+      example: BACKUP_EXAMPLE,
+    },
+    304: { description: 'Unchanged since the ETag in If-None-Match.' },
+    404: problemDoc('No such backup.'),
+  },
+  handle: async (call) => {
+    const id = idOf(call, 'backup');
+    const backup = await call.deps.service.getBackup(id, { signal: call.signal });
+    return jsonAnswer(200, backupView(found(backup, 'backup', id)));
+  },
+});
+
+const getArchive = defineRoute({
+  method: 'GET',
+  path: '/v1/backups/{id}/xva',
+  scope: 'read',
+  summary: 'Fetch the archive',
+  description:
+    'Redirects to a link at the store that needs no credentials, for a limited time: `curl -fL -OJ`. ' +
+    'The store answers ranges. The link itself only knows GET.',
+  params: { id: 'id of the backup' },
+  answers: {
+    307: { description: 'The link.', headers: { Location: 'At the store.' } },
+    404: problemDoc('No such backup.'),
+  },
+  handle: async (call) => {
+    const id = idOf(call, 'backup');
+    const link = await call.deps.service.archiveLink(
+      id,
+      { expiresSeconds: call.settings.linkSeconds },
+      { signal: call.signal },
+    );
+    return { status: 307, headers: { location: found(link, 'backup', id) }, body: null };
+  },
+});
+
+interface ListQuery {
+  vm?: string | undefined;
+  pool?: string | undefined;
+  retention?: string | undefined;
+  page_size: number;
+  page_token?: string | undefined;
+}
+
+async function listBackups({ deps, signal }: Call, query: ListQuery): Promise<Answer> {
+  const { vm, pool, retention } = query;
+  const page = await deps.service.listBackups(
+    { ...pageInput(query), ...given({ vm, pool, retention }) },
+    { signal },
+  );
+  return jsonAnswer(200, {
+    backups: page.items.map(backupView),
+    next_page_token: page.nextPageToken ?? '',
+  });
+}
+
+export const BACKUP_ROUTES: readonly AnyRoute[] = [
+  listVms,
+  listBackupsOfVm,
+  listAllBackups,
+  getBackup,
+  getArchive,
+];

@@ -1,0 +1,13 @@
+/** Every route there is, in the order of the description. What is not here is not announced anywhere. */
+import type { AnyRoute } from '../route.ts';
+import { BACKUP_ROUTES } from './backups.ts';
+import { JOB_ROUTES } from './jobs.ts';
+import { PAGE_ROUTES } from './pages.ts';
+import { WATCH_ROUTES } from './watch.ts';
+
+export const ROUTES: readonly AnyRoute[] = [
+  ...JOB_ROUTES,
+  ...BACKUP_ROUTES,
+  ...WATCH_ROUTES,
+  ...PAGE_ROUTES,
+];

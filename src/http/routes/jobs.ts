@@ -1,0 +1,192 @@
+/** Jobs: start a backup, look, wait, follow, cancel, list. */
+import { z } from 'zod';
+import { backupRequestSchema, isEnded, JOB_STATUSES } from '../../catalog/record.ts';
+import { NEVER } from '../../signals.ts';
+import { eventStream, jobEvents } from '../events.ts';
+import { JOB_EXAMPLE } from '../examples.ts';
+import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
+import { jobAnswerSchema, jobListSchema } from '../schemas.ts';
+import { jobView } from '../views.ts';
+import {
+  found,
+  given,
+  holdForJob,
+  idOf,
+  nameField,
+  POLL_HEADERS,
+  pageFields,
+  pageInput,
+  problemDoc,
+  takeWait,
+} from './common.ts';
+
+const jobDoc = (description: string) => ({
+  description,
+  schema: jobAnswerSchema,
+  example: JOB_EXAMPLE,
+});
+
+const startBackup = defineRoute({
+  method: 'POST',
+  path: '/v1/vms/{vm}/backups',
+  scope: 'backup',
+  summary: 'Start a backup',
+  description:
+    'Starts one job and answers at once with it; `Prefer: wait=N` waits up to 55 s for its end. ' +
+    'With `Idempotency-Key` a repeat gets the first answer, for two days.',
+  params: { vm: 'uuid of a machine, or its name where no other machine has it' },
+  body: backupRequestSchema,
+  waits: true,
+  answers: {
+    200: jobDoc('The job, ended within the time waited: succeeded, failed or cancelled.'),
+    202: {
+      ...jobDoc('The job, started.'),
+      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
+    },
+    404: problemDoc('No machine of that name.'),
+    409: problemDoc('`job_conflict`: one is running already, see `links.job`.'),
+    422: problemDoc('Wrong field, ambiguous name (candidates in `details`), no ordinary machine.'),
+    429: problemDoc('`limit_reached`: the queue is full.'),
+    503: problemDoc('`draining`, or the pool or the store does not answer.'),
+  },
+  handle: async ({ deps, identity, body, param }) => {
+    const job = await deps.service.startBackup(
+      { vm: param('vm'), request: body, triggeredBy: identity?.name ?? 'nobody' },
+      { signal: NEVER },
+    );
+    const view = jobView(job);
+    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+  },
+  hold: holdForJob,
+});
+
+const getJob = defineRoute({
+  method: 'GET',
+  path: '/v1/jobs/{id}',
+  scope: 'read',
+  summary: 'Look at a job',
+  description: '`Prefer: wait=N` holds the answer until the job ended, up to 55 s.',
+  params: { id: 'id of the job' },
+  waits: true,
+  conditional: true,
+  answers: {
+    200: jobDoc('The job. A failed job is an answer too: see `status` and `error`.'),
+    304: { description: 'Unchanged since the ETag in If-None-Match.' },
+    404: problemDoc('No such job; jobs are kept for 30 days.'),
+  },
+  handle: async (call) => {
+    const id = idOf(call, 'job');
+    const { service } = call.deps;
+    const wait = takeWait(call);
+    if (wait === undefined) {
+      const job = found(await service.getJob(id, { signal: call.signal }), 'job', id);
+      return jsonAnswer(200, jobView(job), isEnded(job) ? {} : POLL_HEADERS);
+    }
+    try {
+      const timeoutMs = wait.waitSeconds * 1000;
+      const waited = await service.waitJob(id, { timeoutMs }, { signal: call.signal });
+      const job = found(waited, 'job', id);
+      return jsonAnswer(200, jobView(job), {
+        ...(isEnded(job) ? {} : POLL_HEADERS),
+        'preference-applied': `wait=${wait.waitSeconds}`,
+      });
+    } finally {
+      wait.release();
+    }
+  },
+});
+
+const followJob = defineRoute({
+  method: 'GET',
+  path: '/v1/jobs/{id}/events',
+  scope: 'read',
+  summary: 'Follow a job',
+  description:
+    'Server-sent events: `state` (the job), `progress` (its counters, every 2 s at most), `phase`, ' +
+    '`end` (the job), then the stream ends. A reconnect begins with `state` again.',
+  params: { id: 'id of the job' },
+  answers: {
+    200: { description: 'The events.', contentType: 'text/event-stream', schema: z.string() },
+    404: problemDoc('No such job.'),
+    429: problemDoc('Too many open streams.'),
+  },
+  handle: async (call) => {
+    const id = idOf(call, 'job');
+    const { service, clock } = call.deps;
+    found(await service.getJob(id, { signal: call.signal }), 'job', id);
+    const release = call.holds.take();
+    const leaving = new AbortController();
+    const signal = AbortSignal.any([call.signal, leaving.signal]);
+    const events = jobEvents(service.watchJob(id, { signal }), { clock }, { signal });
+    return {
+      status: 200,
+      headers: { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' },
+      body: eventStream(events, { abort: () => leaving.abort(), ended: release }),
+    };
+  },
+});
+
+const cancelJob = defineRoute({
+  method: 'POST',
+  path: '/v1/jobs/{id}/cancel',
+  scope: 'backup',
+  summary: 'Cancel a job',
+  description: 'Asks the job to stop and clean up. One that has ended stays as it is.',
+  params: { id: 'id of the job' },
+  waits: true,
+  answers: {
+    200: jobDoc('The job, ended within the time waited.'),
+    202: { ...jobDoc('The job, asked to stop.'), headers: { Location: 'The job.' } },
+    404: problemDoc('No such job.'),
+  },
+  handle: async (call) => {
+    const id = idOf(call, 'job');
+    const job = found(await call.deps.service.cancelJob(id, { signal: NEVER }), 'job', id);
+    const view = jobView(job);
+    return jsonAnswer(202, view, {
+      location: view.links.self,
+      ...(isEnded(job) ? {} : POLL_HEADERS),
+    });
+  },
+  hold: holdForJob,
+});
+
+const listJobs = defineRoute({
+  method: 'GET',
+  path: '/v1/jobs',
+  scope: 'read',
+  summary: 'List jobs, newest first',
+  query: z.strictObject({
+    status: z.enum(JOB_STATUSES).optional().meta({ description: 'Only jobs in this status.' }),
+    vm: nameField.meta({ description: 'Only jobs of this machine, by uuid or name.' }),
+    pool: nameField.meta({ description: 'Only jobs on this pool.' }),
+    ...pageFields,
+  }),
+  conditional: true,
+  answers: {
+    200: {
+      description: 'A page of jobs.',
+      schema: jobListSchema,
+      example: { jobs: [JOB_EXAMPLE], next_page_token: '' },
+    },
+  },
+  handle: async ({ deps, query, signal }) => {
+    const { status, vm, pool } = query;
+    const page = await deps.service.listJobs(
+      { ...pageInput(query), ...given({ status, vm, pool }) },
+      { signal },
+    );
+    return jsonAnswer(200, {
+      jobs: page.items.map(jobView),
+      next_page_token: page.nextPageToken ?? '',
+    });
+  },
+});
+
+export const JOB_ROUTES: readonly AnyRoute[] = [
+  startBackup,
+  listJobs,
+  getJob,
+  followJob,
+  cancelJob,
+];

@@ -1,0 +1,113 @@
+/** The shapes of answers, for the description only: records are checked when read, not again when shown. */
+import { z } from 'zod';
+import { backupSchema, jobSchema, problemSchema, vmNameSchema } from '../catalog/record.ts';
+
+const bytes = z.int().nonnegative();
+const time = z.iso.datetime();
+const seconds = z.number().nonnegative();
+const links = (names: readonly string[], optional: readonly string[] = []) =>
+  z.object({
+    ...Object.fromEntries(names.map((name) => [name, z.string()])),
+    ...Object.fromEntries(optional.map((name) => [name, z.string().optional()])),
+  });
+const verdict = z.enum(['ok', 'warning', 'critical']);
+const check = z.enum(['pass', 'warn', 'fail']);
+
+export const backupAnswerSchema = backupSchema
+  .extend({ links: links(['self', 'xva', 'job', 'vm']) })
+  .meta({ id: 'Backup' });
+
+export const httpProblemSchema = problemSchema
+  .extend({
+    errors: z
+      .array(
+        z.object({
+          detail: z.string(),
+          pointer: z.string().optional(),
+          parameter: z.string().optional(),
+        }),
+      )
+      .optional(),
+    links: z.record(z.string(), z.string()).optional(),
+  })
+  .meta({ id: 'Problem' });
+
+export const jobAnswerSchema = jobSchema
+  .omit({ checkpoint: true })
+  .extend({
+    error: problemSchema.optional(),
+    result: backupAnswerSchema.optional(),
+    links: links(['self', 'events', 'vm'], ['cancel', 'backup']),
+  })
+  .meta({ id: 'Job' });
+
+/** Empty at the end. */
+const nextPageToken = z.string();
+
+export const jobListSchema = z
+  .object({ jobs: z.array(jobAnswerSchema), next_page_token: nextPageToken })
+  .meta({ id: 'JobList' });
+
+export const backupListSchema = z
+  .object({ backups: z.array(backupAnswerSchema), next_page_token: nextPageToken })
+  .meta({ id: 'BackupList' });
+
+export const vmListSchema = z
+  .object({
+    vms: z.array(
+      z.object({
+        uuid: z.string(),
+        name: z.string(),
+        pool: z.string(),
+        power_state: z.string(),
+        tags: z.array(z.string()),
+        last_backup: z
+          .object({ id: z.string(), created_at: time, retention: z.string(), size_bytes: bytes })
+          .optional(),
+        age_seconds: seconds.optional(),
+        running_job_id: z.string().optional(),
+        skipped_because: z.string().optional(),
+      }),
+    ),
+  })
+  .meta({ id: 'VmList' });
+
+export const statusSchema = z
+  .object({
+    status: verdict,
+    checked_at: time,
+    max_age_seconds: seconds,
+    vms: z.array(
+      z.object({
+        vm: vmNameSchema,
+        status: verdict,
+        reason: z.string(),
+        last_backup_id: z.string().optional(),
+        last_backup_at: time.optional(),
+        age_seconds: seconds.optional(),
+        last_job: z
+          .object({
+            id: z.string(),
+            status: z.string(),
+            finished_at: time.optional(),
+            error_code: z.string().optional(),
+          })
+          .optional(),
+      }),
+    ),
+    unreachable_pools: z.array(z.string()),
+  })
+  .meta({ id: 'Status' });
+
+export const livenessSchema = z
+  .object({ status: z.literal('pass'), version: z.string() })
+  .meta({ id: 'Liveness' });
+
+export const readinessSchema = z
+  .object({
+    status: check,
+    checks: z
+      .record(z.string(), z.object({ status: check, output: z.string().optional() }))
+      .optional(),
+  })
+  .meta({ id: 'Readiness' });

@@ -1,0 +1,79 @@
+/** The page at /: every machine with its last good backup, what runs now, and where to go on. */
+import { html } from 'hono/html';
+import type { StatusReport } from '../backup/service.ts';
+import type { Job } from '../catalog/record.ts';
+import type { BackupError } from '../errors.ts';
+import type { Html } from './page.ts';
+import { jobView } from './views.ts';
+
+/** More rows than these belong into a monitor, not onto a page. */
+const MAX_ROWS = 1000;
+
+export interface StatusPageInput {
+  version: string;
+  draining: boolean;
+  status: StatusReport | BackupError;
+  jobs: Job[] | BackupError;
+}
+
+/** The body of the page. What could not be read is said in its place. */
+export function statusPage({ version, draining, status, jobs }: StatusPageInput): Html {
+  return html`<h1>xvault ${'vms' in status ? tag(status.status) : ''}</h1>
+<nav><a href="/docs">API</a><a href="/openapi.json">OpenAPI</a><a href="/metrics">metrics</a>
+<span class="quiet">version ${version}</span></nav>
+${draining ? html`<p class="tag warning">This instance is shutting down: it takes no new work.</p>` : ''}
+<h2>Running and queued</h2>
+${Array.isArray(jobs) ? jobTable(jobs) : trouble(jobs)}
+<h2>Machines</h2>
+${'vms' in status ? vmTable(status) : trouble(status)}`;
+}
+
+function vmTable(report: StatusReport): Html {
+  const rows = report.vms.slice(0, MAX_ROWS).map(
+    (row) => html`<tr><td>${row.vm.name}</td><td>${row.vm.pool}</td><td>${tag(row.status)}</td>
+<td class="n">${row.age_seconds === undefined ? 'never' : ageText(row.age_seconds)}</td>
+<td>${row.last_backup_at ?? ''}</td><td>${row.reason}</td></tr>`,
+  );
+  const left = report.vms.length - rows.length;
+  return html`${report.unreachable_pools.map(
+    (pool) =>
+      html`<p class="tag critical">Pool ${pool} does not answer: its machines are known from the bucket only.</p>`,
+  )}
+<table><thead><tr><th>machine</th><th>pool</th><th>status</th><th>last good backup</th><th>at</th><th>reason</th></tr></thead>
+<tbody>${rows}</tbody></table>
+<p class="quiet">${left > 0 ? `${left} more are not shown. ` : ''}Overdue after ${ageText(report.max_age_seconds)}. Looked at ${report.checked_at}.</p>`;
+}
+
+function jobTable(jobs: Job[]): Html {
+  if (jobs.length === 0) return html`<p class="quiet">Nothing.</p>`;
+  const rows = jobs.map(jobView).map(
+    (job) => html`<tr><td>${job.vm.name}</td><td>${job.status}, ${job.phase}</td>
+<td><progress max="100" value="${job.progress.percent ?? 0}"></progress></td>
+<td class="n">${bytesText(job.progress.read_bytes)}</td><td class="n">${bytesText(job.progress.sent_bytes)}</td>
+<td>${job.triggered_by}</td><td><code>${job.id}</code></td></tr>`,
+  );
+  return html`<table><thead><tr><th>machine</th><th>job</th><th></th><th>read</th><th>sent</th><th>by</th><th>id</th></tr></thead>
+<tbody>${rows}</tbody></table>`;
+}
+
+function trouble(error: BackupError): Html {
+  return html`<p><span class="tag critical">${error.code}</span> ${error.message}</p>`;
+}
+
+function tag(verdict: string): Html {
+  return html`<span class="tag ${verdict}">${verdict}</span>`;
+}
+
+/** 93600 → 26 h. */
+export function ageText(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86_400)} d`;
+}
+
+function bytesText(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  const step = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
+  return `${(bytes / 1024 ** step).toFixed(step === 0 ? 0 : 1)} ${units[step]}`;
+}

@@ -1,0 +1,151 @@
+/**
+ * The service interface in memory, for tests and measurements of the HTTP front: jobs change when the test says so.
+ *
+ * `failures` makes the next call of a method throw; machines are web-1 (ordinary) and whatever `failures` says.
+ */
+import type { Page, Service } from '../../src/backup/service.ts';
+import { type Backup, type BackupRequest, isEnded, type Job } from '../../src/catalog/record.ts';
+import { BackupError } from '../../src/errors.ts';
+import { STATUS_EXAMPLE, VM_EXAMPLE } from '../../src/http/examples.ts';
+import { exampleBackup, exampleJob } from './records.ts';
+
+export interface FakeService extends Service {
+  jobs: Map<string, Job>;
+  backups: Map<string, Backup>;
+  /** Method → what it throws from now on. */
+  failures: Map<keyof Service, unknown>;
+  /** Method → the inputs it was called with. */
+  calls: Map<string, unknown[]>;
+  draining: boolean;
+  /** Changes a job and wakes who waits for it. */
+  change(id: string, fields: Partial<Job>): void;
+  readonly watchers: number;
+}
+
+/** An empty service. */
+export function createFakeService(): FakeService {
+  const jobs = new Map<string, Job>();
+  const backups = new Map<string, Backup>();
+  const failures = new Map<keyof Service, unknown>();
+  const calls = new Map<string, unknown[]>();
+  const wakers = new Set<() => void>();
+  let started = 0;
+
+  const enter = (method: keyof Service, input?: unknown): void => {
+    calls.set(method, [...(calls.get(method) ?? []), input]);
+    if (failures.has(method)) throw failures.get(method);
+  };
+  const changed = (signal: AbortSignal): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const wake = () => {
+        wakers.delete(wake);
+        signal.removeEventListener('abort', abort);
+        resolve();
+      };
+      const abort = () => {
+        wakers.delete(wake);
+        reject(signal.reason);
+      };
+      signal.throwIfAborted();
+      signal.addEventListener('abort', abort, { once: true });
+      wakers.add(wake);
+    });
+
+  return {
+    jobs,
+    backups,
+    failures,
+    calls,
+    draining: false,
+    get watchers() {
+      return wakers.size;
+    },
+    change: (id, fields) => {
+      jobs.set(id, { ...exampleJob(), ...jobs.get(id), ...fields, id });
+      for (const wake of [...wakers]) wake();
+    },
+    startBackup: async (input) => {
+      enter('startBackup', input);
+      const job = newJob(++started, input);
+      jobs.set(job.id, job);
+      return job;
+    },
+    getJob: async (id) => {
+      enter('getJob', id);
+      return jobs.get(id);
+    },
+    waitJob: async (id, input, { signal }) => {
+      enter('waitJob', { id, ...input });
+      while (!isEnded(jobs.get(id) ?? { status: 'failed' }) && input.timeoutMs > 1000) {
+        await changed(signal);
+      }
+      return jobs.get(id);
+    },
+    watchJob: async function* (id, { signal }) {
+      for (;;) {
+        const job = jobs.get(id);
+        if (job === undefined) return;
+        yield job;
+        if (isEnded(job)) return;
+        await changed(signal);
+      }
+    },
+    cancelJob: async (id) => {
+      enter('cancelJob', id);
+      const job = jobs.get(id);
+      if (job && !isEnded(job)) jobs.set(id, { ...job, cancel_requested: true });
+      return jobs.get(id);
+    },
+    listJobs: async (input) => {
+      enter('listJobs', input);
+      return pageOf([...jobs.values()], input.pageSize);
+    },
+    listVms: async (input) => {
+      enter('listVms', input);
+      return [VM_EXAMPLE];
+    },
+    listBackups: async (input) => {
+      enter('listBackups', input);
+      return pageOf([...backups.values()], input.pageSize);
+    },
+    getBackup: async (id) => {
+      enter('getBackup', id);
+      return backups.get(id);
+    },
+    archiveLink: async (id, input) => {
+      enter('archiveLink', { id, ...input });
+      return backups.has(id)
+        ? `https://store.example/web-1.xva?X-Amz-Expires=${input.expiresSeconds}`
+        : undefined;
+    },
+    status: async (input) => {
+      enter('status', input);
+      return { ...STATUS_EXAMPLE, max_age_seconds: input.maxAgeSeconds };
+    },
+    readiness: async () => {
+      enter('readiness');
+      return { status: 'pass', checks: { bucket: { status: 'pass', output: 'answers' } } };
+    },
+    drain: () => Promise.reject(new BackupError('internal', 'not asked here')),
+  };
+}
+
+function newJob(
+  number: number,
+  input: { vm: string; request: BackupRequest; triggeredBy: string },
+): Job {
+  return {
+    ...exampleJob(),
+    id: `019aaf4a-0000-7000-8000-${String(number).padStart(12, '0')}`,
+    status: 'queued',
+    phase: 'preparing',
+    vm: { uuid: exampleBackup().vm.uuid, name: input.vm, pool: 'default' },
+    request: input.request,
+    triggered_by: input.triggeredBy,
+  };
+}
+
+function pageOf<T>(items: T[], pageSize: number): Page<T> {
+  const page = items.slice(0, pageSize);
+  return page.length < items.length ? { items: page, nextPageToken: 'more' } : { items: page };
+}
