@@ -39,10 +39,10 @@ export function parseHead(bytes: Buffer): ResponseHead | undefined {
 
 /** XenAPI's error inside an HTML page; undefined when there is none. */
 export function findXapiError(html: string): XapiError | undefined {
-  const found = /\b([A-Z][A-Z0-9_]{3,}): \[([^\]]*)\]/.exec(html);
+  const found = /\b([A-Z][A-Z0-9_]{3,}): \[([^\]]*)\]/.exec(unescapeHtml(html));
   if (found === null) return undefined;
   const [, code = '', list = ''] = found;
-  const params = list.split(';').map((param) => unescapeHtml(param.trim()));
+  const params = list.split(';').map((param) => param.trim());
   return new XapiError(code, params.length === 1 && params[0] === '' ? [] : params);
 }
 
