@@ -44,6 +44,7 @@ export interface Settings {
     endpoint?: string;
     pathStyle: boolean;
     caPem?: string;
+    provider?: string;
     stateBucket?: string;
   };
   retentionDays: Record<string, number>;
@@ -53,6 +54,8 @@ export interface Settings {
   clientToken?: Secret;
   serviceUrl?: string;
   metricsOpen: boolean;
+  linkSeconds: number;
+  maxAgeSeconds: number;
   drainMs: number;
   logLevel: 'debug' | 'info' | 'warn' | 'error';
   instance: string;
@@ -223,6 +226,8 @@ function assemble(
     listen: { ...values.XVAULT_LISTEN, loopback },
     tokens,
     metricsOpen: values.XVAULT_METRICS_OPEN,
+    linkSeconds: values.XVAULT_LINK_SECONDS,
+    maxAgeSeconds: values.XVAULT_MAX_AGE_HOURS * 3600,
     drainMs: values.XVAULT_DRAIN_SECONDS * 1000,
     logLevel: values.XVAULT_LOG_LEVEL,
     instance: values.XVAULT_INSTANCE ?? `${hostname()}-${randomBytes(4).toString('hex')}`,
@@ -234,6 +239,9 @@ function assemble(
   };
   if (values.XVAULT_S3_ENDPOINT !== undefined) settings.bucket.endpoint = values.XVAULT_S3_ENDPOINT;
   if (caPem !== undefined) settings.bucket.caPem = caPem;
+  if (values.XVAULT_S3_PROVIDER !== undefined) {
+    settings.bucket.provider = values.XVAULT_S3_PROVIDER;
+  }
   if (values.XVAULT_STATE_BUCKET !== undefined) {
     settings.bucket.stateBucket = values.XVAULT_STATE_BUCKET;
   }

@@ -26,6 +26,8 @@ export const ERROR_CODES = {
     'The first request with this idempotency key is still being answered: repeat it after Retry-After.',
   precondition_failed: 'The object changed meanwhile: read it again.',
   limit_reached: 'Too much is running or queued: try again after Retry-After.',
+  service_unavailable:
+    'The xvault service at XVAULT_URL does not answer: check the address, the network and the service.',
   draining: 'This instance is shutting down: try again on another or later.',
   pool_unavailable: 'The pool does not answer: check address, network and power, then try again.',
   pool_refused: 'The pool refused the call: the detail has its code and params.',
@@ -55,6 +57,7 @@ const RETRY: Partial<Record<ErrorCode, Retry>> = {
   lease_lost: 'later',
   idempotency_in_flight: 'later',
   limit_reached: 'later',
+  service_unavailable: 'later',
   draining: 'later',
   pool_unavailable: 'later',
   source_truncated: 'later',

@@ -188,6 +188,12 @@ const bucketSettings = {
     defaultText: 'the system’s CAs',
     file: true,
   } satisfies SettingMeta),
+  XVAULT_S3_PROVIDER: text.optional().meta({
+    group: 'Bucket',
+    description: 'What the store is, where its address does not tell (see docs/providers.md).',
+    example: 'ceph',
+    defaultText: 'recognised by the endpoint',
+  } satisfies SettingMeta),
   XVAULT_STATE_BUCKET: text.optional().meta({
     group: 'Bucket',
     description:
@@ -233,6 +239,20 @@ const serviceSettings = {
     description: 'Answer GET /metrics without a token.',
     example: 'true',
   } satisfies SettingMeta),
+  XVAULT_LINK_SECONDS: count(60, 604_800)
+    .default(3600)
+    .meta({
+      group: 'Service',
+      description: 'How long a link to an archive is good.',
+      example: '900',
+    } satisfies SettingMeta),
+  XVAULT_MAX_AGE_HOURS: count(1, 87_600)
+    .default(26)
+    .meta({
+      group: 'Service',
+      description: 'A machine whose newest good backup is older counts as critical in the status.',
+      example: '170',
+    } satisfies SettingMeta),
   XVAULT_DRAIN_SECONDS: count(0, 86_400)
     .default(30)
     .meta({

@@ -7,11 +7,11 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { FileReader, SettingMistake } from './config.ts';
+import type { Scope } from './http/auth.ts';
 import { parseJsonFile } from './pools.ts';
 import type { SettingValues } from './settings-table.ts';
 
-export const SCOPES = ['backup', 'read', 'restore', 'admin'] as const;
-export type Scope = (typeof SCOPES)[number];
+export const SCOPES = ['backup', 'read', 'restore', 'admin'] as const satisfies readonly Scope[];
 
 export interface TokenEntry {
   name: string;

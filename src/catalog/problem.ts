@@ -20,6 +20,7 @@ export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   idempotency_in_flight: 409,
   precondition_failed: 412,
   limit_reached: 429,
+  service_unavailable: 503,
   draining: 503,
   pool_unavailable: 503,
   pool_refused: 502,

@@ -35,6 +35,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   idempotency_in_flight: 11,
   precondition_failed: 11,
   limit_reached: 13,
+  service_unavailable: 13,
   draining: 13,
   pool_unavailable: 13,
   pool_refused: 1,

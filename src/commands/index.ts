@@ -8,6 +8,17 @@ interface Entry {
 
 /** All commands in the order of the help page. */
 export const COMMANDS: Readonly<Record<string, Entry>> = {
+  serve: { summary: 'Run the service', load: () => import('./serve.ts') },
+  run: { summary: 'One backup in the foreground, for schedulers', load: () => import('./run.ts') },
+  backup: { summary: 'Back up one machine, with progress', load: () => import('./backup.ts') },
+  list: { summary: 'Backups, newest first', load: () => import('./list.ts') },
+  status: {
+    summary: 'Every machine, its newest good backup, its age',
+    load: () => import('./status.ts'),
+  },
+  check: { summary: 'The same for Nagios and Icinga', load: () => import('./check.ts') },
+  jobs: { summary: 'Jobs, newest first', load: () => import('./jobs.ts') },
+  cancel: { summary: 'Cancel a job', load: () => import('./cancel.ts') },
   config: {
     summary: 'The settings in effect and where they come from',
     load: () => import('./config.ts'),

@@ -1,0 +1,129 @@
+/**
+ * `xvault check`: the status for Nagios and Icinga.
+ *
+ * First line `STATUS - text | label=value;warn;crit;min`, one line a machine below, worst first; exit code 0 ok,
+ * 1 warning, 2 critical, 3 unknown. A service or pool that does not answer is critical, wrong usage is unknown.
+ */
+import type { StatusReport } from '../backup/service.ts';
+import { isBackupError, toBackupError } from '../errors.ts';
+import { openClient } from './client.ts';
+import { type Command, textOption } from './command.ts';
+import { formatSeconds, plain } from './format.ts';
+import { filterOption, POOL_OPTION } from './list-options.ts';
+import { inRange, parseThreshold, type Threshold } from './threshold.ts';
+
+const WARNING_SECONDS = 26 * 3600;
+const CRITICAL_SECONDS = 50 * 3600;
+const CODES = { OK: 0, WARNING: 1, CRITICAL: 2, UNKNOWN: 3 } as const;
+type State = keyof typeof CODES;
+
+interface Line {
+  state: State;
+  text: string;
+  label: string;
+  ageSeconds: number | undefined;
+}
+
+export const command: Command = {
+  name: 'check',
+  usage: 'check',
+  summary: 'The status for Nagios and Icinga: one line, performance data, their four exit codes.',
+  examples: [
+    'xvault check',
+    'xvault check --vm web-1 --warning 26h --critical 50h',
+    'xvault check --critical @0:1h   (Nagios ranges work, too)',
+  ],
+  options: {
+    pool: POOL_OPTION,
+    vm: { type: 'string', value: '<machine>', help: 'Only this machine (name or uuid)' },
+    warning: { type: 'string', short: 'w', value: '<range>', help: 'Age that warns (default 26h)' },
+    critical: {
+      type: 'string',
+      short: 'c',
+      value: '<range>',
+      help: 'Age that alarms (default 50h)',
+    },
+  },
+  words: { min: 0, max: 0 },
+  async run({ options, json, terminal, signal }) {
+    try {
+      const warning = parseThreshold(textOption(options, 'warning'), WARNING_SECONDS);
+      const critical = parseThreshold(textOption(options, 'critical'), CRITICAL_SECONDS);
+      await using client = await openClient({ terminal });
+      const report = await client.status(
+        { maxAgeSeconds: CRITICAL_SECONDS, ...filterOption(options, 'pool') },
+        { signal },
+      );
+      const lines = judge(report, { vm: textOption(options, 'vm'), warning, critical });
+      const state = lines[0]?.state ?? 'OK';
+      if (json) terminal.out(`${JSON.stringify({ state, code: CODES[state], lines })}\n`);
+      else terminal.out(render(lines, { warning, critical }));
+      return CODES[state];
+    } catch (thrown) {
+      const error = toBackupError(thrown);
+      const local = isBackupError(error, 'invalid_request', 'configuration', 'internal');
+      const state = local ? 'UNKNOWN' : 'CRITICAL';
+      terminal.out(`${state} - ${error.message.replace(/[\n|]+/g, ' ')} (${error.code})\n`);
+      return CODES[state];
+    }
+  },
+};
+
+interface Rules {
+  warning: Threshold;
+  critical: Threshold;
+}
+
+/** One line per machine, worst first. */
+export function judge(report: StatusReport, rules: Rules & { vm: string | undefined }): Line[] {
+  const wanted = report.vms.filter(
+    ({ vm }) => rules.vm === undefined || vm.name === rules.vm || vm.uuid === rules.vm,
+  );
+  const lines = wanted.map((entry) => judgeOne(entry, rules));
+  if (rules.vm !== undefined && lines.length === 0) {
+    const text = `${plain(rules.vm)}: no such machine`;
+    lines.push({ state: 'CRITICAL', text, label: rules.vm, ageSeconds: undefined });
+  }
+  for (const pool of report.unreachable_pools) {
+    const text = `pool ${pool} does not answer`;
+    lines.push({ state: 'CRITICAL', text, label: pool, ageSeconds: undefined });
+  }
+  return lines.sort((a, b) => CODES[b.state] - CODES[a.state]);
+}
+
+function judgeOne(entry: StatusReport['vms'][number], { warning, critical }: Rules): Line {
+  const name = plain(entry.vm.name) || entry.vm.uuid;
+  const { age_seconds: age, last_job: job } = entry;
+  if (age === undefined) {
+    const text = `${name}: no backup`;
+    return { state: 'CRITICAL', text, label: name, ageSeconds: undefined };
+  }
+  const failed = job?.status === 'failed' ? `, the last try failed (${job.error_code})` : '';
+  const text = `${name}: last backup ${formatSeconds(age)} ago${failed}`;
+  const line = { text, label: name, ageSeconds: age };
+  if (!inRange(age, critical)) return { state: 'CRITICAL', ...line };
+  return { state: failed !== '' || !inRange(age, warning) ? 'WARNING' : 'OK', ...line };
+}
+
+/** The text Nagios reads. */
+export function render(lines: readonly Line[], { warning, critical }: Rules): string {
+  const first = lines[0];
+  if (first === undefined) return 'OK - no machine to back up\n';
+  const good = lines.filter(({ state }) => state === 'OK').length;
+  const head =
+    lines.length === 1 ? first.text : `${good} of ${lines.length} machines ok; ${first.text}`;
+  const data = lines
+    .filter(({ ageSeconds }) => ageSeconds !== undefined)
+    .map(({ label, ageSeconds }) => {
+      const quoted = lines.length === 1 ? 'age' : `'${label.replace(/['=]/g, '_')}'`;
+      return `${quoted}=${ageSeconds}s;${warning.text};${critical.text};0`;
+    });
+  const performance = data.length === 0 ? '' : ` | ${data.join(' ')}`;
+  const rest = lines.length === 1 ? [] : lines.map(({ state, text }) => `${state}: ${clean(text)}`);
+  return `${[`${first.state} - ${clean(head)}${performance}`, ...rest].join('\n')}\n`;
+}
+
+/** A bar would begin the performance data. */
+function clean(text: string): string {
+  return text.replaceAll('|', '/');
+}

@@ -1,0 +1,90 @@
+/**
+ * What the commands ask of xvault, whether the engine runs in this process or behind XVAULT_URL.
+ *
+ * Answers have the shape of the HTTP API in both cases, so `--json` says the same.
+ */
+import type { StatusReport } from '../backup/service.ts';
+import type { BackupRequest } from '../catalog/record.ts';
+import { readSettings, type Settings } from '../config.ts';
+import type { BackupView, JobView } from '../http/views.ts';
+import { createConsoleLog } from '../log.ts';
+import type { Cancellable } from '../ports.ts';
+import type { Terminal } from './command.ts';
+
+export interface JobsPage {
+  jobs: JobView[];
+  /** Empty at the end. */
+  next_page_token: string;
+}
+
+export interface BackupsPage {
+  backups: BackupView[];
+  /** Empty at the end. */
+  next_page_token: string;
+}
+
+export type Wishes = Partial<BackupRequest>;
+
+export interface ServiceClient extends AsyncDisposable {
+  /** 'direct': the engine runs here and ends with this process. */
+  readonly kind: 'direct' | 'remote';
+  startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
+  /** The job now, then whenever it changed, up to its end. */
+  watchJob(id: string, options: Cancellable): AsyncIterable<JobView>;
+  /** Errors: `not_found`. */
+  cancelJob(id: string, options: Cancellable): Promise<JobView>;
+  listJobs(
+    input: { status?: string; vm?: string; pool?: string; pageSize: number },
+    options: Cancellable,
+  ): Promise<JobsPage>;
+  listBackups(
+    input: { vm?: string; pool?: string; retention?: string; pageSize: number },
+    options: Cancellable,
+  ): Promise<BackupsPage>;
+  status(
+    input: { maxAgeSeconds: number; pool?: string },
+    options: Cancellable,
+  ): Promise<StatusReport>;
+}
+
+export interface ClientInput {
+  terminal: Terminal;
+  /** The engine in this process even where XVAULT_URL is set. */
+  direct?: boolean;
+  /** Take over what a dead instance left before anything else. */
+  resume?: boolean;
+}
+
+/** Opens the client the settings ask for. Errors: `configuration`. */
+export async function openClient(input: ClientInput): Promise<ServiceClient> {
+  const { settings } = readSettings();
+  if (settings.serviceUrl !== undefined && input.direct !== true) {
+    const { createHttpClient } = await import('./http-client.ts');
+    return createHttpClient({
+      url: settings.serviceUrl,
+      ...(settings.clientToken === undefined ? {} : { token: settings.clientToken }),
+    });
+  }
+  const full = readSettings({ needs: ['pools', 'bucket'] });
+  for (const warning of full.warnings) input.terminal.err(`warning: ${warning}\n`);
+  return await openDirect(full.settings, input);
+}
+
+async function openDirect(settings: Settings, input: ClientInput): Promise<ServiceClient> {
+  const [{ wire }, { createDirectClient }] = await Promise.all([
+    import('./wire.ts'),
+    import('./direct-client.ts'),
+  ]);
+  // What the engine says besides is for people who asked; its errors come back as errors.
+  const level = settings.logLevel === 'info' ? 'warn' : settings.logLevel;
+  const log = createConsoleLog({ level, write: input.terminal.err });
+  const wired = await wire(settings, { log });
+  await wired.ready();
+  if (input.resume) await wired.service.start();
+  return createDirectClient(wired.service, {
+    close: async () => {
+      await wired.service.drain({ drainMs: settings.drainMs });
+      await wired[Symbol.asyncDispose]();
+    },
+  });
+}

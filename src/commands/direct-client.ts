@@ -1,0 +1,58 @@
+/** The client of an engine in this process. */
+import { userInfo } from 'node:os';
+import type { Service } from '../backup/service.ts';
+import { backupRequestSchema, isEnded } from '../catalog/record.ts';
+import { BackupError } from '../errors.ts';
+import { backupView, jobView } from '../http/views.ts';
+import type { ServiceClient } from './client.ts';
+
+/** Wraps a service; `close` is called when the client is disposed. */
+export function createDirectClient(
+  service: Service,
+  { close }: { close: () => Promise<void> },
+): ServiceClient {
+  return {
+    kind: 'direct',
+    startBackup: async ({ vm, wishes }, options) => {
+      const parsed = backupRequestSchema.safeParse(wishes);
+      if (!parsed.success) {
+        const issues = parsed.error.issues.map(
+          (issue) => `${issue.path.join('.')}: ${issue.message}`,
+        );
+        throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
+      }
+      const triggeredBy = `command line (${userName()})`;
+      return jobView(await service.startBackup({ vm, request: parsed.data, triggeredBy }, options));
+    },
+    watchJob: async function* (id, options) {
+      for await (const job of service.watchJob(id, options)) {
+        yield jobView(job);
+        if (isEnded(job)) return;
+      }
+    },
+    cancelJob: async (id, options) => {
+      const job = await service.cancelJob(id, options);
+      if (job === undefined) throw new BackupError('not_found', `find job, id=${id}`);
+      return jobView(job);
+    },
+    listJobs: async (input, options) => {
+      const { items, nextPageToken } = await service.listJobs(input, options);
+      return { jobs: items.map(jobView), next_page_token: nextPageToken ?? '' };
+    },
+    listBackups: async (input, options) => {
+      const { items, nextPageToken } = await service.listBackups(input, options);
+      return { backups: items.map(backupView), next_page_token: nextPageToken ?? '' };
+    },
+    status: (input, options) => service.status(input, options),
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/** Users without a name exist: containers with a bare uid. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return 'unknown user';
+  }
+}

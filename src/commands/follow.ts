@@ -1,0 +1,73 @@
+/**
+ * Starts a job and stays with it to its end.
+ *
+ * Ctrl-C asks for the job to be cancelled and goes on watching, since cleaning up takes a moment and its end is what
+ * one wants to know; a second one ends the program at once.
+ */
+import { systemClock } from '../clock.ts';
+import { BackupError } from '../errors.ts';
+import type { JobView } from '../http/views.ts';
+import type { ServiceClient, Wishes } from './client.ts';
+import type { Terminal } from './command.ts';
+import { exitCodeOf } from './exit-code.ts';
+import { createProgressView } from './progress.ts';
+
+/** Snapshot removal may have to wait for a busy host; longer than that nobody waits at a prompt. */
+const CANCEL_LIMIT_MS = 180_000;
+
+export interface FollowInput {
+  client: ServiceClient;
+  terminal: Terminal;
+  signal: AbortSignal;
+}
+
+/** Runs one backup to its end, with progress. */
+export async function backUp(
+  input: FollowInput,
+  { vm, wishes }: { vm: string; wishes: Wishes },
+): Promise<JobView> {
+  const started = await input.client.startBackup({ vm, wishes }, { signal: input.signal });
+  return await follow(input, started);
+}
+
+/** Watches a job to its end, with progress. Errors: `not_found` when it vanishes. */
+export async function follow(input: FollowInput, started: JobView): Promise<JobView> {
+  const { client, terminal, signal } = input;
+  const view = createProgressView(terminal, systemClock);
+  const watching = new AbortController();
+  let cancelling: Promise<unknown> = Promise.resolve();
+  const cancel = () => {
+    terminal.err('\ncancelling; Ctrl-C again leaves at once\n');
+    const limit = AbortSignal.timeout(CANCEL_LIMIT_MS);
+    limit.addEventListener('abort', () => watching.abort(signal.reason));
+    cancelling = client.cancelJob(started.id, { signal: limit });
+    cancelling.catch((error) => watching.abort(error));
+  };
+  if (signal.aborted) cancel();
+  else signal.addEventListener('abort', cancel, { once: true });
+  try {
+    view.update(started);
+    let last = started;
+    for await (const job of client.watchJob(started.id, { signal: watching.signal })) {
+      last = job;
+      if (isOver(job)) break;
+      view.update(job);
+    }
+    await cancelling;
+    if (!isOver(last)) throw new BackupError('not_found', `find job, id=${started.id}`);
+    view.end(last);
+    return last;
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+/** The exit code for how a job ended. */
+export function jobExitCode(job: JobView): number {
+  if (job.status === 'succeeded') return 0;
+  return job.status === 'cancelled' ? 130 : exitCodeOf(job.error?.code);
+}
+
+function isOver({ status }: JobView): boolean {
+  return status !== 'queued' && status !== 'running';
+}

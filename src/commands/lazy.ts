@@ -1,0 +1,61 @@
+/**
+ * A pool or store that is made when it is first used.
+ *
+ * The AWS SDK and undici take longer to load than all the rest of a start: with these in their place the service
+ * listens, and answers its probes, before they are there.
+ */
+import type { ObjectStore, Pool } from '../ports.ts';
+
+/** The same promise for every caller. */
+export function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+/** A store whose every call waits for `load`. `close` closes only what was made. */
+export function lazyStore(load: () => Promise<ObjectStore>): ObjectStore {
+  let made: ObjectStore | undefined;
+  const store = async () => {
+    made = await load();
+    return made;
+  };
+  return {
+    facts: async (options) => (await store()).facts(options),
+    put: async (key, body, options) => (await store()).put(key, body, options),
+    get: async (key, options) => (await store()).get(key, options),
+    head: async (key, options) => (await store()).head(key, options),
+    list: async (input, options) => (await store()).list(input, options),
+    delete: async (key, options) => (await store()).delete(key, options),
+    beginUpload: async (input, options) => (await store()).beginUpload(input, options),
+    listUploads: async (prefix, options) => (await store()).listUploads(prefix, options),
+    abortUpload: async (input, options) => (await store()).abortUpload(input, options),
+    presignGet: async (input) => (await store()).presignGet(input),
+    close: () => made?.close(),
+  };
+}
+
+/** A pool whose every call waits for `load`. `close` closes only what was made. */
+export function lazyPool(name: string, load: () => Promise<Pool>): Pool {
+  let made: Pool | undefined;
+  const pool = async () => {
+    made = await load();
+    return made;
+  };
+  return {
+    name,
+    facts: async (options) => (await pool()).facts(options),
+    listVms: async (options) => (await pool()).listVms(options),
+    findVms: async (nameOrUuid, options) => (await pool()).findVms(nameOrUuid, options),
+    inspectVm: async (vm, options) => (await pool()).inspectVm(vm, options),
+    snapshotVm: async (input, options) => (await pool()).snapshotVm(input, options),
+    markSnapshot: async (snapshot, marker, options) =>
+      (await pool()).markSnapshot(snapshot, marker, options),
+    findSnapshots: async (input, options) => (await pool()).findSnapshots(input, options),
+    removeSnapshot: async (snapshot, options) => (await pool()).removeSnapshot(snapshot, options),
+    openExport: async (input, options) => (await pool()).openExport(input, options),
+    close: async () => await made?.close(),
+  };
+}

@@ -1,0 +1,64 @@
+/** `xvault list`: backups, newest first. */
+import { systemClock } from '../clock.ts';
+import { openClient } from './client.ts';
+import type { Command } from './command.ts';
+import { formatBytes, formatTable, plain } from './format.ts';
+import { filterOption, formatAgo, LIST_OPTIONS, readLimit } from './list-options.ts';
+
+const COLUMNS = [
+  { title: 'MACHINE' },
+  { title: 'POOL' },
+  { title: 'TAKEN' },
+  { title: 'SIZE', right: true },
+  { title: 'DISKS', right: true },
+  { title: 'CLASS' },
+  { title: 'MODE' },
+  { title: 'BACKUP' },
+];
+
+export const command: Command = {
+  name: 'list',
+  usage: 'list [<machine>]',
+  summary: 'Backups, newest first.',
+  examples: ['xvault list', 'xvault list web-1 --retention weekly', 'xvault list --json | jq .'],
+  options: {
+    ...LIST_OPTIONS,
+    retention: { type: 'string', value: '<class>', help: 'Only of this retention class' },
+  },
+  words: { min: 0, max: 1 },
+  async run({ positionals, options, json, terminal, signal }) {
+    const [vm] = positionals;
+    await using client = await openClient({ terminal });
+    const page = await client.listBackups(
+      {
+        pageSize: readLimit(options),
+        ...(vm === undefined ? {} : { vm }),
+        ...filterOption(options, 'pool'),
+        ...filterOption(options, 'retention'),
+      },
+      { signal },
+    );
+    if (json) {
+      terminal.out(`${JSON.stringify(page)}\n`);
+      return 0;
+    }
+    if (page.backups.length === 0) {
+      terminal.err('no backups\n');
+      return 0;
+    }
+    const now = systemClock.now();
+    const rows = page.backups.map((backup) => [
+      plain(backup.vm.name) || backup.vm.uuid,
+      backup.vm.pool,
+      formatAgo(backup.created_at, now),
+      formatBytes(backup.archive.size_bytes),
+      String(backup.disks.length),
+      backup.retention,
+      backup.mode,
+      backup.id,
+    ]);
+    terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
+    if (page.next_page_token) terminal.err('there are more: --limit shows them\n');
+    return 0;
+  },
+};

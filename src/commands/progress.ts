@@ -1,0 +1,137 @@
+/**
+ * Progress of a job in words: bytes, rate, time left.
+ *
+ * The total is an upper bound (zeros are not exported), so the time left is "at most". The rate is that of the last
+ * fifteen seconds: a mean since the start hides a line that has become slow.
+ */
+import type { JobView } from '../http/views.ts';
+import type { Clock } from '../ports.ts';
+import type { Terminal } from './command.ts';
+import { formatBytes, formatSeconds, pad, plain } from './format.ts';
+import { styler } from './help.ts';
+import { createLiveLines } from './live-lines.ts';
+
+const RATE_WINDOW_MS = 15_000;
+/** Without a terminal: one line a minute says that it lives. */
+const PLAIN_EVERY_MS = 60_000;
+const BAR_WIDTH = 24;
+
+const PHASES: Record<string, string> = {
+  preparing: 'preparing',
+  snapshotting: 'snapshot',
+  exporting: 'exporting',
+  finishing: 'finishing',
+  cleaning: 'cleaning up',
+  importing: 'importing',
+  verifying: 'verifying',
+};
+
+/** Bytes a second over the last fifteen seconds. */
+export interface RateMeter {
+  add(bytes: number): void;
+  perSecond(): number | undefined;
+}
+
+/** Starts empty; two readings are needed for a rate. */
+export function createRateMeter(clock: Pick<Clock, 'elapsed'>): RateMeter {
+  let samples: { at: number; bytes: number }[] = [];
+  return {
+    add: (bytes) => {
+      const at = clock.elapsed();
+      // One sample before the window stays: a rate needs its beginning.
+      const from = samples.findLastIndex((sample) => sample.at <= at - RATE_WINDOW_MS);
+      samples = [...samples.slice(Math.max(0, from)), { at, bytes }];
+    },
+    perSecond: () => {
+      const first = samples[0];
+      const last = samples.at(-1);
+      if (first === undefined || last === undefined || last.at - first.at < 500) return undefined;
+      return Math.max(0, ((last.bytes - first.bytes) * 1000) / (last.at - first.at));
+    },
+  };
+}
+
+/** `[██████░░░░░░]  45 %`; the fraction may be unknown. */
+export function bar(fraction: number | undefined, width = BAR_WIDTH): string {
+  if (fraction === undefined) return '·'.repeat(width);
+  const eighths = Math.round(Math.min(1, Math.max(0, fraction)) * width * 8);
+  const full = Math.floor(eighths / 8);
+  const part = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'][eighths % 8] ?? '';
+  return pad('█'.repeat(full) + part, width).replaceAll(' ', '░');
+}
+
+/** What a running job is at, without its name. */
+export function progressText(job: JobView, rate: number | undefined): string {
+  if (job.status === 'queued') return 'waiting';
+  const phase = job.cancel_requested ? 'stopping' : (PHASES[job.phase] ?? job.phase);
+  if (job.phase !== 'exporting') return phase;
+  const { read_bytes: read, total_bytes: total } = job.progress;
+  const parts = [`${phase}  ${formatBytes(read)}`];
+  if (rate !== undefined) parts.push(`${formatBytes(rate)}/s`);
+  if (rate !== undefined && rate > 0 && total !== undefined && total > read) {
+    parts.push(`at most ${formatSeconds((total - read) / rate)} left`);
+  }
+  return parts.join('  ');
+}
+
+/** How a job ended, in one line. */
+export function endText(job: JobView): string {
+  const name = plain(job.vm.name) || job.vm.uuid;
+  const { result, error } = job;
+  if (result !== undefined) {
+    const { size_bytes: size } = result.archive;
+    const sent = result.copied_bytes > 0 ? `, ${formatBytes(result.sent_bytes)} sent` : '';
+    return `${name}: ${formatBytes(size)} in ${formatSeconds(result.duration_seconds)}${sent}, backup ${result.id}`;
+  }
+  if (job.dry_run !== undefined) {
+    const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
+    const without = excluded.length === 0 ? '' : `, ${excluded.length} left out`;
+    return `${name}: would back up ${disks.length} disks${without}, about ${formatBytes(estimate)}`;
+  }
+  return `${name}: ${job.status}${error === undefined ? '' : `: ${error.detail} (${error.code})`}`;
+}
+
+export interface ProgressView {
+  update(job: JobView): void;
+  end(job: JobView): void;
+}
+
+/** Shows one job on stderr: a bar on a terminal, else a line for each phase and one a minute. */
+export function createProgressView(terminal: Terminal, clock: Clock): ProgressView {
+  const style = styler(terminal.color);
+  const rate = createRateMeter(clock);
+  const lines = createLiveLines(terminal);
+  let plainAt = Number.NEGATIVE_INFINITY;
+  let plainPhase = '';
+  const mark = (job: JobView) => {
+    if (job.status === 'succeeded') return style('green', '✓');
+    return job.status === 'cancelled' ? style('yellow', '–') : style('red', '✗');
+  };
+  return {
+    update: (job) => {
+      rate.add(job.progress.read_bytes);
+      const text = progressText(job, rate.perSecond());
+      if (terminal.errIsTty) {
+        const percent = job.progress.percent;
+        const shown = percent === undefined ? undefined : percent / 100;
+        lines.draw([`${plain(job.vm.name)}  ${style('cyan', bar(shown))}  ${text}`]);
+        return;
+      }
+      const phase = `${job.status} ${job.phase}`;
+      if (phase === plainPhase && clock.elapsed() - plainAt < PLAIN_EVERY_MS) return;
+      [plainPhase, plainAt] = [phase, clock.elapsed()];
+      terminal.err(`${plain(job.vm.name)}: ${text}\n`);
+    },
+    end: (job) => {
+      if (terminal.errIsTty) lines.clear();
+      terminal.err(`${mark(job)} ${endText(job)}\n`);
+      for (const warning of job.result?.warnings ?? job.dry_run?.warnings ?? []) {
+        terminal.err(`  ${style('yellow', 'warning:')} ${plain(warning)}\n`);
+      }
+      const excluded = job.result?.excluded_disks ?? job.dry_run?.excluded_disks ?? [];
+      for (const disk of excluded) {
+        terminal.err(`  left out: ${plain(disk.name) || disk.vdi_uuid}: ${plain(disk.reason)}\n`);
+      }
+    },
+  };
+}

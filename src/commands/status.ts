@@ -1,0 +1,62 @@
+/** `xvault status`: every machine, its newest good backup, its age. */
+import { systemClock } from '../clock.ts';
+import { readSettings } from '../config.ts';
+import { openClient } from './client.ts';
+import type { Command } from './command.ts';
+import { formatTable, plain } from './format.ts';
+import { styler } from './help.ts';
+import { filterOption, formatAgo, POOL_OPTION, readSeconds } from './list-options.ts';
+
+const COLUMNS = [
+  { title: 'STATUS' },
+  { title: 'MACHINE' },
+  { title: 'POOL' },
+  { title: 'LAST GOOD' },
+  { title: 'WHY' },
+];
+const COLORS = { ok: 'green', warning: 'yellow', critical: 'red' } as const;
+
+export const command: Command = {
+  name: 'status',
+  usage: 'status',
+  summary:
+    'Every machine, its newest good backup, its age. Exit code 1 when something is critical.',
+  examples: ['xvault status', 'xvault status --max-age 8d --json'],
+  options: {
+    pool: POOL_OPTION,
+    'max-age': { type: 'string', value: '<time>', help: 'Older is critical: 26h (default), 8d' },
+  },
+  words: { min: 0, max: 0 },
+  async run({ options, json, terminal, signal }) {
+    const { maxAgeSeconds } = readSettings().settings;
+    await using client = await openClient({ terminal });
+    const report = await client.status(
+      {
+        maxAgeSeconds: readSeconds(options, 'max-age') ?? maxAgeSeconds,
+        ...filterOption(options, 'pool'),
+      },
+      { signal },
+    );
+    const code = report.status === 'critical' ? 1 : 0;
+    if (json) {
+      terminal.out(`${JSON.stringify(report)}\n`);
+      return code;
+    }
+    const style = styler(terminal.color);
+    const now = systemClock.now();
+    const rows = report.vms.map((line) => [
+      style(COLORS[line.status], line.status),
+      plain(line.vm.name) || line.vm.uuid,
+      line.vm.pool,
+      formatAgo(line.last_backup_at, now),
+      plain(line.reason),
+    ]);
+    terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
+    for (const pool of report.unreachable_pools) {
+      terminal.err(
+        `warning: pool ${pool} does not answer; its machines are known from the bucket\n`,
+      );
+    }
+    return code;
+  },
+};

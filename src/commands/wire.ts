@@ -1,0 +1,96 @@
+/**
+ * Puts the parts together: the one place outside tests where adapters are made.
+ *
+ * Adapters are imported when they are first used: the AWS SDK alone takes longer than all the rest of a start.
+ */
+
+import type { RunningService } from '../backup/create-service.ts';
+import { createKeys, type Keys } from '../catalog/keys.ts';
+import { systemClock, systemIds } from '../clock.ts';
+import type { Settings } from '../config.ts';
+import { type Log, MAX_RESERVE_BYTES, type Meter, type ObjectStore, type Pool } from '../ports.ts';
+import { lazyPool, lazyStore, once } from './lazy.ts';
+
+/** The byte budget is handed out in runs of this: eight blocks, the smallest part that is worth a request. */
+export const ARENA_UNIT_BYTES = 8 * MAX_RESERVE_BYTES;
+
+export interface WireDeps {
+  log: Log;
+  meter?: Meter;
+}
+
+export interface Adapters extends AsyncDisposable {
+  pools: Pool[];
+  store: ObjectStore;
+  /** The same as `store` unless XVAULT_STATE_BUCKET is set. */
+  stateStore: ObjectStore;
+  keys: Keys;
+  /** Makes all of them now. Errors: `configuration`. */
+  ready(): Promise<void>;
+}
+
+export interface Wired extends Adapters {
+  service: RunningService;
+}
+
+const NO_METER: Meter = { count: () => {}, observe: () => {} };
+
+/** Makes pools and stores, each when it is first used. Disposing logs out and closes connections. */
+export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
+  const shared = { clock: systemClock, log: deps.log, meter: deps.meter ?? NO_METER };
+  const { name, stateBucket, ...connection } = settings.bucket;
+  const loadArena = once(async () => {
+    const { createArena } = await import('../arena.ts');
+    return createArena({ totalBytes: settings.memoryBytes, unitBytes: ARENA_UNIT_BYTES });
+  });
+  const loadStore = (bucket: string) =>
+    once(async () => {
+      const [{ createS3Store }, arena] = await Promise.all([import('../s3/store.ts'), loadArena()]);
+      return createS3Store({ ...connection, bucket }, { ...shared, arena });
+    });
+  const loads = [loadStore(name), ...(stateBucket === undefined ? [] : [loadStore(stateBucket)])];
+  const [store, stateStore = store] = loads.map(lazyStore) as [ObjectStore, ObjectStore?];
+  const poolLoads = settings.pools.map((pool) => ({
+    name: pool.name,
+    load: once(async () => (await import('../xapi/pool.ts')).createXapiPool(pool, shared)),
+  }));
+  const pools = poolLoads.map(({ name, load }) => lazyPool(name, load));
+  return {
+    pools,
+    store,
+    stateStore,
+    keys: createKeys(settings.bucket.prefix),
+    ready: async () => {
+      await Promise.all([...loads, ...poolLoads.map(({ load }) => load)].map((load) => load()));
+    },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all(pools.map((pool) => pool.close()));
+      store.close();
+      if (stateStore !== store) stateStore.close();
+    },
+  };
+}
+
+/** Makes the service and all it needs; `start` it to take over what a dead instance left. */
+export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
+  const { createService } = await import('../backup/create-service.ts');
+  const adapters = wireAdapters(settings, deps);
+  const service = createService(
+    {
+      ...adapters,
+      clock: systemClock,
+      ids: systemIds,
+      log: deps.log,
+      meter: deps.meter ?? NO_METER,
+    },
+    {
+      prefix: settings.bucket.prefix,
+      concurrency: settings.concurrency,
+      concurrencyPerPool: settings.concurrencyPerPool,
+      concurrencyPerSr: settings.concurrencyPerSr,
+      queueLimit: settings.queueLimit,
+      instance: settings.instance,
+    },
+  );
+  return { ...adapters, service };
+}
