@@ -222,14 +222,23 @@ function checkDigest(view: Buffer, hash: Hasher): void {
 function checkPlaces(index: BlocksIndex): void {
   let offset = index.ovaMemberBytes;
   for (const disk of index.disks) {
-    const last = Math.ceil(disk.virtualSizeBytes / BLOCK_BYTES) - 1;
     const stored = disk.storedBlocks;
-    const first = stored === 0 ? -1 : disk.entries.readUInt32BE(0);
-    const end = stored === 0 ? -1 : disk.entries.readUInt32BE((stored - 1) * ENTRY_BYTES);
-    if (disk.offsetBytes !== offset || first !== 0 || end !== last) throw corrupt('wrong places');
+    if (disk.offsetBytes !== offset || !isComplete(disk)) throw corrupt('wrong places');
     offset += diskMemberBytes(disk.virtualSizeBytes, stored);
   }
   if (offset + END_BYTES !== index.archiveBytes) throw corrupt('wrong archive size');
+}
+
+/** Ascending from block 0 to the disk's last, in as many entries as were announced. */
+function isComplete({ entries, storedBlocks, virtualSizeBytes }: IndexedDisk): boolean {
+  if (storedBlocks === 0 || entries.length !== storedBlocks * ENTRY_BYTES) return false;
+  let last = -1;
+  for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
+    const number = entries.readUInt32BE(at);
+    if (number <= last || (at === 0 && number !== 0)) return false;
+    last = number;
+  }
+  return last === Math.ceil(virtualSizeBytes / BLOCK_BYTES) - 1;
 }
 
 /** Length of a disk's last block. */
@@ -248,8 +257,7 @@ function readSize(view: Buffer, at: number): number {
 }
 
 function readText(view: Buffer, at: number, length: number): string {
-  const nul = view.indexOf(0, at);
-  return view.toString('latin1', at, nul === -1 || nul > at + length ? at + length : nul);
+  return view.toString('latin1', at, at + length).replace(/\0.*$/s, '');
 }
 
 function corrupt(what: string): BackupError {

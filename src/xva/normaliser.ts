@@ -34,6 +34,7 @@ import { paddedBytes, readHeader, TAR_BLOCK_BYTES, writeHeader } from './tar.ts'
 import {
   type ArchiveDisk,
   BLOCK_BYTES,
+  type DiskTotals,
   type Hasher,
   type KeptBlock,
   MAX_OVA_BYTES,
@@ -70,6 +71,8 @@ interface State {
   /** Where in the view an HTTP response would begin, or has begun. */
   failureAt: number;
   sourceOffsetBytes: number;
+  /** ova.xml as the source has it, and its whole member as we write it. */
+  ovaBytes: number;
   ovaMemberBytes: number;
   disks: ArchiveDisk[];
   tables: EntryTable[];
@@ -95,6 +98,7 @@ export function createNormaliser(rewrite: OvaRewrite | undefined, hash: Hasher):
     wantBytes: TAR_BLOCK_BYTES,
     failureAt: 0,
     sourceOffsetBytes: 0,
+    ovaBytes: 0,
     ovaMemberBytes: 0,
     disks: [],
     tables: [],
@@ -121,7 +125,7 @@ export function createNormaliser(rewrite: OvaRewrite | undefined, hash: Hasher):
     },
     accept: (view) => accept(state, view.subarray(0, state.wantBytes)),
     truncated: (view, filledBytes) => truncated(state, view.subarray(0, filledBytes)),
-    totals: () => state.disks.map((disk, index) => totalsOf(disk, tableOf(state, index).count)),
+    totals: () => totalsOf(state),
     contentDigest: () => summarise(state).digest.toString(16).padStart(16, '0'),
     index: () => summarise(state).index,
   };
@@ -161,13 +165,12 @@ function acceptOvaHeader(state: State, view: Buffer): Step {
   if (header.sizeBytes > MAX_OVA_BYTES) {
     throw corrupt(state, `read ova.xml: larger than ${MAX_OVA_BYTES}, size=${header.sizeBytes}`);
   }
+  state.ovaBytes = header.sizeBytes;
   return more(state, 'ova', TAR_BLOCK_BYTES + paddedBytes(header.sizeBytes));
 }
 
 function acceptOva(state: State, view: Buffer): Step {
-  const header = readHeader(view, 0);
-  const size = header.kind === 'member' ? header.sizeBytes : 0;
-  const ova = parseOva(view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + size));
+  const ova = parseOva(view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + state.ovaBytes));
   const { xml, disks } = rewriteOva(ova, state.rewrite);
   state.disks = disks;
   state.tables = disks.map(() => createEntryTable());
@@ -352,8 +355,7 @@ function isCompressed(view: Buffer): boolean {
 }
 
 function summarise(state: State): { index: Buffer; digest: bigint } {
-  // Nothing may be published from a half-read archive: asking before the end is a bug of the caller.
-  if (state.phase !== 'after') throw new BackupError('internal', 'ask for index before the end');
+  requireEnd(state);
   state.summary ??= buildSummary(state);
   return state.summary;
 }
@@ -383,13 +385,25 @@ function buildSummary(state: State): { index: Buffer; digest: bigint } {
   return { index, digest };
 }
 
-function totalsOf(disk: ArchiveDisk, storedBlocks: number) {
-  const storedBytes = storedBlocks === 0 ? 0 : diskStoredBytes(disk.virtualSizeBytes, storedBlocks);
-  return { disk, storedBlocks, storedBytes };
+function totalsOf(state: State): DiskTotals[] {
+  requireEnd(state);
+  return state.disks.map((disk, index) => {
+    const storedBlocks = tableOf(state, index).count;
+    return {
+      disk,
+      storedBlocks,
+      storedBytes: diskStoredBytes(disk.virtualSizeBytes, storedBlocks),
+    };
+  });
 }
 
 function tableOf(state: State, index: number): EntryTable {
   return state.tables[index] as EntryTable;
+}
+
+/** Nothing may be published from a half-read archive: asking before the end is a bug of the caller. */
+function requireEnd(state: State): void {
+  if (state.phase !== 'after') throw new BackupError('internal', 'ask for totals before the end');
 }
 
 function corrupt(state: State, what: string, block?: number): BackupError {
