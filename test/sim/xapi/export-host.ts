@@ -1,0 +1,61 @@
+/**
+ * Which host exports a machine: one that is live and sees all storage of its non-empty drives, CDs included.
+ */
+import { hostAt, type Sim, type SimHost } from './sim.ts';
+import { liveUuid } from './snapshot.ts';
+import { flag, list, text, XenError } from './values.ts';
+
+export type Target =
+  | { kind: 'here' }
+  | { kind: 'redirect'; authority: string }
+  | { kind: 'none'; error: XenError };
+
+/** Loopback, but no simulated host ever listens there. */
+const UNREACHABLE_ADDRESS = '127.0.0.99';
+
+function storagesOf(sim: Sim, vmRef: string): string[] {
+  const refs = list(sim.world.get('VM', vmRef), 'VBDs').flatMap((vbdRef) => {
+    const vbd = sim.world.get('VBD', vbdRef);
+    const vdi = sim.world.find('VDI', text(vbd, 'VDI'));
+    return vdi === undefined || flag(vbd, 'empty') ? [] : [text(vdi, 'SR')];
+  });
+  return [...new Set(refs)];
+}
+
+function sees(sim: Sim, host: SimHost, storages: string[]): boolean {
+  const record = sim.world.get('host', host.ref);
+  const metrics = sim.world.find('host_metrics', text(record, 'metrics'));
+  if (metrics === undefined || !flag(metrics, 'live')) return false;
+  return storages.every((sr) =>
+    sim.world
+      .all('PBD')
+      .some(([, pbd]) => pbd.SR === sr && pbd.host === host.ref && pbd.currently_attached === true),
+  );
+}
+
+/** Decides for a request that reached `host`; faults of redirects and silence fire here. */
+export function hostFor(sim: Sim, host: SimHost, vmRef: string): Target {
+  const vm = liveUuid(sim, vmRef);
+  const silent = sim.faults.take('export-no-response', { vm });
+  if (silent !== undefined) {
+    const error = new XenError(silent.code ?? 'NO_HOSTS_AVAILABLE', silent.params);
+    return { kind: 'none', error };
+  }
+  if (sim.faults.take('redirect-unreachable', { vm })) {
+    return { kind: 'redirect', authority: `${UNREACHABLE_ADDRESS}:${host.port}` };
+  }
+  if (sim.faults.take('redirect-loop', { vm })) {
+    return { kind: 'redirect', authority: `${host.address}:${host.port}` };
+  }
+  const storages = storagesOf(sim, vmRef);
+  if (sees(sim, host, storages)) return { kind: 'here' };
+  const able = sim.hosts.filter((candidate) => sees(sim, candidate, storages));
+  const [first] = able;
+  if (first !== undefined) {
+    const other = able.find((candidate) => candidate.index !== host.index) ?? first;
+    return { kind: 'redirect', authority: `${other.address}:${other.port}` };
+  }
+  const blind = storages.find((sr) => !sees(sim, hostAt(sim, sim.masterIndex), [sr]));
+  const error = new XenError('VM_REQUIRES_SR', [vmRef, blind ?? '']);
+  return { kind: 'none', error };
+}
