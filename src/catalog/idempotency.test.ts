@@ -51,10 +51,15 @@ function createWorld() {
   return { clock, store, instance, work, warnings, worked: () => worked };
 }
 
-/** Work that ends when told to. */
+/** Work that says when it begins and ends when told to. */
 function heldWork() {
+  const begun = Promise.withResolvers<void>();
   const { promise, resolve } = Promise.withResolvers<typeof ANSWER>();
-  return { work: () => promise, finish: () => resolve(ANSWER) };
+  const work = () => {
+    begun.resolve();
+    return promise;
+  };
+  return { work, begun: begun.promise, finish: () => resolve(ANSWER) };
 }
 
 test('a repeat gets the first answer, at the same and at another instance', async () => {
@@ -99,6 +104,7 @@ test('a repeat during the first request is told so, at the same and at another i
   const one = instance();
   const held = heldWork();
   const first = one.run(REQUEST, held.work, options);
+  await held.begun;
   await assert.rejects(one.run(REQUEST, work, options), { code: 'idempotency_in_flight' });
   await assert.rejects(one.run({ ...REQUEST, body: {} }, work, options), {
     code: 'idempotency_mismatch',
@@ -145,6 +151,7 @@ test('the claim of an instance that died is taken over after a while', async () 
   const { instance, work, clock } = createWorld();
   const held = heldWork();
   const dead = instance().run(REQUEST, held.work, options);
+  await held.begun;
   await clock.advance(ABANDONED_MS);
   await assert.rejects(instance().run(REQUEST, work, options), { code: 'idempotency_in_flight' });
   await clock.advance(1);
@@ -198,6 +205,7 @@ test('a store without conditional writes keeps the answers of one instance', asy
   const only = instance(plain);
   const held = heldWork();
   const first = only.run(REQUEST, held.work, options);
+  await held.begun;
   await assert.rejects(only.run(REQUEST, work, options), { code: 'idempotency_in_flight' });
   held.finish();
   await first;

@@ -54,22 +54,30 @@ test('a lasting refusal is remembered, one that may pass is not', async () => {
   }
 });
 
-test('a repeat while the first is worked on is 409 and told when to come again', async () => {
-  const { post, store } = createHarness();
+/** Makes the first read of the bucket wait: `reached` when it does, `open` to let it go on. */
+function gateReads(store: ReturnType<typeof createHarness>['store']) {
+  const reached = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
   const get = store.get;
   store.get = async (key, options) => {
+    reached.resolve();
     await gate.promise;
     return await get(key, options);
   };
+  return { reached: reached.promise, open: gate.resolve };
+}
+
+test('a repeat while the first is worked on is 409 and told when to come again', async () => {
+  const { post, store } = createHarness();
+  const reads = gateReads(store);
   const headers = { 'idempotency-key': 'k' };
   const first = post(START, {}, headers);
-  await new Promise((resolve) => setImmediate(resolve));
+  await reads.reached;
   const repeat = await post(START, {}, headers);
   assert.equal(repeat.status, 409);
   assert.equal(repeat.headers.get('retry-after'), '1');
   assert.equal(((await repeat.json()) as { code: string }).code, 'idempotency_in_flight');
-  gate.resolve();
+  reads.open();
   assert.equal((await first).status, 202);
 });
 
@@ -91,12 +99,7 @@ test('a wrong body takes no key', async () => {
 
 test('a caller who hangs up has still started his backup', async () => {
   const { app, post, service, store } = createHarness();
-  const gate = Promise.withResolvers<void>();
-  const get = store.get;
-  store.get = async (key, options) => {
-    await gate.promise;
-    return await get(key, options);
-  };
+  const reads = gateReads(store);
   const leaving = new AbortController();
   const headers = {
     authorization: 'Bearer all-token',
@@ -105,9 +108,9 @@ test('a caller who hangs up has still started his backup', async () => {
   };
   const init = { method: 'POST', headers, body: '{}', signal: leaving.signal };
   const first = app.request(START, init);
-  await new Promise((resolve) => setImmediate(resolve));
+  await reads.reached;
   leaving.abort();
-  gate.resolve();
+  reads.open();
   await first;
   assert.equal(service.calls.get('startBackup')?.length, 1);
   assert.equal((await post(START, {}, headers)).headers.get('idempotency-replayed'), 'true');

@@ -28,14 +28,19 @@ export function nagiosText(report: StatusReport): string {
     ),
   ];
   const lines = vms.map(
-    (vm) => `${vm.status.toUpperCase()} - ${label(vm.vm)}: ${clean(vm.reason)}`,
+    (vm) => `${vm.status.toUpperCase()} - ${machine(vm.vm)}: ${clean(vm.reason)}`,
   );
   const first = `${report.status.toUpperCase()} - ${parts.join('; ')} | ${figures.join(' ')}`;
   return `${[first, ...lines].join('\n')}\n`;
 }
 
+function machine(vm: { pool: string; name: string }): string {
+  return clean(`${vm.pool}/${vm.name}`);
+}
+
+/** In quotes: an equals sign would end it, a quote is doubled. */
 function label(vm: { pool: string; name: string }): string {
-  return clean(`${vm.pool}/${vm.name}`).replaceAll('=', '-').replaceAll("'", "''");
+  return machine(vm).replaceAll('=', '-').replaceAll("'", "''");
 }
 
 /** Bars and line ends would end the text early. */
