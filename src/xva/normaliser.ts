@@ -11,15 +11,7 @@
  */
 import { createHash } from 'node:crypto';
 import { BackupError } from '../errors.ts';
-import {
-  createEntryTable,
-  digestEntries,
-  diskMemberBytes,
-  diskStoredBytes,
-  END_BYTES,
-  type EntryTable,
-  encodeIndex,
-} from './blocks-index.ts';
+import { createEntryTable, diskStoredBytes, END_BYTES, type EntryTable } from './blocks-index.ts';
 import {
   findHttpTail,
   hostFailure,
@@ -30,6 +22,7 @@ import {
 import { formatXxh64 } from './hash.ts';
 import { parseOva } from './ova.ts';
 import { rewriteOva } from './rewrite.ts';
+import { type Summary, summariseArchive } from './summary.ts';
 import { paddedBytes, readHeader, TAR_BLOCK_BYTES, writeHeader } from './tar.ts';
 import {
   type ArchiveDisk,
@@ -86,7 +79,7 @@ interface State {
   pending: Pending | undefined;
   kept: KeptBlock | undefined;
   /** Made once, at the first question after the end. */
-  summary: { index: Buffer; digest: bigint } | undefined;
+  summary: Summary | undefined;
 }
 
 /** Starts a new archive. Without `rewrite` the machine keeps the names and uuids its ova.xml gives. */
@@ -135,7 +128,7 @@ function accept(state: State, view: Buffer): Step {
   const step = STEPS[state.phase](state, view);
   if (step.kind === 'more') return step;
   state.sourceOffsetBytes += state.wantBytes;
-  state.wantBytes = TAR_BLOCK_BYTES;
+  state.wantBytes = step.kind === 'end' ? MAX_FAILURE_TEXT_BYTES : TAR_BLOCK_BYTES;
   state.failureAt = 0;
   state.phase = step.kind === 'end' ? 'after' : 'header';
   return step;
@@ -354,37 +347,6 @@ function isCompressed(view: Buffer): boolean {
   return view.readUInt16BE(0) === 0x1f8b || view.readUInt32BE(0) === 0x28b52ffd;
 }
 
-function summarise(state: State): { index: Buffer; digest: bigint } {
-  requireEnd(state);
-  state.summary ??= buildSummary(state);
-  return state.summary;
-}
-
-function buildSummary(state: State): { index: Buffer; digest: bigint } {
-  const { ovaMemberBytes, hash } = state;
-  let offsetBytes = ovaMemberBytes;
-  const disks = state.disks.map((disk, index) => {
-    const { count, bytes } = tableOf(state, index);
-    const diskOffsetBytes = offsetBytes;
-    offsetBytes += diskMemberBytes(disk.virtualSizeBytes, count);
-    return {
-      archiveId: disk.archiveId,
-      vdiUuid: disk.liveVdiUuid,
-      virtualSizeBytes: disk.virtualSizeBytes,
-      offsetBytes: diskOffsetBytes,
-      storedBlocks: count,
-      entries: bytes(),
-    };
-  });
-  const archiveBytes = offsetBytes + END_BYTES;
-  const digest = digestEntries(
-    disks.map((disk) => disk.entries),
-    hash,
-  );
-  const index = encodeIndex({ archiveBytes, ovaMemberBytes, contentDigest: digest, disks }, hash);
-  return { index, digest };
-}
-
 function totalsOf(state: State): DiskTotals[] {
   requireEnd(state);
   return state.disks.map((disk, index) => {
@@ -395,6 +357,12 @@ function totalsOf(state: State): DiskTotals[] {
       storedBytes: diskStoredBytes(disk.virtualSizeBytes, storedBlocks),
     };
   });
+}
+
+function summarise(state: State): Summary {
+  requireEnd(state);
+  state.summary ??= summariseArchive(state);
+  return state.summary;
 }
 
 function tableOf(state: State, index: number): EntryTable {
