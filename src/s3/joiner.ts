@@ -76,6 +76,6 @@ export async function joinStaged(
 }
 
 /** Copies it takes to join what lies in `staged`. */
-export function countPieces(layout: Layout, staged: Section[]): number {
+export function countPieces(layout: Layout, staged: Pick<Section, 'bytes'>[]): number {
   return staged.reduce((sum, { bytes }) => sum + cutPieces(layout, bytes).length, 0);
 }

@@ -53,7 +53,7 @@ async function probeWrites(
   options: Cancellable,
 ): Promise<boolean> {
   const put = async (key: string, condition: { ifAbsent?: boolean; ifMatch?: string }) =>
-    await won(putObject(context, key, randomUUID(), { ...options, ...condition }));
+    await won(putObject(context, key, randomUUID(), { signal: options.signal, ...condition }));
   const race = async (key: string, condition: { ifAbsent?: boolean; ifMatch?: string }) => {
     const results = await Promise.all(Array.from({ length: RACERS }, () => put(key, condition)));
     const winners = results.filter((etag) => etag !== undefined);
@@ -87,7 +87,7 @@ async function probeComplete(
   options: Cancellable,
 ): Promise<boolean> {
   const target = { Bucket: bucket, Key: key };
-  const call = { ...options, key };
+  const call = { signal: options.signal, key };
   const { UploadId } = await calls(
     'CreateMultipartUpload',
     (to) => client.send(new CreateMultipartUploadCommand(target), to),

@@ -80,7 +80,7 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
       const command = () =>
         new AbortMultipartUploadCommand({ Bucket: bucket, Key: checked(key), UploadId: uploadId });
       await calls('AbortMultipartUpload', (to) => client.send(command(), to), {
-        ...options,
+        signal: options.signal,
         key,
       }).catch((error) => {
         if (!(isBackupError(error) && storeStatus(error) === 404)) throw error;
@@ -191,7 +191,7 @@ async function headObject(
     const answer = await calls(
       'HeadObject',
       (to) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), to),
-      { ...options, key },
+      { signal: options.signal, key },
     );
     return {
       key,

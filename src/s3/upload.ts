@@ -206,13 +206,13 @@ function accept(state: State, sizeBytes: number): void {
 /** Takes the memory of the next part and puts in what was carried over. */
 async function openPart(state: State, options: Cancellable): Promise<void> {
   const { context, sender, layout, counters } = state;
-  refuseOutgrown(state);
-  await sender.room(options);
   const { fixedPartBytes } = layout;
   const { minPartBytes, maxPartBytes } = context.quirks;
   const least = fixedPartBytes ?? leastSlabBytes(minPartBytes);
   const want =
     fixedPartBytes ?? wantPartBytes(budgetOf(context), counters.acceptedBytes, maxPartBytes);
+  refuseOutgrown(state, want);
+  await sender.room(options);
   const signal = AbortSignal.any([options.signal, sender.signal]);
   const slab = await context.arena.take(least, want, { signal });
   if (signal.aborted || state.phase === 'ended') {
@@ -286,14 +286,18 @@ function sectionForNext(state: State): Section {
   return section;
 }
 
-/** Says before reading on that there is no place left for what is read. */
-function refuseOutgrown({ layout, sections, counters, context }: State): void {
+/** Says before reading on that there is no place left for a part of `wantBytes`. */
+function refuseOutgrown({ layout, sections, counters, context }: State, wantBytes: number): void {
   const { maxParts, maxObjectBytes, name } = context.quirks;
   const [direct, ...staged] = sections;
-  const allDirect = layout.stagedParts === 0;
-  const fits = allDirect
-    ? (direct?.parts ?? 0) < layout.directParts
-    : countPieces(layout, staged) < layout.pieces || staged.length === 0;
+  const last = staged.at(-1);
+  const isLastFull = last === undefined || last.parts >= layout.stagedParts;
+  const next = isLastFull
+    ? [...staged, { bytes: wantBytes }]
+    : [...staged.slice(0, -1), { bytes: last.bytes + wantBytes }];
+  const fits =
+    (direct?.parts ?? 0) < layout.directParts ||
+    (layout.stagedParts > 0 && countPieces(layout, next) <= layout.pieces);
   if (fits && counters.acceptedBytes < maxObjectBytes) return;
   const limits = `provider=${name} max_parts=${maxParts} sent_bytes=${counters.acceptedBytes}`;
   throw new BackupError(

@@ -1,0 +1,33 @@
+/** The suites of the object store against the embedded server, plain and with R2's rules. */
+import { after, before } from 'node:test';
+import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
+import { testObjectFaults } from './object-faults.ts';
+import { testObjectStore } from './object-store.ts';
+import { testObjectUpload } from './object-upload.ts';
+import type { ServerUnderTest } from './store-target.ts';
+
+function testEmbedded(name: string, equalParts: boolean): void {
+  let sim: SimS3;
+  before(async () => {
+    sim = await startSimS3({ buckets: ['store'], equalParts, etag: 'fast' });
+  });
+  after(async () => await sim.close());
+  const server = (): ServerUnderTest => ({
+    ...sim,
+    bucket: 'store',
+    ...(equalParts ? { provider: 'r2' } : {}),
+    expected: {
+      conditionalWrites: true,
+      conditionalComplete: !equalParts,
+      equalParts,
+      checksum: !equalParts,
+      listUploads: !equalParts,
+    },
+  });
+  testObjectStore(name, server);
+  testObjectUpload(name, server);
+  testObjectFaults(name, server);
+}
+
+testEmbedded('embedded', false);
+testEmbedded('embedded with equal parts', true);
