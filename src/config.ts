@@ -46,6 +46,9 @@ export interface Settings {
     caPem?: string;
     provider?: string;
     stateBucket?: string;
+    /** Not from a setting: the AWS SDK finds its own. The demo has no environment. */
+    region?: string;
+    credentials?: { accessKeyId: string; secretAccessKey: string };
   };
   retentionDays: Record<string, number>;
   listen: ListenAddress & { loopback: boolean };

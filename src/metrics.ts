@@ -27,9 +27,9 @@ const REQUEST_BUCKETS = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 6
 /** From a minute to a day. */
 const BACKUP_BUCKETS = [10, 60, 300, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400];
 
-/** Every name the Meter port takes; a counter gets its `_total`, all get the prefix. */
+/** Every name the Meter port takes, with or without prefix and `_total`; what is shown has both. */
 export const METRICS: Readonly<Record<string, MetricSpec>> = {
-  backups_total: { kind: 'counter', help: 'Backups that ended', labels: ['mode', 'result'] },
+  backups: { kind: 'counter', help: 'Backups that ended', labels: ['mode', 'result'] },
   backup_duration_seconds: {
     kind: 'histogram',
     help: 'Time a good backup took, from start to end',
@@ -38,11 +38,11 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
   },
   jobs_running: { kind: 'gauge', help: 'Jobs at work in this instance', labels: [] },
   jobs_queued: { kind: 'gauge', help: 'Jobs waiting in this instance', labels: [] },
-  pool_read_bytes_total: { kind: 'counter', help: 'Bytes read from pools', labels: ['pool'] },
+  pool_read_bytes: { kind: 'counter', help: 'Bytes read from pools', labels: ['pool'] },
   pool_logins: { kind: 'counter', help: 'Logins at pools', labels: ['pool'] },
   pool_call_failures: { kind: 'counter', help: 'XenAPI calls that failed', labels: ['pool'] },
-  store_sent_bytes_total: { kind: 'counter', help: 'Bytes sent to the store', labels: [] },
-  store_copied_bytes_total: { kind: 'counter', help: 'Bytes copied in the store', labels: [] },
+  store_sent_bytes: { kind: 'counter', help: 'Bytes sent to the store', labels: [] },
+  store_copied_bytes: { kind: 'counter', help: 'Bytes copied in the store', labels: [] },
   store_requests: {
     kind: 'counter',
     help: 'Requests to the store',
@@ -110,7 +110,7 @@ export function createMetrics({ clock, version, machines }: MetricsDeps): Metric
   const refresh =
     machines === undefined ? async () => {} : createMachineGauges(registry, clock, machines);
   const report = (name: string, value: number, labels: Readonly<Record<string, string>> = {}) => {
-    const key = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name;
+    const key = metricKey(name);
     const metric = known.get(key);
     if (metric === undefined) unknown.inc({ name: key });
     else metric.report(value, labels);
@@ -144,6 +144,11 @@ function createMetric(name: string, spec: MetricSpec, registry: Registry): Metri
   }
   const metric = spec.kind === 'gauge' ? new Gauge(common) : new Counter(common);
   return { report: (value, labels) => metric.inc(only(labels), value) };
+}
+
+/** The table's key for a reported name. */
+export function metricKey(name: string): string {
+  return name.replace(/^xvault_/, '').replace(/_total$/, '');
 }
 
 function shownName(name: string, { as, kind }: MetricSpec): string {

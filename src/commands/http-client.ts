@@ -24,6 +24,8 @@ const CALL_TIMEOUT_MS = 60_000;
 export interface HttpClientSettings {
   url: string;
   token?: Secret;
+  /** Between two looks at a job; a second unless told. */
+  pollMs?: number;
 }
 
 interface CallInput extends Cancellable {
@@ -50,7 +52,8 @@ export function createHttpClient(
         json<JobView>({ method: 'POST', path, body: wishes, headers, signal }),
       );
     },
-    watchJob: (id, { signal }) => watch(call, deps.clock, id, signal),
+    watchJob: (id, { signal }) =>
+      watch({ call, clock: deps.clock, pollMs: settings.pollMs ?? POLL_MS }, id, signal),
     cancelJob: (id, { signal }) =>
       json<JobView>({ method: 'POST', path: `/v1/jobs/${encodeURIComponent(id)}/cancel`, signal }),
     listJobs: ({ pageSize, ...filter }, { signal }) =>
@@ -68,8 +71,7 @@ export function createHttpClient(
 }
 
 async function* watch(
-  call: ReturnType<typeof createCall>,
-  clock: Clock,
+  { call, clock, pollMs }: { call: ReturnType<typeof createCall>; clock: Clock; pollMs: number },
   id: string,
   signal: AbortSignal,
 ): AsyncGenerator<JobView> {
@@ -85,7 +87,7 @@ async function* watch(
       yield job;
       if (job.finished_at !== undefined && !['queued', 'running'].includes(job.status)) return;
     }
-    await clock.sleep(POLL_MS, { signal });
+    await clock.sleep(pollMs, { signal });
   }
 }
 

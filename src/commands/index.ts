@@ -8,6 +8,10 @@ interface Entry {
 
 /** All commands in the order of the help page. */
 export const COMMANDS: Readonly<Record<string, Entry>> = {
+  demo: {
+    summary: 'See it work: a simulated pool, an embedded bucket, every machine backed up',
+    load: () => import('./demo.ts'),
+  },
   serve: { summary: 'Run the service', load: () => import('./serve.ts') },
   run: { summary: 'One backup in the foreground, for schedulers', load: () => import('./run.ts') },
   backup: { summary: 'Back up one machine, with progress', load: () => import('./backup.ts') },
