@@ -42,7 +42,7 @@ type Links = ReadonlyMap<string, XapiRecord>;
 
 /** The chain of each disk, in the order given. */
 export async function readChains(
-  session: Session,
+  session: Pick<Session, 'call'>,
   disks: readonly ChainInput[],
   options: Cancellable,
 ): Promise<Chain[]> {
@@ -96,7 +96,7 @@ function parentOf(vdi: XapiRecord): string | undefined {
 }
 
 async function readVdis(
-  session: Session,
+  session: Pick<Session, 'call'>,
   { sr, managed }: { sr: string; managed: boolean },
   options: Cancellable,
 ): Promise<Links> {
