@@ -7,13 +7,16 @@
 import { viewRecord } from './operations.ts';
 import { EMPTY_RECORDS } from './records.ts';
 import { type CallContext, type CallTable, nowDate, type Sim, waitFor } from './sim.ts';
-import { float, formatDate, i4, tagged, type Value, XenError } from './values.ts';
+import { formatDate, i4, tagged, type Value, XenError } from './values.ts';
 import type { Change } from './world.ts';
 
 const WATCHED = Object.keys(EMPTY_RECORDS).filter((cls) => cls !== 'session');
 
 /** A client may not hold a call for longer than this. */
 const MAX_TIMEOUT_MS = 3_600_000;
+
+/** In place of an answer: a logout ends the waits of its session. */
+const LOGGED_OUT = 'logged out';
 
 function tokenOf(id: number): string {
   const digits = String(id).padStart(20, '0');
@@ -85,19 +88,25 @@ async function from(context: CallContext, params: Value[]): Promise<Value> {
   const seconds =
     typeof timeout === 'number' ? timeout : (tagged(timeout ?? 0)?.value ?? Number(timeout));
   const timeoutMs = Math.min(MAX_TIMEOUT_MS, Math.max(0, seconds * 1000));
-  const look = (): Value[] | 'logged out' | undefined => {
-    if (sim.world.find('session', session) === undefined) return 'logged out';
-    const found = collapse(sim, since, matches).map((change) => toEvent(sim, change));
-    return found.length > 0 || since === 0 ? found : undefined;
-  };
-  const found = (await waitFor(sim, look, { signal, timeoutMs })) ?? [];
-  if (found === 'logged out') throw new XenError('SESSION_INVALID', [session]);
-  const counts = WATCHED.map((cls) => [cls.toLowerCase(), i4(sim.world.count(cls))]);
-  return {
-    events: found,
-    valid_ref_counts: Object.fromEntries(counts) as Record<string, Value>,
+  // The whole answer is made at one instant: a change after it must be after its token too.
+  const answer = (changes: Change[]): Value => ({
+    events: changes.map((change) => toEvent(sim, change)),
+    valid_ref_counts: refCounts(sim),
     token: tokenOf(Math.max(1, sim.world.lastChangeId())),
+  });
+  const look = (): Value | undefined => {
+    if (sim.world.find('session', session) === undefined) return LOGGED_OUT;
+    const changes = collapse(sim, since, matches);
+    return changes.length > 0 || since === 0 ? answer(changes) : undefined;
   };
+  const found = (await waitFor(sim, look, { signal, timeoutMs })) ?? answer([]);
+  if (found === LOGGED_OUT) throw new XenError('SESSION_INVALID', [session]);
+  return found;
+}
+
+function refCounts(sim: Sim): Value {
+  const counts = WATCHED.map((cls) => [cls.toLowerCase(), i4(sim.world.count(cls))]);
+  return Object.fromEntries(counts) as Record<string, Value>;
 }
 
 function inject({ sim }: CallContext, params: Value[]): Value {
@@ -117,8 +126,3 @@ export const eventCalls: CallTable = {
   'event.inject': { params: [2, 2], run: inject },
   'event.get_current_id': { params: [0, 0], run: ({ sim }) => sim.world.lastChangeId() },
 };
-
-/** A float from a wire value, for other calls that take one. */
-export function toFloatValue(value: Value): Value {
-  return float(typeof value === 'number' ? value : (tagged(value)?.value ?? Number(value)));
-}
