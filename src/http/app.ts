@@ -87,6 +87,11 @@ async function answerGet(c: AppContext, route: AnyRoute, parts: Parts): Promise<
   const identity = await authorise(c, route, parts);
   const call = newCall(c, route, parts, { identity, body: undefined });
   const answer = await route.handle(call);
+  if (c.req.method === 'HEAD' && answer.body instanceof ReadableStream) {
+    // nobody will read it: a stream left alone would keep its place for ever
+    await answer.body.cancel();
+    return respond(c, { ...answer, body: null });
+  }
   if (!route.conditional || answer.status !== 200 || typeof answer.body !== 'string') {
     return respond(c, answer);
   }
@@ -200,7 +205,10 @@ function respond(c: AppContext, { status, headers, body }: Answer): Response {
 }
 
 function errorAnswer(error: unknown, c: AppContext, { concurrency }: AppSettings): Answer {
-  return problemAnswer(error, { requestId: c.get('requestId'), concurrency });
+  const requestId = c.get('requestId');
+  // the announced limit is that of jobs: only a POST can have met it
+  const ids = c.req.method === 'POST' ? { requestId, concurrency } : { requestId };
+  return problemAnswer(error, ids);
 }
 
 /** 405 with Allow where another method would have done, else 404. */

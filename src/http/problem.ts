@@ -41,7 +41,7 @@ export type HttpProblem = Omit<Problem, 'errors'> & {
 /** The answer for anything thrown. */
 export function problemAnswer(
   error: unknown,
-  { requestId, concurrency }: { requestId: string; concurrency: number },
+  { requestId, concurrency }: { requestId: string; concurrency?: number },
 ): Answer {
   const problem =
     error instanceof HTTPException
@@ -110,14 +110,17 @@ function exceptionHeaders(error: unknown): Record<string, string> {
   return typeof challenge === 'string' ? { 'www-authenticate': challenge } : {};
 }
 
-function retryHeaders(problem: HttpProblem, concurrency: number): Record<string, string> {
+function retryHeaders(
+  problem: HttpProblem,
+  concurrency: number | undefined,
+): Record<string, string> {
   const own = problem.details?.retry_after_seconds;
   const busy = problem.status === 429 || problem.status === 503;
   const usual = RETRY_AFTER_SECONDS[problem.code as ErrorCode] ?? (busy ? BUSY_SECONDS : undefined);
   const seconds = typeof own === 'number' ? Math.ceil(own) : usual;
   if (seconds === undefined) return {};
   const retry = { 'retry-after': String(seconds) };
-  if (problem.status !== 429) return retry;
+  if (problem.status !== 429 || concurrency === undefined) return retry;
   return {
     ...retry,
     'ratelimit-policy': `"jobs";q=${concurrency};qu="concurrent-requests"`,

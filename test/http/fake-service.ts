@@ -32,7 +32,9 @@ export function createFakeService(): FakeService {
   let started = 0;
 
   const enter = (method: keyof Service, input?: unknown): void => {
-    calls.set(method, [...(calls.get(method) ?? []), input]);
+    const before = calls.get(method);
+    if (before) before.push(input);
+    else calls.set(method, [input]);
     if (failures.has(method)) throw failures.get(method);
   };
   const changed = (signal: AbortSignal): Promise<void> =>
