@@ -59,6 +59,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   OTHER_OPERATION_IN_PROGRESS: { ...LATER, text: 'another operation is running on it' },
   VDI_IN_USE: { ...LATER, text: 'the disk is still attached somewhere' },
   NOT_SUPPORTED_DURING_UPGRADE: { ...LATER, text: 'the pool is being upgraded' },
+  HANDLE_INVALID: { ...LATER, text: 'something it needs vanished meanwhile' },
   TASK_CANCELLED: { ...LATER, text: 'the task was cancelled in the pool' },
   LICENCE_RESTRICTION: { ...AFTER_FIX, text: 'the licence of the pool does not include it' },
   LICENSE_RESTRICTION: { ...AFTER_FIX, text: 'the licence of the pool does not include it' },

@@ -153,10 +153,16 @@ async function createTask(deps: TaskDeps, label: string, options: Cancellable): 
 
 /** The connection was closed without an answer: only the task knows why. */
 async function reasonOf(deps: TaskDeps, task: string, options: Cancellable): Promise<Error> {
-  const state = await awaitTask(deps, { task, limitMs: REASON_MS }, options);
+  const state =
+    (await awaitTask(deps, { task, limitMs: REASON_MS }, options)) ??
+    (await readTask(deps, task, options));
   if (state?.error !== undefined) return state.error;
-  return new BackupError('source_failed', 'start export: the host closed the connection silently', {
-    details: { task_status: state?.status ?? 'unknown' },
+  const taken = state !== undefined && state.progress >= 0;
+  const message = taken
+    ? 'start export: the host closed the connection silently'
+    : 'start export: the host closed the connection before it took the request';
+  return new BackupError('source_failed', message, {
+    details: { task_status: state?.status ?? 'gone' },
   });
 }
 

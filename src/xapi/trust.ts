@@ -34,7 +34,7 @@ export interface TrustBook {
 
 /** The certificates expected of one pool. */
 export function createTrustBook(trust: PoolTrust): TrustBook {
-  const pins = new Set(trust.kind === 'fingerprint' ? trust.sha256.map(normaliseFingerprint) : []);
+  const pins = new Set(pinsOf(trust));
   const learned = new Map<string, string>();
   return {
     kind: trust.kind,
@@ -53,6 +53,14 @@ export function createTrustBook(trust: PoolTrust): TrustBook {
       throw mismatch(trust, { address, certificate, found, reason: reasonOf(socket) });
     },
   };
+}
+
+/** A host's own self-signed certificate given as the CA is a pin, whatever names it carries. */
+function pinsOf(trust: PoolTrust): string[] {
+  if (trust.kind === 'fingerprint') return trust.sha256.map(normaliseFingerprint);
+  if (trust.kind !== 'ca') return [];
+  const blocks = trust.pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g);
+  return (blocks ?? []).map(fingerprintOf).filter((pin) => pin !== undefined);
 }
 
 /** Lower-case hex without colons. */

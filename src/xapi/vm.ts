@@ -47,12 +47,16 @@ export async function listVms(session: Session, options: Cancellable): Promise<V
     .sort(byName);
 }
 
+/** What XML can carry; xapi drops every other character from a name when it is set. */
+const XML_TEXT = /^[\t\n\r -\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]*$/u;
+
 /** Everything that carries this uuid or exactly this name, of every kind. */
 export async function findVms(
   session: Session,
   nameOrUuid: string,
   options: Cancellable,
 ): Promise<VmFacts[]> {
+  if (!XML_TEXT.test(nameOrUuid)) return [];
   const named = session.call('VM.get_by_name_label', [nameOrUuid], options);
   const [refs, byUuid] = await Promise.all([
     named.then((value) => (Array.isArray(value) ? value.map(String) : [])),
