@@ -37,6 +37,9 @@ export interface ServerUnderTest {
   };
 }
 
+/** Gives the server, or why there is none on this machine; asked when a test runs. */
+export type GetServer = () => ServerUnderTest | { skipped: string };
+
 export const MIB = 1024 ** 2;
 /** The smallest unit in which one part fits: uploads of a few dozen MiB then have several parts. */
 export const UNIT_BYTES = 5 * MIB + MAX_RESERVE_BYTES;

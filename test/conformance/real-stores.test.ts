@@ -1,0 +1,58 @@
+/**
+ * The suites of the object store against real servers: Ceph RGW (http), and the local R2 for equal parts.
+ *
+ * A machine that cannot have one skips its suites and says why.
+ */
+import { after, before, describe } from 'node:test';
+import { type S3Server, type Skipped, startCeph, startR2 } from '../servers/index.ts';
+import { testObjectFaults } from './object-faults.ts';
+import { testObjectStore } from './object-store.ts';
+import { testObjectUpload } from './object-upload.ts';
+import type { ServerUnderTest } from './store-target.ts';
+
+function testReal(
+  name: string,
+  start: () => Promise<S3Server | Skipped>,
+  rules: Pick<ServerUnderTest, 'expected' | 'provider'>,
+): void {
+  describe(name, () => {
+    let server: S3Server | undefined;
+    let target: ServerUnderTest | undefined;
+    let reason = '';
+    before(async () => {
+      const started = await start();
+      if ('skipped' in started) {
+        reason = started.skipped;
+        return;
+      }
+      server = started;
+      target = { ...started, bucket: await started.createBucket('store'), ...rules };
+    });
+    after(async () => await server?.stop());
+    const get = () => target ?? { skipped: reason };
+    testObjectStore(name, get);
+    testObjectUpload(name, get);
+    testObjectFaults(name, get);
+  });
+}
+
+testReal('ceph', startCeph, {
+  expected: {
+    conditionalWrites: true,
+    conditionalComplete: true,
+    equalParts: false,
+    checksum: true,
+    listUploads: true,
+  },
+});
+
+testReal('local r2', startR2, {
+  provider: 'r2',
+  expected: {
+    conditionalWrites: true,
+    conditionalComplete: false,
+    equalParts: true,
+    checksum: false,
+    listUploads: false,
+  },
+});
