@@ -8,8 +8,9 @@ import type { Cancellable, Clock, Log, Meter, Pool, PoolFacts } from '../ports.t
 import { createConnections } from './connection.ts';
 import { isXapiError, translate } from './errors.ts';
 import { createExports } from './export.ts';
-import { type Host, readFacts, readFeatures } from './facts.ts';
+import { type Host, readFacts, readFeatures, readHosts } from './facts.ts';
 import { parseOrigin } from './origin.ts';
+import { mapParallel } from './parallel.ts';
 import { createRedactor } from './redact.ts';
 import { createSession, type Session } from './session.ts';
 import { findSnapshots, markSnapshot, removeSnapshot, snapshotVm } from './snapshot.ts';
@@ -67,11 +68,12 @@ export function createXapiPool(given: PoolSettings, deps: PoolDeps): Pool {
     { ...shared, connections },
   );
   const task = { ...shared, session };
-  const features = createFeatures(session);
+  const learnCertificate = createCertificates(session, trust);
+  const features = createFeatures(session, learnCertificate);
   const openExport = createExports(settings, {
     ...task,
     isConfigured: (address) => origins.some((origin) => origin.hostname === address),
-    learnCertificate: createCertificates(session, trust),
+    learnCertificate,
   });
   const shownTrust = origins.some((origin) => origin.protocol === 'http:')
     ? 'insecure' // nothing is checked on a plain connection, whatever the setting
@@ -111,15 +113,26 @@ async function foundVm<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-/** Asked once for each session: a new one may mean a new master, or an upgraded one. */
+type LearnCertificate = (host: Host, options: { signal: AbortSignal }) => Promise<void>;
+
+/**
+ * Asked once for each session: a new one may mean a new master, or an upgraded one.
+ *
+ * The members' certificates are learned on the way, so that any of them is trusted when it becomes master.
+ */
 function createFeatures(
   session: Session,
+  learnCertificate: LearnCertificate,
 ): (options: Cancellable) => Promise<PoolFacts['features']> {
   let known: { of: string; features: PoolFacts['features'] } | undefined;
   return async (options) => {
     const { ref } = await session.open(options);
-    if (known?.of !== ref) known = { of: ref, features: await readFeatures(session, options) };
-    return known.features;
+    if (known?.of === ref) return known.features;
+    const features = await readFeatures(session, options);
+    const live = (await readHosts(session, options)).filter((host) => host.live);
+    await mapParallel(live, (host) => learnCertificate(host, options));
+    known = { of: ref, features };
+    return features;
   };
 }
 
@@ -128,8 +141,8 @@ function createFeatures(
  *
  * Asked before each export: certificates are renewed. A host that cannot be asked is judged by the setting alone.
  */
-function createCertificates(session: Session, trust: TrustBook) {
-  return async (host: Host, options: { signal: AbortSignal }): Promise<void> => {
+function createCertificates(session: Session, trust: TrustBook): LearnCertificate {
+  return async (host, options) => {
     if (trust.kind === 'insecure') return;
     try {
       const pem = await session.call('host.get_server_certificate', [host.ref], options);

@@ -445,6 +445,13 @@ test('a master that moves is followed', async (t) => {
   assert.notEqual(after.masterAddress, before.masterAddress);
 });
 
+test('a master that moves is trusted by the certificate the old one told of it', async (t) => {
+  const { pool, sim } = await start(t); // one address, one pin
+  await pool.facts({ signal });
+  sim.faults.set('master-moves', { method: 'VM.get_all_records_where', toHost: 1 });
+  assert.equal((await pool.listVms({ signal })).length, 6);
+});
+
 test('a slave as the only address leads to the master, whose certificate the CA file knows', async (t) => {
   const { pool } = await start(t, {
     pool: (sim) => ({ urls: sim.urls.slice(1), trust: { kind: 'ca', pem: sim.caPem } }),
