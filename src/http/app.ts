@@ -7,7 +7,7 @@
  * place. What changes something runs outside the caller's signal: a webhook sender that hangs up after ten seconds
  * has still started one backup, and its repeat gets that answer.
  */
-import { OpenAPIHono } from '@hono/zod-openapi';
+import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
@@ -51,14 +51,16 @@ interface Parts {
 }
 
 /** Builds the app. Errors: `configuration` for a wrong token table. */
-export function createApp(deps: AppDeps, settings: AppSettings): OpenAPIHono<AppEnv> {
+export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
   const auth = createAuth(deps.tokens, settings);
   const parts: Parts = { deps, settings, auth, holds: createHolds() };
-  const app = new OpenAPIHono<AppEnv>();
+  const app = new Hono<AppEnv>();
   const limit = bodyLimit({
     maxSize: MAX_BODY_BYTES,
     onError: () => {
-      throw new HTTPException(413, { message: `read a body larger than ${MAX_BODY_BYTES} bytes` });
+      throw new HTTPException(413, {
+        message: `read body: it is larger than ${MAX_BODY_BYTES} bytes`,
+      });
     },
   });
 
@@ -217,11 +219,13 @@ function routeError(c: AppContext): HTTPException {
     (route) => route.method,
   );
   if (methods.length === 0) {
-    return new HTTPException(404, { message: `find ${c.req.method} ${c.req.path.slice(0, 200)}` });
+    return new HTTPException(404, {
+      message: `find ${c.req.method} ${c.req.path.slice(0, 200)}: no such route`,
+    });
   }
   const allow = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]));
   return new HTTPException(405, {
-    message: `use ${c.req.method} on ${c.req.path.slice(0, 200)}, allowed=${allow.join(',')}`,
+    message: `find ${c.req.method} ${c.req.path.slice(0, 200)}: it only knows ${allow.join(', ')}`,
     res: new Response(null, { headers: { allow: allow.join(', ') } }),
   });
 }

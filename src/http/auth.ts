@@ -68,7 +68,7 @@ export function createAuth(tokens: TokenTable, settings: { loopbackWithoutToken:
       const challenge = basic ? 'Basic realm="xvault", charset="UTF-8"' : 'Bearer realm="xvault"';
       if (presented.authorization === undefined) {
         if (!settings.loopbackWithoutToken) {
-          throw unauthenticated('find a bearer token in the Authorization header', challenge);
+          throw unauthenticated('read Authorization: there is no token', challenge);
         }
         checkLoopback(presented);
         return LOOPBACK;
@@ -77,7 +77,7 @@ export function createAuth(tokens: TokenTable, settings: { loopbackWithoutToken:
       const identity = token === undefined ? undefined : await identityOf(token);
       if (identity !== undefined) return identity;
       throw unauthenticated(
-        'accept the credentials in the Authorization header',
+        'read Authorization: nobody has this token',
         basic ? challenge : `${challenge}, error="invalid_token"`,
       );
     },
@@ -87,7 +87,7 @@ export function createAuth(tokens: TokenTable, settings: { loopbackWithoutToken:
 /** Errors: `forbidden`, naming the scope. */
 export function requireScope(identity: Identity, scope: Scope): void {
   if (identity.scopes.has(scope)) return;
-  throw new BackupError('forbidden', `use token without scope ${scope}, token=${identity.name}`, {
+  throw new BackupError('forbidden', `allow request: token ${identity.name} lacks scope ${scope}`, {
     details: {
       scope,
       www_authenticate: `Bearer realm="xvault", error="insufficient_scope", scope="${scope}"`,
@@ -103,12 +103,15 @@ function checkLoopback({ host, origin, secFetchSite }: Presented): void {
   if (!LOOPBACK_NAME.test(host)) {
     throw new BackupError(
       'forbidden',
-      `answer without a token for a name not loopback, host=${host}`,
+      `answer without a token: the Host is no loopback name, host=${host}`,
     );
   }
   const sameOrigin = origin === undefined || origin.replace(/^https?:\/\//, '') === host;
   if (!sameOrigin || secFetchSite === 'cross-site') {
-    throw new BackupError('forbidden', 'answer without a token for a page of another origin');
+    throw new BackupError(
+      'forbidden',
+      'answer without a token: the call comes from a page of another origin',
+    );
   }
 }
 

@@ -3,12 +3,12 @@
  *
  * All pure: the same table in, the same text out. A test compares the files in docs/ with what comes out here.
  */
-import { OpenAPIRegistry, OpenApiGeneratorV31 } from '@asteasolutions/zod-to-openapi';
+import { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
 import { problemType, STATUS_OF } from '../catalog/problem.ts';
 import { BackupError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 import { SCOPES } from './auth.ts';
-import type { AnswerDoc, AnyRoute } from './route.ts';
+import { type AnswerDoc, type AnyRoute, queryNames, scopeOf } from './route.ts';
 import { httpProblemSchema } from './schemas.ts';
 
 const IDEMPOTENCY_KEY = z.string().max(255).optional().meta({
@@ -21,7 +21,9 @@ const PREFER = z.string().optional().meta({
 
 /** The OpenAPI document. */
 export function openApiDocument(routes: readonly AnyRoute[], version: string): object {
-  const registry = new OpenAPIRegistry();
+  // only its registry and generator are used: routing is app.ts's own, with answers that can be remembered
+  const generator = new OpenAPIHono();
+  const registry = generator.openAPIRegistry;
   registry.registerComponent('securitySchemes', 'bearer', {
     type: 'http',
     scheme: 'bearer',
@@ -49,13 +51,13 @@ export function openApiDocument(routes: readonly AnyRoute[], version: string): o
       },
     });
   }
-  return new OpenApiGeneratorV31(registry.definitions).generateDocument({
+  return generator.getOpenAPI31Document({
     openapi: '3.1.0',
     info: {
       title: 'xvault',
       version,
       description: 'Backs up XenServer and XCP-ng machines to object storage as importable .xva.',
-      license: { name: 'MIT', identifier: 'MIT' },
+      license: { name: 'MIT' },
     },
   });
 }
@@ -117,11 +119,6 @@ function tagOf({ path }: AnyRoute): string {
   return path.startsWith('/v1/jobs') || path === '/v1/vms/{vm}/backups' ? 'jobs' : 'backups';
 }
 
-/** The scope a caller needs, in words of the tables. */
-export function scopeOf({ scope }: AnyRoute): string {
-  return scope === 'metrics' ? 'read' : scope;
-}
-
 /** docs/api.md: what the API is, with the table of its routes. */
 export function apiPage(routes: readonly AnyRoute[]): string {
   const rows = routes.map(
@@ -130,11 +127,6 @@ export function apiPage(routes: readonly AnyRoute[]): string {
       `${queryNames(route).length ? `; \`${queryNames(route).join('`, `')}\`` : ''} |`,
   );
   return `${API_HEAD}\n\n| call | scope | does |\n|---|---|---|\n${rows.join('\n')}\n\n${API_RULES}\n`;
-}
-
-/** Names of a route's query parameters. */
-export function queryNames(route: AnyRoute): string[] {
-  return route.query instanceof z.ZodObject ? Object.keys(route.query.shape) : [];
 }
 
 /** docs/errors.md: one section for each code. */

@@ -1,8 +1,7 @@
 /** The page at /docs: the route table for people, with a curl line each. */
 import { html } from 'hono/html';
-import { queryNames, scopeOf } from './describe.ts';
 import type { Html } from './page.ts';
-import type { AnyRoute } from './route.ts';
+import { type AnyRoute, queryNames, scopeOf } from './route.ts';
 
 /** The body of the page. */
 export function docsPage(routes: readonly AnyRoute[], origin: string): Html {

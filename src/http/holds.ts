@@ -37,7 +37,7 @@ export function createHolds(limit: number = MAX_HOLDS): Holds {
     take: () => {
       const release = tryTake();
       if (release) return release;
-      throw new BackupError('limit_reached', `hold another answer open, limit=${limit}`);
+      throw new BackupError('limit_reached', `hold another answer open: ${limit} are open already`);
     },
   };
 }

@@ -73,7 +73,7 @@ function requireJson(c: AppContext): void {
   if (/^application\/([a-z0-9.-]+\+)?json\s*(;.*)?$/i.test(type)) return;
   throw new HTTPException(415, {
     message:
-      `read a body of type ${type === '' ? 'none' : type.slice(0, 100)}: send JSON and say so, ` +
+      `read body of type ${type === '' ? 'none' : type.slice(0, 100)}: send JSON and say so, ` +
       `curl -X POST -H 'Content-Type: application/json' -d '{"note":"hello"}' ${c.req.url}`,
     res: new Response(null, { headers: { accept: 'application/json' } }),
   });
@@ -84,7 +84,7 @@ function parseJson(text: string): unknown {
     return JSON.parse(text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : 'broken';
-    throw new HTTPException(400, { message: `read the body as JSON: ${reason.slice(0, 200)}` });
+    throw new HTTPException(400, { message: `read body as JSON: ${reason.slice(0, 200)}` });
   }
 }
 

@@ -7,7 +7,7 @@
  * a POST can then be kept for its idempotency key.
  */
 import type { Context } from 'hono';
-import type { z } from 'zod';
+import { z } from 'zod';
 import type { Service } from '../backup/service.ts';
 import type { Idempotency } from '../catalog/idempotency.ts';
 import type { Clock, Ids, Log } from '../ports.ts';
@@ -130,4 +130,14 @@ export function jsonAnswer(
 /** A text answer of any type. */
 export function textAnswer(status: number, contentType: string, body: string): Answer {
   return { status, headers: { 'content-type': contentType }, body };
+}
+
+/** The scope a caller needs, in words of the tables. */
+export function scopeOf({ scope }: AnyRoute): string {
+  return scope === 'metrics' ? 'read' : scope;
+}
+
+/** Names of a route's query parameters. */
+export function queryNames(route: AnyRoute): string[] {
+  return route.query instanceof z.ZodObject ? Object.keys(route.query.shape) : [];
 }

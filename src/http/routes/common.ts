@@ -60,7 +60,7 @@ export function found<T>(value: T | undefined, kind: 'job' | 'backup', id: strin
 }
 
 function notFound(kind: string, id: string): BackupError {
-  return new BackupError('not_found', `find ${kind}, id=${id.slice(0, 100)}`);
+  return new BackupError('not_found', `find ${kind} ${id.slice(0, 100)}: there is none of that id`);
 }
 
 /** The seconds a caller asked to wait and may, or undefined; `release` gives the place back. */
