@@ -41,11 +41,7 @@ export async function drive(input: DriveInput): Promise<Job> {
     started_at: job.started_at ?? formatTime(clock.now()),
     instance: input.instance,
   }));
-  try {
-    while (!isEnded(run.job())) await step(input, run);
-  } finally {
-    await release(input);
-  }
+  while (!isEnded(run.job())) await step(input, run);
   return run.job();
 }
 
@@ -78,6 +74,8 @@ async function step(input: DriveInput, run: Run): Promise<void> {
     heart.abort();
     await beating;
   }
+  // given back first: whoever sees the job ended may start the next one at once
+  if (isEnded(next)) await release(input);
   await run.finish(next);
 }
 

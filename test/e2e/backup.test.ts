@@ -1,0 +1,169 @@
+/**
+ * The main job on real bytes: every machine of the simulated pool through the real engine and adapters into a bucket,
+ * and back out of it through the importer, which shares no code with the codec.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { Backup, Job } from '../../src/catalog/record.ts';
+import { NEVER } from '../../src/signals.ts';
+import { importXva } from '../importer.ts';
+import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
+
+const options = { signal: NEVER };
+
+for (const persona of ['8.2', '8.3'] as const) {
+  describe(`a pool of version ${persona}`, () => {
+    let world: TestWorld;
+    before(async () => {
+      world = await startWorld({ pool: { persona } });
+    });
+    after(() => world[Symbol.asyncDispose]());
+
+    test('every machine that can be backed up is, imports as itself, and leaves nothing behind', async () => {
+      const able = world.sim.machines.filter((machine) => machine.name !== 'usb-store');
+      const jobs = await Promise.all(able.map((machine) => world.backup(machine.uuid)));
+      for (const [i, job] of jobs.entries()) {
+        assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
+        await assertImports(world, job.result as Backup, able[i]?.uuid ?? '');
+      }
+      assert.deepEqual(await world.audit(), []);
+      const listed = await world.service.listBackups({ pageSize: 100 }, options);
+      assert.equal(listed.items.length, able.length);
+    });
+
+    test('a disk that cannot be snapshotted stops the backup before anything is touched', async () => {
+      const job = await world.backup('usb-store');
+      assert.equal(job.status, 'failed');
+      assert.equal(job.error?.code, 'snapshot_refused');
+      assert.match(job.error?.detail ?? '', /exclude_disks/);
+      assert.deepEqual(await world.audit(), []);
+    });
+
+    test('an excluded disk is left out and said so, where the host can; else refused', async () => {
+      const job = await world.backup('usb-store', { exclude_disks: ['usb stick'] });
+      if (persona === '8.2') {
+        assert.equal(job.error?.code, 'vm_not_supported');
+        assert.match(job.error?.detail ?? '', /21\.4/);
+      } else {
+        assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
+        assert.deepEqual(
+          job.result?.excluded_disks.map((disk) => disk.name),
+          ['usb stick'],
+        );
+        assert.deepEqual(
+          job.result?.disks.map((disk) => disk.name),
+          ['usb-store root'],
+        );
+      }
+      assert.deepEqual(await world.audit(), []);
+    });
+  });
+}
+
+describe('asking for a backup', () => {
+  let world: TestWorld;
+  before(async () => {
+    world = await startWorld();
+  });
+  after(() => world[Symbol.asyncDispose]());
+
+  test('two backups of an unchanged machine have the same bytes', async () => {
+    const first = await world.backup('db-01');
+    const second = await world.backup('db-01');
+    const digests = [first, second].map((job) =>
+      job.result?.disks.map((d) => [d.vdi_uuid, d.stored_bytes]).sort(),
+    );
+    assert.deepEqual(digests[0], digests[1]);
+    assert.equal(first.result?.archive.size_bytes, second.result?.archive.size_bytes);
+  });
+
+  test('while one runs for a machine another is refused with its id', async () => {
+    const input = { vm: 'archive-01', triggeredBy: 'test', request: request() };
+    const running = await world.service.startBackup(input, options);
+    await assert.rejects(
+      world.service.startBackup(input, options),
+      (error: { code?: string; details?: object }) => {
+        assert.equal(error.code, 'job_conflict');
+        assert.equal((error.details as { job_id: string }).job_id, running.id);
+        return true;
+      },
+    );
+    const cancelled = await world.service.cancelJob(running.id, options);
+    assert.equal(cancelled?.cancel_requested, true);
+    const ended = await world.service.waitJob(running.id, { timeoutMs: 30_000 }, options);
+    assert.equal(ended?.status, 'cancelled');
+    assert.deepEqual(await world.audit(), []);
+  });
+
+  test('a second instance answers the same from the bucket alone', async () => {
+    const job = await world.backup('win-01');
+    const other = world.secondService();
+    assert.deepEqual(
+      await other.getJob(job.id, options),
+      await world.service.getJob(job.id, options),
+    );
+    const page = { pageSize: 50 };
+    assert.deepEqual(
+      await other.listBackups(page, options),
+      await world.service.listBackups(page, options),
+    );
+    assert.deepEqual(
+      await other.listJobs(page, options),
+      await world.service.listJobs(page, options),
+    );
+    assert.deepEqual(await other.listVms({}, options), await world.service.listVms({}, options));
+  });
+
+  test('a dry run says what would be done and changes nothing', async () => {
+    const job = await world.backup('db-01', { dry_run: true });
+    assert.equal(job.status, 'succeeded');
+    assert.equal(job.dry_run?.disks.length, 3);
+    assert.equal(job.result, undefined);
+    assert.deepEqual(await world.audit(), []);
+  });
+
+  const wrong: [string, string, string][] = [
+    ['an unknown machine', 'no-such-machine', 'not_found'],
+    ['a name that two machines carry', 'twin', 'vm_ambiguous'],
+  ];
+  for (const [what, vm, code] of wrong) {
+    test(`${what} is refused as ${code}`, async () => {
+      await assert.rejects(
+        world.service.startBackup({ vm, triggeredBy: 'test', request: request() }, options),
+        { code },
+      );
+    });
+  }
+
+  test('what is not built yet is refused by name', async () => {
+    for (const over of [{ mode: 'delta' as const }, { compression: 'zstd' as const }]) {
+      const job = await world.backup('win-01', over);
+      assert.equal(job.error?.code, 'invalid_request');
+      assert.match(job.error?.detail ?? '', /not available yet/);
+    }
+  });
+});
+
+function request(): Job['request'] {
+  return {
+    mode: 'auto',
+    retention: 'daily',
+    exclude_disks: [],
+    compression: 'none',
+    dry_run: false,
+  };
+}
+
+async function assertImports(world: TestWorld, backup: Backup, uuid: string): Promise<void> {
+  const machine = world.sim.machines.find((one) => one.uuid === uuid);
+  assert.ok(machine);
+  const imported = await importXva(readObject(world.store, backup.archive.key));
+  assert.equal(imported.vm.name, machine.name);
+  assert.equal(imported.vm.uuid, machine.uuid);
+  assert.equal(imported.vm.isATemplate, false);
+  assert.equal(imported.vm.isASnapshot, false);
+  assert.equal(imported.vm.powerState, 'Halted');
+  const want = new Map(machine.disks.map((disk) => [disk.userdevice, contentDigest(disk.disk)]));
+  const got = new Map(imported.disks.map((disk) => [disk.userdevice, contentDigest(disk.image)]));
+  assert.deepEqual(got, want, `disks of ${machine.name}`);
+}
