@@ -133,6 +133,20 @@ test('any disks come back bit for bit, and the index finds every block', async (
   await fc.assert(property, { numRuns: 60 });
 });
 
+test('a disk of 8 TiB with little in it costs little', async () => {
+  const huge = disk(0, 8 * 1024 * 1024 * MIB + 512, [0, 5_000_000, 8 * 1024 * 1024]);
+  const { archive, summary } = await normalise(
+    writeForeignArchive([huge], { emptyBefore: new Set([5_000_000]) }),
+  );
+  const [read] = importDisks(archive, OURS([huge]));
+  assert.deepEqual(read, huge.blocks);
+  const [indexed] = decodeIndex(summary.index, hash).disks;
+  assert.ok(indexed);
+  assert.equal(findBlock(indexed, 5_000_000)?.lengthBytes, MIB);
+  assert.equal(findBlock(indexed, 8 * 1024 * 1024)?.lengthBytes, 512);
+  assert.ok(summary.index.length < 200);
+});
+
 test('a machine without disks is ova.xml and the end', async () => {
   const { archive, summary } = await normalise(writeForeignArchive([]), REWRITE);
   assert.deepEqual(summary.disks, []);

@@ -49,6 +49,7 @@ export async function fuzzXva(input: {
   isOver?: () => boolean;
 }): Promise<FuzzResult> {
   const bases = makeBases();
+  for (const base of bases) await assertAccepted(base);
   const result: FuzzResult = { cases: 0, accepted: 0, refused: {} };
   for (; result.cases < input.cases && !input.isOver?.(); result.cases++) {
     const random = createRandom(input.seed + result.cases * 7919);
@@ -62,6 +63,13 @@ export async function fuzzXva(input: {
     }
   }
   return result;
+}
+
+/** A reader that refuses everything would pass all cases. */
+async function assertAccepted(base: Base): Promise<void> {
+  const seen = await read(base.archive);
+  assert.ok(typeof seen !== 'string', `refuses a good archive: ${seen}`);
+  assertTrue(seen, base.disks);
 }
 
 async function runCase(base: Base, random: Random): Promise<string> {
@@ -152,6 +160,7 @@ function assertSameBlocks(seen: Map<number, Buffer> | undefined, truth: Map<numb
 function makeBases(): Base[] {
   const odd = disk(0, 3 * MIB + 700, [0, 2, 3]);
   const even = disk(0, 2 * MIB, [1]);
+  const gaps = disk(0, 7 * MIB, [0, 3, 6]);
   const small = disk(0, 5000, [0]);
   const second = disk(1, 900, [0]);
   return [
@@ -161,6 +170,7 @@ function makeBases(): Base[] {
     { disks: [small, second], options: {} },
     { disks: [odd], options: { emptyBefore: new Set([2]) } },
     { disks: [even, second], options: { header: 'v7-old' as const } },
+    { disks: [gaps], options: {} },
     { disks: [], options: {} },
   ].map(({ disks, options }) => {
     const archive = writeForeignArchive(disks, options);
@@ -239,16 +249,17 @@ const DAMAGES: Damage[] = [
     ]),
     shaped: false,
   }),
-  /** A header says something else, and its sum agrees. */
+  /** A header says something else, and its sum agrees or not. */
   (bytes, base, random) => {
     const out = Buffer.from(bytes);
     const at = anyHeader(base, random);
+    const isSumRight = random(2) === 0;
     if (at + 512 > out.length) return { bytes: out, shaped: true };
-    const fields = [0, 4, 8, 13, 14, 15, 100, 124, 130, 134, 135, 136, 156, 257, 345];
+    const fields = [0, 4, 8, 13, 14, 14, 14, 15, 100, 124, 130, 134, 135, 136, 156, 257, 345];
     const field = fields[random(fields.length)] as number;
-    out[at + field] = random(2) ? 0x30 + random(8) : random(256);
-    setHeaderSum(out, at);
-    return { bytes: out, shaped: true };
+    out[at + field] = random(4) ? 0x30 + random(8) : random(256);
+    if (isSumRight) setHeaderSum(out, at);
+    return { bytes: out, shaped: isSumRight };
   },
   /** ova.xml says something else. */
   (bytes, _base, random) => {
@@ -257,15 +268,17 @@ const DAMAGES: Damage[] = [
     if (size > 0 && out.length > 512 + size) out[512 + random(size)] = 0x20 + random(0x5f);
     return { bytes: out, shaped: true };
   },
-  /** Whole members move, vanish or come twice. */
+  /** Whole members move, vanish or come twice, as a rule a block with its checksum. */
   (bytes, base, random) => {
-    const from = random(base.headers.length);
-    const to = Math.min(base.headers.length - 1, from + 1 + random(3));
-    const [start = 0, end = 0] = [base.headers[from], base.headers[to]];
-    const piece = bytes.subarray(start, end);
+    const { headers } = base;
+    const isPair = random(3) > 0;
+    const from = isPair ? 1 + 2 * random(headers.length >> 1) : random(headers.length);
+    const count = isPair ? 2 : 1 + random(3);
+    const start = headers[from] ?? bytes.length;
+    const end = headers[from + count] ?? bytes.length;
     const rest = random(2) ? Buffer.concat([bytes.subarray(0, start), bytes.subarray(end)]) : bytes;
-    const at = Math.min(anyHeader(base, random), rest.length);
-    const insert = random(2) ? [piece] : [];
+    const at = Math.min(random(2) ? start : anyHeader(base, random), rest.length);
+    const insert = random(3) ? [bytes.subarray(start, end)] : [];
     return {
       bytes: Buffer.concat([rest.subarray(0, at), ...insert, rest.subarray(at)]),
       shaped: true,
