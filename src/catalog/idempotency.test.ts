@@ -188,8 +188,10 @@ test('a record nobody can read is an error, not a free key', async () => {
   await instance().run(REQUEST, work, options);
   const [key = ''] = store.objects.keys();
   assert.match(key, /^idempotency\/[0-9a-f]{64}$/);
-  await store.put(key, '{"version":9}', options);
-  await assert.rejects(instance().run(REQUEST, work, options), { code: 'data_corrupt' });
+  for (const text of ['{"version":9}', '{"version":1,']) {
+    await store.put(key, text, options);
+    await assert.rejects(instance().run(REQUEST, work, options), { code: 'data_corrupt' });
+  }
 });
 
 test('a store without conditional writes keeps the answers of one instance', async () => {
@@ -210,5 +212,15 @@ test('a store without conditional writes keeps the answers of one instance', asy
   held.finish();
   await first;
   assert.equal((await only.run(REQUEST, work, options)).replayed, true);
+  assert.equal(worked(), 0);
+});
+
+test('a key that others win again and again is given up, without work', async () => {
+  const { instance, work, store, worked } = createWorld();
+  store.onCall = (operation) => {
+    if (operation === 'put') throw new BackupError('precondition_failed', 'write object');
+  };
+  await assert.rejects(instance().run(REQUEST, work, options), { code: 'idempotency_in_flight' });
+  assert.equal(store.calls.get('put'), 3);
   assert.equal(worked(), 0);
 });

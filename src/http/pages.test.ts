@@ -10,6 +10,7 @@ import { apiPage, errorsPage } from './describe.ts';
 import { STATUS_EXAMPLE } from './examples.ts';
 import { nagiosText } from './nagios.ts';
 import { ROUTES } from './routes/index.ts';
+import { ageText } from './status-page.ts';
 
 interface Operation {
   security: object[];
@@ -183,4 +184,27 @@ test('probes answer without a token, and tell details only with one', async () =
   assert.equal((await bare('/readyz')).status, 200);
   service.readiness = async () => ({ status: 'fail', checks: {} });
   assert.equal((await bare('/readyz')).status, 503);
+});
+
+test('ages are told in the unit that fits', () => {
+  const seconds = [45, 119, 7199, 93_600, 172_800, 8_640_000];
+  assert.deepEqual(seconds.map(ageText), ['45 s', '119 s', '120 min', '26 h', '2 d', '100 d']);
+});
+
+test('the status page tells unreachable pools, unprotected machines and a shutdown', async () => {
+  const { get, service } = createHarness();
+  const vm = { uuid: 'u', name: 'new-1', pool: 'lab' };
+  service.status = async () => ({
+    ...STATUS_EXAMPLE,
+    status: 'critical',
+    vms: [{ vm, status: 'critical', reason: 'no backup yet' }],
+    unreachable_pools: ['lab'],
+  });
+  service.failures.set('listJobs', new BackupError('store_refused', 'list jobs'));
+  service.draining = true;
+  const page = await (await get('/')).text();
+  assert.match(page, /Pool lab does not answer/);
+  assert.match(page, /never<\/td>/);
+  assert.match(page, /shutting down/);
+  assert.match(page, /store_refused<\/span> list jobs/);
 });
