@@ -13,6 +13,7 @@ import {
   hastyClock,
   openRig,
   readAll,
+  SLOW,
   sampleBytes,
   UNIT_BYTES,
 } from './store-target.ts';
@@ -124,6 +125,7 @@ function testUploadFaults(server: GetServer): void {
     test(`an upload survives ${what}`, async (t) => {
       const target = server();
       if ('skipped' in target) return t.skip(target.skipped);
+      if (target.slow && operation !== 'CompleteMultipartUpload') return t.skip(SLOW);
       await using rig = await openRig(target);
       await rig.store.facts({ signal });
       rig.proxy.plan({ effect, operation, times: 2 });
@@ -142,6 +144,7 @@ function testUploadFaults(server: GetServer): void {
   test('a join survives copies that fail or whose answers are lost', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);
+    if (target.slow) return t.skip(SLOW);
     await using rig = await openRig(target, { quirks: { maxParts: 5 } });
     await rig.store.facts({ signal });
     rig.proxy.plan({ effect: BROKEN, operation: 'UploadPartCopy' });

@@ -16,6 +16,7 @@ import {
   openRig,
   type Rig,
   readAll,
+  SLOW,
   sampleBytes,
   UNIT_BYTES,
 } from './store-target.ts';
@@ -106,6 +107,7 @@ function testManyParts(server: GetServer): void {
   test('an archive that outgrows its part numbers is staged and joined', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);
+    if (target.slow) return t.skip(SLOW);
     await using rig = await openRig(target, { quirks: { maxParts: 10 } });
     await using upload = await begin(rig);
     const size = 19 * UNIT_BYTES + 4321;
@@ -268,6 +270,7 @@ function testManyAtOnce(server: GetServer): void {
   test('sixteen uploads on memory for three parts all arrive', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);
+    if (target.slow) return t.skip(SLOW);
     await using rig = await openRig(target, {}, { units: 3 });
     const one = async (i: number) => {
       await using upload = await begin(rig, `${i}.xva`);

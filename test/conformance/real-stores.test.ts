@@ -13,7 +13,7 @@ import type { ServerUnderTest } from './store-target.ts';
 function testReal(
   name: string,
   start: () => Promise<S3Server | Skipped>,
-  rules: Pick<ServerUnderTest, 'expected' | 'provider'>,
+  rules: Pick<ServerUnderTest, 'expected' | 'provider' | 'slow'>,
 ): void {
   describe(name, () => {
     let server: S3Server | undefined;
@@ -48,6 +48,7 @@ testReal('ceph', startCeph, {
 
 testReal('local r2', startR2, {
   provider: 'r2',
+  slow: true,
   expected: {
     conditionalWrites: true,
     conditionalComplete: false,

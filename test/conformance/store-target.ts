@@ -26,6 +26,8 @@ export interface ServerUnderTest {
   bucket: string;
   /** Overrides of quirks.ts the server needs, beyond its provider's row. */
   provider?: string;
+  /** A few tests that move much and show nothing new on it are left out. */
+  slow?: boolean;
   expected: {
     conditionalWrites: boolean;
     conditionalComplete: boolean;
@@ -146,3 +148,6 @@ export async function readAll(
   }
   return whole;
 }
+
+/** Why a test is left out on a slow server. */
+export const SLOW = 'slow server: tried on the others';
