@@ -21,6 +21,7 @@ interface Line {
   state: State;
   text: string;
   label: string;
+  uuid: string;
   ageSeconds: number | undefined;
 }
 
@@ -82,25 +83,26 @@ export function judge(report: StatusReport, rules: Rules & { vm: string | undefi
   const lines = wanted.map((entry) => judgeOne(entry, rules));
   if (rules.vm !== undefined && lines.length === 0) {
     const text = `${plain(rules.vm)}: no such machine`;
-    lines.push({ state: 'CRITICAL', text, label: rules.vm, ageSeconds: undefined });
+    lines.push({ state: 'CRITICAL', text, label: rules.vm, uuid: '', ageSeconds: undefined });
   }
   for (const pool of report.unreachable_pools) {
     const text = `pool ${pool} does not answer`;
-    lines.push({ state: 'CRITICAL', text, label: pool, ageSeconds: undefined });
+    lines.push({ state: 'CRITICAL', text, label: pool, uuid: '', ageSeconds: undefined });
   }
   return lines.sort((a, b) => CODES[b.state] - CODES[a.state]);
 }
 
 function judgeOne(entry: StatusReport['vms'][number], { warning, critical }: Rules): Line {
   const name = plain(entry.vm.name) || entry.vm.uuid;
+  const { uuid } = entry.vm;
   const { age_seconds: age, last_job: job } = entry;
   if (age === undefined) {
     const text = `${name}: no backup`;
-    return { state: 'CRITICAL', text, label: name, ageSeconds: undefined };
+    return { state: 'CRITICAL', text, label: name, uuid, ageSeconds: undefined };
   }
   const failed = job?.status === 'failed' ? `, the last try failed (${job.error_code})` : '';
   const text = `${name}: last backup ${formatSeconds(age)} ago${failed}`;
-  const line = { text, label: name, ageSeconds: age };
+  const line = { text, label: name, uuid, ageSeconds: age };
   if (!inRange(age, critical)) return { state: 'CRITICAL', ...line };
   return { state: failed !== '' || !inRange(age, warning) ? 'WARNING' : 'OK', ...line };
 }
@@ -110,12 +112,16 @@ export function render(lines: readonly Line[], { warning, critical }: Rules): st
   const first = lines[0];
   if (first === undefined) return 'OK - no machine to back up\n';
   const good = lines.filter(({ state }) => state === 'OK').length;
+  const labels = lines.map(({ label }) => label);
   const head =
     lines.length === 1 ? first.text : `${good} of ${lines.length} machines ok; ${first.text}`;
+  const twice = new Set(labels.filter((label, at) => labels.indexOf(label) !== at));
   const data = lines
     .filter(({ ageSeconds }) => ageSeconds !== undefined)
-    .map(({ label, ageSeconds }) => {
-      const quoted = lines.length === 1 ? 'age' : `'${label.replace(/['=]/g, '_')}'`;
+    .map(({ label, uuid, ageSeconds }) => {
+      // A label must be there once: machines of one name are told apart by uuid.
+      const unique = twice.has(label) ? `${label} ${uuid}` : label;
+      const quoted = lines.length === 1 ? 'age' : `'${unique.replace(/['=]/g, '_')}'`;
       return `${quoted}=${ageSeconds}s;${warning.text};${critical.text};0`;
     });
   const performance = data.length === 0 ? '' : ` | ${data.join(' ')}`;

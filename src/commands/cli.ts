@@ -10,6 +10,7 @@ import { type BackupError, isBackupError, toBackupError } from '../errors.ts';
 import { nearest } from '../nearest.ts';
 import type { Command, Invocation, Terminal } from './command.ts';
 import { EXIT_CODES, exitCodeOf } from './exit-code.ts';
+import { plain } from './format.ts';
 import { COMMON_OPTIONS, commandHelp, styler } from './help.ts';
 import { COMMANDS } from './index.ts';
 
@@ -125,11 +126,23 @@ function report(error: BackupError, terminal: Terminal, json: boolean): number {
   terminal.err(`${style('red', 'xvault:')} ${error.message} (${error.code})\n`);
   const cause = causeLine(error);
   if (cause !== undefined) terminal.err(`  because ${cause}\n`);
-  if (error.code === 'vm_ambiguous') terminal.err(`  ${JSON.stringify(error.details)}\n`);
+  for (const line of detailLines(error)) terminal.err(`  ${line}\n`);
   if (error.code === 'internal' && error.cause instanceof Error) {
     terminal.err(`${error.cause.stack ?? ''}\n`);
   }
   return exitCodeOf(error.code);
+}
+
+/** The machines an ambiguous name may mean; the fields a request had wrong. */
+function detailLines({ details }: BackupError): string[] {
+  const { candidates, errors } = details;
+  return [candidates, errors]
+    .flatMap((list) => (Array.isArray(list) ? list : []))
+    .map((entry) =>
+      Object.values(entry as Record<string, unknown>)
+        .map((value) => plain(String(value)))
+        .join('  '),
+    );
 }
 
 function causeLine(error: BackupError): string | undefined {

@@ -2,7 +2,7 @@
 import { systemClock } from '../clock.ts';
 import type { JobView } from '../http/views.ts';
 import type { Terminal } from './command.ts';
-import { formatBytes, formatSeconds, pad, plain, truncate } from './format.ts';
+import { count, formatBytes, formatSeconds, pad, plain, truncate } from './format.ts';
 import { styler } from './help.ts';
 import { createLiveLines } from './live-lines.ts';
 import { bar, createRateMeter, progressText, type RateMeter } from './progress.ts';
@@ -80,7 +80,7 @@ export function machineLabel({ uuid, name }: { uuid: string; name: string }): st
 
 function doneText({ result }: JobView): string {
   if (result === undefined) return 'done';
-  const disks = result.disks.length === 1 ? '1 disk' : `${result.disks.length} disks`;
+  const disks = count(result.disks.length, 'disk');
   const virtual = result.disks.reduce((sum, disk) => sum + disk.virtual_size_bytes, 0);
   const size = formatBytes(result.archive.size_bytes);
   return `${size}  (${disks}, ${formatBytes(virtual)} virtual)  ${formatSeconds(result.duration_seconds)}`;

@@ -57,6 +57,11 @@ export function displayWidth(text: string): number {
   return width;
 }
 
+/** "1 disk", "3 disks". */
+export function count(number: number, noun: string): string {
+  return number === 1 ? `1 ${noun}` : `${number} ${noun}s`;
+}
+
 export interface Column {
   title: string;
   right?: boolean;

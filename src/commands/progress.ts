@@ -7,7 +7,7 @@
 import type { JobView } from '../http/views.ts';
 import type { Clock } from '../ports.ts';
 import type { Terminal } from './command.ts';
-import { formatBytes, formatSeconds, pad, plain } from './format.ts';
+import { count, formatBytes, formatSeconds, pad, plain } from './format.ts';
 import { styler } from './help.ts';
 import { createLiveLines } from './live-lines.ts';
 
@@ -67,8 +67,9 @@ export function progressText(job: JobView, rate: number | undefined): string {
   if (job.phase !== 'exporting') return phase;
   const { read_bytes: read, total_bytes: total } = job.progress;
   const parts = [`${phase}  ${formatBytes(read)}`];
-  if (rate !== undefined) parts.push(`${formatBytes(rate)}/s`);
-  if (rate !== undefined && rate > 0 && total !== undefined && total > read) {
+  if (rate === undefined || rate === 0) return parts.join('  ');
+  parts.push(`${formatBytes(rate)}/s`);
+  if (total !== undefined && total > read) {
     parts.push(`at most ${formatSeconds((total - read) / rate)} left`);
   }
   return parts.join('  ');
@@ -86,7 +87,7 @@ export function endText(job: JobView): string {
   if (job.dry_run !== undefined) {
     const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
     const without = excluded.length === 0 ? '' : `, ${excluded.length} left out`;
-    return `${name}: would back up ${disks.length} disks${without}, about ${formatBytes(estimate)}`;
+    return `${name}: would back up ${count(disks.length, 'disk')}${without}, about ${formatBytes(estimate)}`;
   }
   return `${name}: ${job.status}${error === undefined ? '' : `: ${error.detail} (${error.code})`}`;
 }
