@@ -41,8 +41,15 @@ export interface MachineSpec {
 const GIB = 1_073_741_824;
 const TIB = 1_099_511_627_776;
 
+/** Each fixture is unpacked once a process; machines get clones. */
+const pristine = new Map<string, SimDisk>();
+
 function fixture(name: string): () => SimDisk {
-  return () => openFixtureDisk(name);
+  return () => {
+    const disk = pristine.get(name) ?? openFixtureDisk(name);
+    pristine.set(name, disk);
+    return disk.clone();
+  };
 }
 
 const ordinary: MachineSpec[] = [

@@ -3,9 +3,9 @@
  */
 import type { Socket } from 'node:net';
 import type { BlockFaults } from './archive.ts';
-import type { Sim } from './sim.ts';
+import { type Sim, waitFor } from './sim.ts';
 import type { Accident } from './sink.ts';
-import { endTask } from './tasks.ts';
+import { endTask, isCancelled } from './tasks.ts';
 import { XenError } from './values.ts';
 
 /** TLS sockets cannot be reset directly: the TCP socket below can. */
@@ -22,9 +22,9 @@ function ioError(code = 'VDI_IO_ERROR', params: string[] = ['Device I/O error'])
 /** Takes the faults that break off or hold up the stream. */
 export function planAccidents(
   sim: Sim,
-  input: { socket: Socket; vm: string | undefined; signal: AbortSignal },
+  input: { socket: Socket; task: string; vm: string | undefined; signal: AbortSignal },
 ): Accident[] {
-  const { socket, vm, signal } = input;
+  const { socket, task, vm, signal } = input;
   const accidents: Accident[] = [];
   const add = (afterBytes: number, happen: () => Promise<void>) =>
     accidents.push({ afterBytes, happen });
@@ -49,7 +49,10 @@ export function planAccidents(
   }
   const silent = sim.faults.take('export-silent', { vm });
   if (silent !== undefined) {
-    add(silent.afterBytes, () => sim.clock.sleep(silent.silentMs, { signal }));
+    add(silent.afterBytes, async () => {
+      const cancelled = () => isCancelled(sim, task) || undefined;
+      await waitFor(sim, cancelled, { signal, timeoutMs: silent.silentMs });
+    });
   }
   return accidents;
 }

@@ -170,7 +170,7 @@ async function stream(exchange: Exchange, state: { headersSent: boolean }): Prom
   if (packer !== undefined) {
     (packer as unknown as NodeJS.ReadWriteStream).pipe(socket, { end: false });
   }
-  const accidents = planAccidents(sim, { socket, vm: uuid, signal });
+  const accidents = planAccidents(sim, { socket, task, vm: uuid, signal });
   const sink = createSink(packer ?? socket, { signal, accidents });
   const disks = ova.disks.map(({ id, vdiRef }) => openDisk(sim, host, id, vdiRef));
   await writeArchive(

@@ -13,7 +13,7 @@ export interface FaultParams {
   'export-reset': { afterBytes: number };
   /** xapi fails in the middle: a whole HTTP 500 answer is appended to the body, the task fails. */
   'export-error': { afterBytes: number; code?: string; params?: string[] };
-  /** The host writes nothing for so long, then goes on. */
+  /** The host writes nothing for so long, or until the task is cancelled, then goes on. */
   'export-silent': { afterBytes: number; silentMs: number };
   /** The socket just closes, without any answer, as when no host can see the storage. */
   'export-no-response': { code?: string; params?: string[] };
