@@ -18,10 +18,10 @@ import {
 } from '@aws-sdk/client-s3';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, StoredObject } from '../ports.ts';
-import { type CallOptions, storeStatus } from './calls.ts';
+import { type CallOptions, type SendOptions, storeStatus } from './calls.ts';
 import type { StoreContext } from './context.ts';
 import { encodeCrc32 } from './crc32.ts';
-import { TRANSFER_BUDGET } from './retry.ts';
+import { errorFacts, TRANSFER_BUDGET } from './retry.ts';
 
 export interface PartReceipt {
   partNumber: number;
@@ -200,7 +200,8 @@ async function complete(
   if (checksum === 'full') expected.checksum = encodeCrc32(crc);
   let unclear = false;
   try {
-    await calls('CompleteMultipartUpload', (to) => client.send(command(), to), {
+    const send = (to: SendOptions) => client.send(command(), to).catch(refuseDigest(upload.Key));
+    await calls('CompleteMultipartUpload', send, {
       ...call(options),
       onRetry: (failure) => {
         unclear ||= failure === 'unclear';
@@ -209,6 +210,9 @@ async function complete(
     });
   } catch (error) {
     options.signal.throwIfAborted();
+    if (isBackupError(error, 'store_refused') && storeStatus(error) === 400) {
+      throw await explainRefusal(target, parts, error, options);
+    }
     const mayBeDone = unclear || isBackupError(error, 'store_unavailable');
     if (!mayBeDone || !(await isOurs(target, expected, options))) throw error;
   }
@@ -216,6 +220,32 @@ async function complete(
   if (stored === undefined) throw differs('object', { key: upload.Key, stored: 'nothing' });
   compareStored(upload.Key, stored, expected);
   return stored;
+}
+
+/** A wrong checksum of the whole object does not get right by asking again, unlike one of a part. */
+function refuseDigest(key: string): (error: unknown) => never {
+  return (error) => {
+    const { code } = errorFacts(error);
+    if (code === 'BadDigest') throw differs('object', { key, store_code: code }, error);
+    throw error;
+  };
+}
+
+/** A 400 to Complete: `data_corrupt` if the store's list of parts is not ours, else what the store said. */
+async function explainRefusal(
+  target: Target,
+  parts: PartReceipt[],
+  refusal: BackupError,
+  options: Cancellable,
+): Promise<BackupError> {
+  try {
+    await compareParts(target, parts, options);
+    return refusal;
+  } catch (error) {
+    options.signal.throwIfAborted();
+    // If the list cannot be had, the refusal itself still says most.
+    return isBackupError(error, 'data_corrupt') ? error : refusal;
+  }
 }
 
 interface Expected {
@@ -325,11 +355,16 @@ async function abort({ context, upload, call }: Target, options: Cancellable): P
 const bare = (etag: string) => etag.replaceAll('"', '');
 
 /** What is stored is not what was sent. */
-export function differs(what: string, details: Record<string, unknown>): BackupError {
+export function differs(
+  what: string,
+  details: Record<string, unknown>,
+  cause?: unknown,
+): BackupError {
   const values = Object.entries(details).map(([name, value]) => `${name}=${value}`);
   return new BackupError('data_corrupt', `find the stored ${what} as sent, ${values.join(' ')}`, {
     details,
     retry: 'later',
+    cause,
   });
 }
 
