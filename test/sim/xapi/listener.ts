@@ -174,7 +174,13 @@ export function createListener(sim: Sim, host: SimHost, options: { plain: boolea
   const onRequest = (message: IncomingMessage, response: ServerResponse) => {
     sim.track(handle(sim, host, message, response));
   };
-  const common = { maxHeaderSize: NODE_HEAD_BYTES, requestTimeout: 0, keepAliveTimeout: 60_000 };
+  const common = {
+    maxHeaderSize: NODE_HEAD_BYTES,
+    requestTimeout: 0,
+    keepAliveTimeout: 60_000,
+    // xapi does not ask for a Host header.
+    requireHostHeader: false,
+  };
   const tls = { key: host.keyPem, cert: host.certPem, minVersion: 'TLSv1.2' as const };
   const server = options.plain
     ? createPlainServer(common, onRequest)
