@@ -10,21 +10,20 @@ import { RENEW_EVERY_MS } from '../catalog/lease.ts';
 import { type BackupRequest, isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
+import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { cancelled, drive } from './drive.ts';
 import { findVm } from './find-vm.ts';
 import { checkKind } from './preflight.ts';
 import { createQueue, type Queue, type QueueLimits } from './queue.ts';
+import type { StartInput } from './service.ts';
 
 /** Newest records looked at for jobs a dead instance left; older ones are reported by the status, not resumed. */
 const RESUME_WINDOW = 500;
 
 export interface JobRunner {
-  start(
-    input: { vm: string; request: BackupRequest; triggeredBy: string },
-    options: Cancellable,
-  ): Promise<Job>;
+  start(input: StartInput, options: Cancellable): Promise<Job>;
   cancel(id: string, options: Cancellable): Promise<Job | undefined>;
   /** Takes over jobs whose instance died. Returns how many. */
   resume(options: Cancellable): Promise<number>;
@@ -79,12 +78,14 @@ export function createJobRunner(
   };
 
   return {
-    start: async ({ vm: wanted, request, triggeredBy }, options) => {
+    start: async ({ vm: wanted, request, triggeredBy, jobId }, options) => {
+      const again = jobId === undefined ? undefined : await engine.jobs.load(jobId, options);
+      if (again) return again.job;
       refuseIfBusy();
       const { pool, vm } = await findVm(engine, { vm: wanted, pool: request.pool }, options);
       checkKind(vm);
       const { disks } = await pool.inspectVm(vm.ref, options);
-      const job = newJob(engine, { pool: pool.name, vm, request, triggeredBy });
+      const job = newJob(engine, { pool: pool.name, vm, request, triggeredBy, jobId });
       const lease = request.dry_run ? undefined : await takeLease(engine, job, options);
       try {
         const state = await engine.jobs.create(job, options);
@@ -161,12 +162,13 @@ function newJob(
     vm: { uuid: string; nameLabel: string };
     request: BackupRequest;
     triggeredBy: string;
+    jobId: string | undefined;
   },
 ): Job {
   const now = formatTime(engine.clock.now());
   return {
     version: 1,
-    id: engine.ids.uuid(),
+    id: input.jobId ?? engine.ids.uuid(),
     kind: 'backup',
     status: 'queued',
     phase: 'preparing',
@@ -205,7 +207,7 @@ async function keepLease(
   while (!stop.aborted) {
     try {
       await engine.clock.sleep(RENEW_EVERY_MS, { signal: stop });
-      await lease.renew({ signal: stop });
+      await lease.renew({ signal: NEVER });
     } catch (error) {
       if (stop.aborted) return; // the job runs: its driver renews from now on
       if (isBackupError(error, 'lease_lost')) return controller.abort(error);

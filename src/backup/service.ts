@@ -58,16 +58,22 @@ export interface Readiness {
   checks: Record<string, { status: 'pass' | 'warn' | 'fail'; output?: string }>;
 }
 
+export interface StartInput {
+  /** uuid or unique name. */
+  vm: string;
+  request: BackupRequest;
+  triggeredBy: string;
+  /** A UUIDv7 chosen by the caller: a second start with the same id answers with the first one's job. */
+  jobId?: string | undefined;
+}
+
 export interface Service {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
    * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),
    * `limit_reached`, `draining`, `pool_unavailable`, `pool_credentials`, `store_*`.
    */
-  startBackup(
-    input: { vm: string; request: BackupRequest; triggeredBy: string },
-    options: Cancellable,
-  ): Promise<Job>;
+  startBackup(input: StartInput, options: Cancellable): Promise<Job>;
   /** Read from the bucket at most once a second and job; undefined when there is none. */
   getJob(id: string, options: Cancellable): Promise<Job | undefined>;
   /** Resolves when the job ended or after `timeoutMs`, with the job as it is then. */

@@ -162,6 +162,31 @@ test('the claim of an instance that died is taken over after a while', async () 
   assert.equal((await instance().run(REQUEST, work, options)).replayed, true);
 });
 
+test('who takes a dead claim over makes the same thing, not another', async () => {
+  const { instance, clock } = createWorld();
+  const made: string[] = [];
+  const held = heldWork();
+  const dead = instance().run(
+    REQUEST,
+    async (reservedId) => {
+      made.push(reservedId);
+      return await held.work();
+    },
+    options,
+  );
+  await held.begun;
+  await clock.advance(ABANDONED_MS + 1);
+  const again = async (reservedId: string) => {
+    made.push(reservedId);
+    return ANSWER;
+  };
+  await instance().run(REQUEST, again, options);
+  held.finish();
+  await dead;
+  assert.equal(made.length, 2);
+  assert.equal(made[0], made[1]);
+});
+
 test('an answer that cannot be written down is given all the same, and logged', async () => {
   const { instance, work, store, warnings } = createWorld();
   const down = async () => {

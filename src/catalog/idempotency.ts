@@ -36,6 +36,8 @@ const recordSchema = z.object({
   version: z.literal(1),
   /** New with every write, so that no two writes have the same bytes. */
   id: z.string(),
+  /** For what the work makes: a claim taken over after a crash makes the same thing, not another. */
+  reserved_id: z.string(),
   fingerprint: z.string(),
   state: z.enum(['claimed', 'answered', 'given_back']),
   created_at: z.iso.datetime(),
@@ -56,11 +58,13 @@ export interface IdempotentRequest {
 export interface Idempotency {
   /**
    * Gives the remembered answer, or does `work` and remembers its answer.
+   * `work` is given an id for what it makes: the same again when a dead instance's claim is taken over, so work
+   * that looks for it first does nothing twice.
    * Errors: `idempotency_mismatch`, `idempotency_in_flight`, `store_*`, and whatever `work` throws.
    */
   run(
     request: IdempotentRequest,
-    work: () => Promise<RememberedAnswer>,
+    work: (reservedId: string) => Promise<RememberedAnswer>,
     options: Cancellable,
   ): Promise<{ answer: RememberedAnswer; replayed: boolean }>;
 }
@@ -73,8 +77,10 @@ export interface IdempotencyDeps {
   log?: Log;
 }
 
-type Claim = { kind: 'mine'; etag: string } | { kind: 'answered'; answer: RememberedAnswer };
-type Outcome = Pick<IdempotencyRecord, 'fingerprint' | 'state' | 'answer'>;
+type Claim =
+  | { kind: 'mine'; etag: string; reservedId: string }
+  | { kind: 'answered'; answer: RememberedAnswer };
+type Outcome = Pick<IdempotencyRecord, 'reserved_id' | 'fingerprint' | 'state' | 'answer'>;
 
 /** Keeps first answers in the bucket. */
 export function createIdempotency(deps: IdempotencyDeps): Idempotency {
@@ -85,19 +91,20 @@ export function createIdempotency(deps: IdempotencyDeps): Idempotency {
   async function workOnce(
     key: string,
     fingerprint: string,
-    work: () => Promise<RememberedAnswer>,
+    work: (reservedId: string) => Promise<RememberedAnswer>,
     options: Cancellable,
   ) {
     const claimed = await claimInRounds(records, key, fingerprint, options);
     if (claimed.kind === 'answered') return { answer: claimed.answer, replayed: true };
+    const same = { reserved_id: claimed.reservedId, fingerprint };
     let answer: RememberedAnswer;
     try {
-      answer = await work();
+      answer = await work(claimed.reservedId);
     } catch (error) {
-      await records.conclude(key, claimed.etag, { fingerprint, state: 'given_back' });
+      await records.conclude(key, claimed.etag, { ...same, state: 'given_back' });
       throw error;
     }
-    await records.conclude(key, claimed.etag, { fingerprint, state: 'answered', answer });
+    await records.conclude(key, claimed.etag, { ...same, state: 'answered', answer });
     return { answer, replayed: false };
   }
 
@@ -174,8 +181,12 @@ function createRecords({ store, clock, ids, log }: IdempotencyDeps) {
         return { kind: 'answered', answer: found.record.answer };
       }
       const condition = found === undefined ? { ifAbsent: true } : { ifMatch: found.etag };
-      const etag = await put(key, { fingerprint, state: 'claimed' }, { signal, ...condition });
-      return { kind: 'mine', etag };
+      const abandoned =
+        found?.record.state === 'claimed' && found.record.fingerprint === fingerprint;
+      const reservedId = abandoned ? found.record.reserved_id : ids.uuid();
+      const claim = { reserved_id: reservedId, fingerprint, state: 'claimed' as const };
+      const etag = await put(key, claim, { signal, ...condition });
+      return { kind: 'mine', etag, reservedId };
     },
     /** Runs outside the caller's signal: what was begun must be written down though he has left. */
     conclude: async (key: string, etag: string, outcome: Outcome): Promise<void> => {

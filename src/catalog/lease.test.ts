@@ -76,6 +76,21 @@ test('of twenty that reach for an expired lease exactly one gets it', async () =
   for (const r of results) if (r.status === 'rejected') assert.ok(isHeld(r.reason));
 });
 
+test('a renewal that was written but not answered does not lose the lease', async () => {
+  const { a, store } = setUp();
+  const lease = await a.take({ key: 'leases/x', jobId: 'job-1' }, { signal });
+  const put = store.put;
+  store.put = async (...args) => {
+    await put(...args);
+    throw new Error('answer lost');
+  };
+  await assert.rejects(lease.renew({ signal }), /answer lost/);
+  store.put = put;
+  await lease.renew({ signal });
+  await lease.release({ signal });
+  assert.equal(store.objects.size, 0);
+});
+
 test('a damaged lease is an error, never a free machine', async () => {
   const { a, store } = setUp();
   await store.put('leases/x', '{"half":', { signal });

@@ -8,7 +8,7 @@
  */
 import { z } from 'zod';
 import { BackupError, isBackupError } from '../errors.ts';
-import type { Cancellable, Clock, Ids, ObjectStore } from '../ports.ts';
+import type { Cancellable, Clock, Ids, ObjectStore, PutCondition } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 
 /** Long enough for a slow store, short enough that a dead instance's machines are free again soon. */
@@ -56,90 +56,107 @@ export interface LeaseDeps {
   ids: Ids;
 }
 
+interface Context extends LeaseDeps {
+  owner: string;
+}
+
 /** Leases owned by `owner` (one name an instance). */
 export function createLeases(deps: LeaseDeps, settings: { owner: string }): Leases {
-  const { store, clock, ids } = deps;
+  const context: Context = { ...deps, owner: settings.owner };
+  return {
+    take: async (input, options) => {
+      const etag = await claim(context, input, options);
+      return hold(context, { ...input, etag });
+    },
+    look: async (key, options) => (await read(context, key, options))?.holder,
+  };
+}
 
-  const body = (jobId: string, expiresAt: number) =>
-    JSON.stringify({
-      version: 1,
-      id: ids.uuid(),
-      job_id: jobId,
-      owner: settings.owner,
-      expires_at: formatTime(expiresAt),
-    });
+function hold(context: Context, taken: { key: string; jobId: string; etag: string }): Lease {
+  const { store, clock } = context;
+  const { key, jobId } = taken;
+  let { etag } = taken;
+  let expiresAt = clock.now() + LEASE_MS;
+  const isOurs = (holder: LeaseHolder) => holder.owner === context.owner && holder.jobId === jobId;
 
-  async function read(key: string, { signal }: Cancellable) {
-    const found = await store.get(key, { signal });
-    if (found === undefined) return undefined;
-    const lease = leaseSchema.safeParse(parseJson(found.bytes));
-    if (!lease.success) {
-      throw new BackupError('data_corrupt', `read lease key=${key}`, { cause: lease.error });
-    }
-    const expiresAt = parseTime(lease.data.expires_at);
-    return {
-      etag: found.etag,
-      holder: {
-        jobId: lease.data.job_id,
-        owner: lease.data.owner,
-        expiresAt,
-        expired: clock.now() > expiresAt + CLOCK_SKEW_MS,
-      },
-    };
-  }
-
-  async function claim(key: string, jobId: string, { signal }: Cancellable): Promise<string> {
-    const fresh = () => body(jobId, clock.now() + LEASE_MS);
+  async function write(options: Cancellable): Promise<string> {
+    const put = (ifMatch: string) => store.put(key, body(context, jobId), { ...options, ifMatch });
     try {
-      return (await store.put(key, fresh(), { signal, ifAbsent: true })).etag;
+      return (await put(etag)).etag;
     } catch (error) {
       if (!isBackupError(error, 'precondition_failed')) throw error;
+      // a renewal cut off half-way may have been written: owner and job together say whose it is
+      const current = await read(context, key, options);
+      if (current === undefined || !isOurs(current.holder)) throw error;
+      return (await put(current.etag)).etag;
     }
-    const current = await read(key, { signal });
-    if (current === undefined) {
-      // released between the two calls: one more honest try, then say it is busy
-      return (await store.put(key, fresh(), { signal, ifAbsent: true })).etag;
-    }
-    if (!current.holder.expired) throw held(key, current.holder);
-    return (await store.put(key, fresh(), { signal, ifMatch: current.etag })).etag;
   }
 
   return {
-    take: async ({ key, jobId }, options) => {
-      let etag: string;
-      let expiresAt = clock.now() + LEASE_MS;
+    key,
+    jobId,
+    held: () => clock.now() < expiresAt - CLOCK_SKEW_MS,
+    renew: async (options) => {
+      const until = clock.now() + LEASE_MS;
       try {
-        etag = await claim(key, jobId, options);
+        etag = await write(options);
+        expiresAt = until;
       } catch (error) {
         if (!isBackupError(error, 'precondition_failed')) throw error;
-        const winner = await read(key, options);
-        throw winner
-          ? held(key, winner.holder)
-          : new BackupError('lease_held', `take lease key=${key}`);
+        throw new BackupError('lease_lost', `renew lease key=${key}`, { cause: error });
       }
-      return {
-        key,
-        jobId,
-        held: () => clock.now() < expiresAt - CLOCK_SKEW_MS,
-        renew: async ({ signal }) => {
-          const until = clock.now() + LEASE_MS;
-          try {
-            etag = (await store.put(key, body(jobId, until), { signal, ifMatch: etag })).etag;
-            expiresAt = until;
-          } catch (error) {
-            if (!isBackupError(error, 'precondition_failed')) throw error;
-            throw new BackupError('lease_lost', `renew lease key=${key}`, { cause: error });
-          }
-        },
-        release: async ({ signal }) => {
-          const current = await read(key, { signal });
-          if (current === undefined || current.etag !== etag) return;
-          await store.delete(key, { signal, ifMatch: etag });
-        },
-      };
     },
-    look: async (key, options) => (await read(key, options))?.holder,
+    release: async (options) => {
+      const current = await read(context, key, options);
+      if (current === undefined || !isOurs(current.holder)) return;
+      await store.delete(key, { ...options, ifMatch: current.etag });
+    },
   };
+}
+
+/** Creates the lease, or takes an expired one over. Errors: `lease_held`, whoever was faster. */
+async function claim(
+  context: Context,
+  { key, jobId }: { key: string; jobId: string },
+  options: Cancellable,
+): Promise<string> {
+  const put = async (condition: PutCondition) =>
+    (await context.store.put(key, body(context, jobId), { ...options, ...condition })).etag;
+  try {
+    return await put({ ifAbsent: true });
+  } catch (error) {
+    if (!isBackupError(error, 'precondition_failed')) throw error;
+  }
+  const current = await read(context, key, options);
+  if (current && !current.holder.expired) throw held(key, current.holder);
+  try {
+    // gone means released between the two calls: one more honest try
+    return await put(current ? { ifMatch: current.etag } : { ifAbsent: true });
+  } catch (error) {
+    if (!isBackupError(error, 'precondition_failed')) throw error;
+    const winner = await read(context, key, options);
+    throw winner
+      ? held(key, winner.holder)
+      : new BackupError('lease_held', `take lease key=${key}`);
+  }
+}
+
+function body({ clock, ids, owner }: Context, jobId: string): string {
+  const expires_at = formatTime(clock.now() + LEASE_MS);
+  return JSON.stringify({ version: 1, id: ids.uuid(), job_id: jobId, owner, expires_at });
+}
+
+async function read({ store, clock }: Context, key: string, options: Cancellable) {
+  const found = await store.get(key, options);
+  if (found === undefined) return undefined;
+  const lease = leaseSchema.safeParse(parseJson(found.bytes));
+  if (!lease.success) {
+    throw new BackupError('data_corrupt', `read lease key=${key}`, { cause: lease.error });
+  }
+  const { job_id: jobId, owner, expires_at } = lease.data;
+  const expiresAt = parseTime(expires_at);
+  const expired = clock.now() > expiresAt + CLOCK_SKEW_MS;
+  return { etag: found.etag, holder: { jobId, owner, expiresAt, expired } };
 }
 
 function held(key: string, holder: LeaseHolder): BackupError {

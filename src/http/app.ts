@@ -133,9 +133,9 @@ async function answerOnce(
   key: string,
 ): Promise<{ answer: Answer; replayed: boolean }> {
   const { c, deps, settings } = call;
-  const work = async (): Promise<RememberedAnswer> => {
+  const work = async (reservedId: string): Promise<RememberedAnswer> => {
     try {
-      return remembered(await route.handle(call));
+      return remembered(await route.handle({ ...call, reservedId }));
     } catch (error) {
       const answer = errorAnswer(error, c, settings);
       const passing = toBackupError(error).retry === 'later';

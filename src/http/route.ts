@@ -61,6 +61,8 @@ export interface Call<Query = unknown, Body = unknown> {
   query: Query;
   body: Body;
   param(name: string): string;
+  /** With an idempotency key: the id of what this request makes, the same when it is done again after a crash. */
+  reservedId?: string;
   /** Ends a wait when the client leaves. Never given to what changes something. */
   signal: AbortSignal;
 }

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { Backup, Job } from '../../src/catalog/record.ts';
+import { systemIds } from '../../src/clock.ts';
 import { NEVER } from '../../src/signals.ts';
 import { importXva } from '../importer.ts';
 import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
@@ -93,6 +94,18 @@ describe('asking for a backup', () => {
     const ended = await world.service.waitJob(running.id, { timeoutMs: 30_000 }, options);
     assert.equal(ended?.status, 'cancelled');
     assert.deepEqual(await world.audit(), []);
+  });
+
+  test('a start repeated with the same job id answers with the first job', async () => {
+    const jobId = systemIds.uuid();
+    const input = { vm: 'pxe-kiosk', triggeredBy: 'test', request: request(), jobId };
+    const first = await world.service.startBackup(input, options);
+    await world.service.waitJob(first.id, { timeoutMs: 30_000 }, options);
+    const again = await world.secondService().startBackup(input, options);
+    assert.equal(first.id, jobId);
+    assert.equal(again.status, 'succeeded');
+    const { items } = await world.service.listBackups({ pageSize: 9, vm: again.vm.uuid }, options);
+    assert.equal(items.length, 1);
   });
 
   test('a second instance answers the same from the bucket alone', async () => {

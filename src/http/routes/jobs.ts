@@ -49,9 +49,10 @@ const startBackup = defineRoute({
     429: problemDoc('`limit_reached`: the queue is full.'),
     503: problemDoc('`draining`, or the pool or the store does not answer.'),
   },
-  handle: async ({ deps, identity, body, param }) => {
+  handle: async ({ deps, identity, body, param, reservedId }) => {
+    const triggeredBy = identity?.name ?? 'nobody';
     const job = await deps.service.startBackup(
-      { vm: param('vm'), request: body, triggeredBy: identity?.name ?? 'nobody' },
+      { vm: param('vm'), request: body, triggeredBy, jobId: reservedId },
       { signal: NEVER },
     );
     const view = jobView(job);
