@@ -12,6 +12,7 @@
  */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
+import { Readable } from 'node:stream';
 import { getCACertificates } from 'node:tls';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
@@ -40,6 +41,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 60_000;
 /** A copy of 5 GiB at 10 MB/s. */
 const WORK_TIMEOUT_MS = 10 * 60_000;
+/** Sixteen TLS records. */
+const SLICE_BYTES = 256 * 1024;
 /** Never the limit: parts in flight are bounded by the memory budget, calls by their callers. */
 const MAX_SOCKETS = 512;
 
@@ -119,7 +122,8 @@ function createHandler(settings: ClientSettings): Handler {
       const works =
         'x-amz-copy-source' in request.headers ||
         (request.method === 'POST' && request.query?.uploadId !== undefined);
-      return (works ? patient : quick).handle(request, options);
+      const body = request.protocol === 'https:' ? sliced(request.body) : request.body;
+      return (works ? patient : quick).handle(Object.assign(request, { body }), options);
     },
     destroy: () => {
       quick.destroy();
@@ -128,4 +132,23 @@ function createHandler(settings: ClientSettings): Handler {
       httpsAgent.destroy();
     },
   };
+}
+
+/**
+ * A large body as pieces of itself, handed over as the line takes them.
+ *
+ * Node encrypts what it is given at once: a part of 8 MiB given whole has 8 MiB of ciphertext beside it until the
+ * line has taken it, outside the memory budget (measured: 437 against 143 MiB for 28 parts on their way).
+ */
+function sliced(body: unknown): unknown {
+  if (!Buffer.isBuffer(body) || body.length <= SLICE_BYTES) return body;
+  let at = 0;
+  return new Readable({
+    highWaterMark: SLICE_BYTES,
+    read() {
+      const end = Math.min(at + SLICE_BYTES, body.length);
+      this.push(at === end ? null : body.subarray(at, end));
+      at = end;
+    },
+  });
 }
