@@ -124,7 +124,10 @@ describe('asking for a backup', () => {
       await other.listJobs(page, options),
       await world.service.listJobs(page, options),
     );
-    assert.deepEqual(await other.listVms({}, options), await world.service.listVms({}, options));
+    // ages grow between two questions
+    const agelessVms = async (service: typeof other) =>
+      (await service.listVms({}, options)).map(({ age_seconds: _, ...vm }) => vm);
+    assert.deepEqual(await agelessVms(other), await agelessVms(world.service));
   });
 
   test('a dry run says what would be done and changes nothing', async () => {
