@@ -79,7 +79,7 @@ interface Exchange {
   signal: AbortSignal;
 }
 
-/** The trick for pinning after a redirect: a slave names the master's certificate when asked to. */
+/** A slave names the master's certificate when asked to; the form of the value is our guess (bare hex). */
 function thumbprint({ sim, message }: Exchange, error: XenError | undefined) {
   const asked = message.headers['x-xenapi-request-host-certificate-thumbprint'];
   if (error?.code !== 'HOST_IS_SLAVE' || asked !== 'sha-256:master') return {};
