@@ -1,9 +1,9 @@
 /**
  * What the codec costs: CPU seconds per GiB of normalising an export that lies in memory.
  *
- * `node bench/xva.ts [rounds]`. Every way reads the same archive into one block's memory, as an upload would; the
- * copy alone is the floor, since a real source writes straight into that memory. Medians of interleaved rounds;
- * believe ratios of one run, not absolute figures of two.
+ * `node bench/xva.ts [rounds]`. Every way reads the same archive into one block's memory, as an
+ * upload would; the copy alone is the floor, since a real source writes straight into that memory.
+ * Medians of interleaved rounds; believe ratios of one run, not absolute figures of two.
  */
 import { randomFillSync } from 'node:crypto';
 import { loadHasher } from '../src/xva/hash.ts';

@@ -1,24 +1,26 @@
 /**
- * blocks.idx: what lies where in a normalised archive, so that a disk can be read, compared or copied by ranges.
+ * blocks.idx: what lies where in a normalised archive, so that a disk can be read, compared or
+ * copied by ranges.
  *
- * Everything in it can be rebuilt from the archive alone. Numbers are big-endian, text is ASCII padded with NUL.
- * Version 1 (docs/xva.md has the same table with explanations):
+ * Everything in it can be rebuilt from the archive alone. Numbers are big-endian, text is ASCII
+ * padded with NUL. Version 1 (docs/xva.md has the same table with explanations):
  *
  *   offset  size  header
  *        0     8  magic "XVAULTIX"
  *        8     4  version, 1
  *       12     4  disks, n
  *       16     8  size of the archive
- *       24     8  size of ova.xml's member, header and padding included: where the first disk begins
+ *       24     8  size of ova.xml's member with header and padding: where the first disk begins
  *       32     8  stored blocks of all disks
  *       40     8  content digest: XXH64 over the XXH64 of every stored block, in order
  *       48     8  XXH64 of the whole index with these eight bytes zero
- *   56+80i   80  disk i: archive id 16, uuid of the live VDI 40, virtual size 8, offset of its first member 8,
- *                stored blocks 8
- *   56+80n  12k  block k of all disks in archive order: number on its disk 4, XXH64 of its content 8
+ *   56+80i   80  disk i: archive id 16, uuid of the live VDI 40, virtual size 8,
+ *                offset of its first member 8, stored blocks 8
+ *   56+80n  12k  block k of all disks in archive order: number on its disk 4,
+ *                XXH64 of its content 8
  *
- * 12 bytes a stored block; absent blocks cost nothing. A stored block's place needs no entry of its own: every one
- * but a disk's last takes BLOCK_MEMBER_BYTES.
+ * 12 bytes a stored block; absent blocks cost nothing. A stored block's place needs no entry of its
+ * own: every one but a disk's last takes BLOCK_MEMBER_BYTES.
  */
 import { BackupError } from '../errors.ts';
 import { paddedBytes, TAR_BLOCK_BYTES } from './tar.ts';
@@ -153,7 +155,9 @@ export function decodeIndex(bytes: Uint8Array, hash: Hasher): BlocksIndex {
   return index;
 }
 
-/** The stored block that holds block `number` of the disk; undefined where the disk reads as zeros. */
+/**
+ * The stored block that holds block `number` of the disk; undefined where the disk reads as zeros.
+ */
 export function findBlock(disk: IndexedDisk, number: number): IndexedBlock | undefined {
   let low = 0;
   let high = disk.storedBlocks - 1;
@@ -218,7 +222,10 @@ function checkDigest(view: Buffer, hash: Hasher): void {
   if (stream.digest() !== view.readBigUInt64BE(DIGEST_AT)) throw corrupt('wrong checksum');
 }
 
-/** The arithmetic of `blockAt` holds only if every disk has its first and last block and nothing lies between disks. */
+/**
+ * The arithmetic of `blockAt` holds only if every disk has its first and last block and nothing
+ * lies between disks.
+ */
 function checkPlaces(index: BlocksIndex): void {
   let offset = index.ovaMemberBytes;
   for (const disk of index.disks) {

@@ -1,9 +1,10 @@
 /**
- * What went wrong with a source, said with disk, block and byte offset; and the HTTP text a failing host appends.
+ * What went wrong with a source, said with disk, block and byte offset; and the HTTP text a failing
+ * host appends.
  *
- * A host that fails after it began to send cannot take its status 200 back: it writes a whole HTTP response
- * (status line, headers, HTML with `CODE: [ p1; p2 ]`) where the archive should go on, and closes. Seen in xapi
- * `http_svr.ml`, xen-api issue 4603.
+ * A host that fails after it began to send cannot take its status 200 back: it writes a whole HTTP
+ * response (status line, headers, HTML with `CODE: [ p1; p2 ]`) where the archive should go on, and
+ * closes. Seen in xapi `http_svr.ml`, xen-api issue 4603.
  */
 import { BackupError, type ErrorCode } from '../errors.ts';
 import type { ArchiveDisk } from './types.ts';
@@ -21,7 +22,10 @@ export interface Place {
 export const MAX_FAILURE_TEXT_BYTES = 8192;
 
 const HTTP = Buffer.from('HTTP/1.');
-/** A whole response of text up to the end. Anything looser could be a guest's own data, which no log may show. */
+/**
+ * A whole response of text up to the end. Anything looser could be a guest's own data, which no
+ * log may show.
+ */
 const RESPONSE =
   /^HTTP\/1\.[01] [45]\d\d [^\r\n]{0,80}\r\n([\w-]+: [^\r\n]*\r\n)*\r\n[\t\r\n\x20-\x7e]*$/;
 
@@ -52,7 +56,10 @@ export function startsWithHttp(view: Buffer, at: number): boolean {
   return view.length >= at + HTTP.length && HTTP.compare(view, at, at + HTTP.length) === 0;
 }
 
-/** The host's HTTP response in the midst of a block, at the very end of what came; '' if there is none. */
+/**
+ * The host's HTTP response in the midst of a block, at the very end of what came; '' if there is
+ * none.
+ */
 export function findHttpTail(filled: Buffer): string {
   const from = Math.max(0, filled.length - MAX_FAILURE_TEXT_BYTES);
   for (let at = filled.lastIndexOf(HTTP); at >= from; at = filled.lastIndexOf(HTTP, at - 1)) {

@@ -1,9 +1,9 @@
 /**
  * XXH64, the checksum of every block of an archive, from xxhash-wasm.
  *
- * One WebAssembly instance a process: the bytes are copied into its memory and hashed there, 0.08 CPU s/GiB with
- * the copy (0.15 on the slowest machine seen). The one-shot call was as fast as any piecewise one, from 16 KiB to
- * 1 MiB a piece, so there is no chunking here.
+ * One WebAssembly instance a process: the bytes are copied into its memory and hashed there, 0.08
+ * CPU s/GiB with the copy. The one-shot call was as fast as any
+ * piecewise one, from 16 KiB to 1 MiB a piece, so there is no chunking here.
  */
 import xxhash from 'xxhash-wasm';
 import type { Hasher } from './types.ts';

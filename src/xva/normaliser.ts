@@ -1,13 +1,14 @@
 /**
  * A host's export in, our archive out: checked, block by block, in the memory it was read into.
  *
- * What comes out depends on the disks' contents and ova.xml alone: folders Ref:000 …, blocks numbered by their
- * position, no empty and no all-zero blocks but a disk's first and last, one header form, `.xxhash` checksums. Places
- * follow the importer's rule (xapi `stream_vdi.ml`): numbers skipped count as many lengths of the very first block of
- * the archive, an empty block takes a number and no place.
+ * What comes out depends on the disks' contents and ova.xml alone: folders Ref:000 …, blocks
+ * numbered by their position, no empty and no all-zero blocks but a disk's first and last, one
+ * header form, `.xxhash` checksums. Places follow the importer's rule (xapi `stream_vdi.ml`):
+ * numbers skipped count as many lengths of the very first block of the archive, an empty block
+ * takes a number and no place.
  *
- * Cost a block: two headers read and written, one XXH64, one comparison; the zero test runs only when the hash says
- * so. Not done here: I/O, memory, decompression.
+ * Cost a block: two headers read and written, one XXH64, one comparison; the zero test runs only
+ * when the hash says so. Not done here: I/O, memory, decompression.
  */
 import { createHash } from 'node:crypto';
 import { BackupError } from '../errors.ts';
@@ -82,7 +83,9 @@ interface State {
   summary: Summary | undefined;
 }
 
-/** Starts a new archive. Without `rewrite` the machine keeps the names and uuids its ova.xml gives. */
+/**
+ * Starts a new archive. Without `rewrite` the machine keeps the names and uuids its ova.xml gives.
+ */
 export function createNormaliser(rewrite: OvaRewrite | undefined, hash: Hasher): Normaliser {
   const state: State = {
     rewrite,
@@ -218,7 +221,10 @@ function leaveDisk(state: State): void {
   }
 }
 
-/** Where block `number` lies on the current disk, by the importer's rule; refuses what an importer would misplace. */
+/**
+ * Where block `number` lies on the current disk, by the importer's rule; refuses what an importer
+ * would misplace.
+ */
 function placeBlock(state: State, number: number, sizeBytes: number): number {
   const size = (state.disks[state.diskIndex] as ArchiveDisk).virtualSizeBytes;
   if (number <= state.number) {
@@ -276,7 +282,10 @@ function verifyBlock(state: State, view: Buffer, data: Buffer, xxh64: bigint): v
   throw corrupt(state, 'verify checksum of block', number);
 }
 
-/** Zeros need not be stored, unless the block is a disk's last or no gap could be read back (see `unitBytes`). */
+/**
+ * Zeros need not be stored, unless the block is a disk's last or no gap could be read back (see
+ * `unitBytes`).
+ */
 function isDroppable(state: State, data: Buffer, xxh64: bigint): boolean {
   const { virtualSizeBytes } = state.disks[state.diskIndex] as ArchiveDisk;
   if (state.positionBytes === virtualSizeBytes || state.unitBytes !== BLOCK_BYTES) return false;
@@ -339,7 +348,8 @@ function truncated(state: State, filled: Buffer): BackupError {
 
 function gapWithoutUnit(state: State, number: number): BackupError {
   const what =
-    'place block: the first disk is smaller than 1 MiB, so importers misread gaps in later ones; enlarge or exclude it';
+    'place block: the first disk is smaller than 1 MiB, so importers misread gaps in later ones;' +
+    ' enlarge or exclude it';
   return sourceFault('vm_not_supported', what, placeOf(state, number));
 }
 
@@ -369,7 +379,9 @@ function tableOf(state: State, index: number): EntryTable {
   return state.tables[index] as EntryTable;
 }
 
-/** Nothing may be published from a half-read archive: asking before the end is a bug of the caller. */
+/**
+ * Nothing may be published from a half-read archive: asking before the end is a bug of the caller.
+ */
 function requireEnd(state: State): void {
   if (state.phase !== 'after') throw new BackupError('internal', 'ask for totals before the end');
 }

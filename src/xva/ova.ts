@@ -1,9 +1,10 @@
 /**
  * ova.xml: which machine an archive holds, and which disks follow it.
  *
- * One struct {version, objects[]}; an object is {class, id, snapshot}, where snapshot is the XenAPI record with
- * every reference replaced by the id of another object or `OpaqueRef:NULL`. The text holds secrets (TPM contents,
- * UEFI variables, cloud-init data): errors name places, never contents. Source: xapi `export.ml`, `importexport.ml`.
+ * One struct {version, objects[]}; an object is {class, id, snapshot}, where snapshot is the XenAPI
+ * record with every reference replaced by the id of another object or `OpaqueRef:NULL`. The text
+ * holds secrets (TPM contents, UEFI variables, cloud-init data): errors name places, never
+ * contents. Source: xapi `export.ml`, `importexport.ml`.
  */
 import { BackupError } from '../errors.ts';
 import { parseXmlValue, type XmlStruct, type XmlValue } from './xml-value.ts';
@@ -34,8 +35,8 @@ export interface OvaDisk {
 }
 
 /**
- * Ids hosts and other writers use. Short enough for a member name with block number and suffix (100 bytes), and of
- * a form no other value has, so that references can be told from text.
+ * Ids hosts and other writers use. Short enough for a member name with block number and suffix (100
+ * bytes), and of a form no other value has, so that references can be told from text.
  */
 export const REF_PATTERN = /^(?:Opaque)?Ref:[0-9A-Za-z-]{1,48}$/;
 const VDI_UUID_PATTERN = /^[0-9A-Za-z_.-]{1,40}$/;
@@ -84,8 +85,8 @@ function parseObject(value: XmlValue): OvaObject {
 }
 
 /**
- * The disks a host streams: VDIs of drives that are no CD, on no ISO storage, each once, ordered by id as text.
- * A drive whose VDI is not in the archive is skipped, as importers do.
+ * The disks a host streams: VDIs of drives that are no CD, on no ISO storage, each once, ordered by
+ * id as text. A drive whose VDI is not in the archive is skipped, as importers do.
  */
 function findDisks(objects: OvaObject[], byId: Map<string, OvaObject>): OvaDisk[] {
   const disks = new Map<string, OvaDisk>();

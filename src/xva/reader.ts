@@ -1,8 +1,10 @@
 /**
- * Drives a normaliser over a whole archive: for verifying one, rebuilding its index, or reading its disks.
+ * Drives a normaliser over a whole archive: for verifying one, rebuilding its index, or reading its
+ * disks.
  *
- * It takes normalised archives and a host's own alike, since reading is the same work as normalising; memory is one
- * block. The backup itself does not come through here: there the blocks are read into upload memory.
+ * It takes normalised archives and a host's own alike, since reading is the same work as
+ * normalising; memory is one block. The backup itself does not come through here: there the blocks
+ * are read into upload memory.
  */
 import { createNormaliser } from './normaliser.ts';
 import {
@@ -18,7 +20,9 @@ import {
 /** Fills `target` completely and says how much came; less only at the end of the source. */
 export type Fill = (target: Uint8Array) => Promise<number>;
 
-/** What a reader may want of the archive as it goes by; bytes are valid until the promise resolves. */
+/**
+ * What a reader may want of the archive as it goes by; bytes are valid until the promise resolves.
+ */
 export interface ArchiveVisitor {
   /** Before the first block. */
   disks?(disks: readonly ArchiveDisk[]): void | Promise<void>;
@@ -40,7 +44,8 @@ export interface ArchiveSummary {
 /**
  * Reads and checks one archive to its end.
  *
- * Errors: those of the normaliser, those of `fill` and of the visitor as they are. Cancel: between two blocks.
+ * Errors: those of the normaliser, those of `fill` and of the visitor as they are. Cancel: between
+ * two blocks.
  */
 export async function readArchive(
   fill: Fill,

@@ -1,9 +1,10 @@
 /**
  * The rules that turn a host's ova.xml into ours (docs/xva.md, "Why each rewrite").
  *
- * Three aims: it imports as a halted, ordinary machine under its own name; it does not change from one export of the
- * same snapshot to the next; nothing of the snapshot it was made from stays in it. Classes and keys not named here
- * survive untouched, as do the version numbers (an importer compares them with its own).
+ * Three aims: it imports as a halted, ordinary machine under its own name; it does not change from
+ * one export of the same snapshot to the next; nothing of the snapshot it was made from stays in
+ * it. Classes and keys not named here survive untouched, as do the version numbers (an importer
+ * compares them with its own).
  */
 import { BackupError } from '../errors.ts';
 import { type Ova, type OvaDisk, type OvaObject, REF_PATTERN, textOf } from './ova.ts';
@@ -94,7 +95,10 @@ export interface RewrittenOva {
   disks: ArchiveDisk[];
 }
 
-/** Applies the rules to `ova`, which is used up. Without `rewrite`, names and uuids stay what they are. */
+/**
+ * Applies the rules to `ova`, which is used up. Without `rewrite`, names and uuids stay what they
+ * are.
+ */
 export function rewriteOva(ova: Ova, rewrite?: OvaRewrite): RewrittenOva {
   const kept = ova.objects.filter((object) => !DROPPED_CLASSES.includes(object.className));
   for (const object of kept) fixObject(object);
@@ -140,7 +144,7 @@ function rewriteDisk(disk: OvaDisk, index: number, rewrite: OvaRewrite | undefin
   const vdiUuid = textOf(record.get('uuid'));
   const live = rewrite?.disks.get(vdiUuid);
   if (live !== undefined) {
-    // File and LVM storage name the volume after the VDI; other drivers' locations are their own affair.
+    // File and LVM storage name the volume after the VDI; other drivers have names of their own.
     if (textOf(record.get('location')) === vdiUuid) record.set('location', live.uuid);
     record.set('uuid', live.uuid);
     record.set('name_label', live.nameLabel);
@@ -181,7 +185,10 @@ function sortKey({ className, record }: OvaObject): string {
   ].join('\0');
 }
 
-/** Ids of one width, so that their order as text is their order here, and none is a prefix of another. */
+/**
+ * Ids of one width, so that their order as text is their order here, and none is a prefix of
+ * another.
+ */
 function numberObjects(ordered: OvaObject[]): Map<string, string> {
   const width = Math.max(3, String(ordered.length - 1).length);
   return new Map(
@@ -198,7 +205,10 @@ function renameRefs({ id, node, record }: OvaObject, ids: Map<string, string>): 
   }
 }
 
-/** A reference into the host's database means nothing elsewhere; importers read both forms as "none". */
+/**
+ * A reference into the host's database means nothing elsewhere; importers read both forms as
+ * "none".
+ */
 function renameRef(value: string, ids: Map<string, string>): string {
   return ids.get(value) ?? (REF_PATTERN.test(value) ? NULL_REF : value);
 }

@@ -16,7 +16,10 @@ export interface Summary {
   digest: bigint;
 }
 
-/** Places the disks one behind the other and builds their index. Every disk must have its last block. */
+/**
+ * Places the disks one behind the other and builds their index. Every disk must have its last
+ * block.
+ */
 export function summariseArchive(input: {
   hash: Hasher;
   ovaMemberBytes: number;

@@ -12,8 +12,9 @@
  *      156     1  type        NUL
  *      157   355  the rest    NUL
  *
- * Read are also ustar and GNU headers of plain files (other writers of .xva use them). Not read: every other type of
- * member, base-256 sizes; an archive of ours never needs them. Source: ocaml-tar 2.6, POSIX 1003.1-1988.
+ * Read are also ustar and GNU headers of plain files (other writers of .xva use them). Not read:
+ * every other type of member, base-256 sizes; an archive of ours never needs them. Source:
+ * ocaml-tar 2.6, POSIX 1003.1-1988.
  */
 
 export const TAR_BLOCK_BYTES = 512;
@@ -32,7 +33,10 @@ const CHECKSUM_AT = 148;
 const CHECKSUM_BYTES = 8;
 const SPACE = 0x20;
 
-/** Reads the header at `at`; wrong ones are told, not thrown, since the caller knows where they lie. */
+/**
+ * Reads the header at `at`; wrong ones are told, not thrown, since the caller knows where they
+ * lie.
+ */
 export function readHeader(view: Buffer, at: number): TarHeader {
   const stored = readOctal(view, at + CHECKSUM_AT, CHECKSUM_BYTES);
   if (stored === undefined) {

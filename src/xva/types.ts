@@ -1,7 +1,8 @@
 /**
  * What the codec and the engine say to each other.
  *
- * The byte format itself is in docs/xva.md; this file holds only the shapes that cross the border of `xva/`.
+ * The byte format itself is in docs/xva.md; this file holds only the shapes that cross the border
+ * of `xva/`.
  */
 
 /** One block of a disk: every one but a disk's last has exactly this length. */
@@ -10,7 +11,9 @@ export const BLOCK_BYTES = 1_048_576;
 /** A block and its checksum member on the wire: 512 + 1 MiB + 512 + 512. */
 export const BLOCK_MEMBER_BYTES = 1_050_112;
 
-/** Largest ova.xml taken: a machine of 255 disks needs under 1 MiB, and it is held in memory whole. */
+/**
+ * Largest ova.xml taken: a machine of 255 disks needs under 1 MiB, and it is held in memory whole.
+ */
 export const MAX_OVA_BYTES = 16 * 1024 * 1024;
 
 /** 64-bit hashes of bytes; made by `loadHasher`. */
@@ -57,8 +60,8 @@ export interface OvaRewrite {
  * What to do with the memory just filled.
  *
  * more: fill the same memory further, up to the new `wantBytes`, and ask again.
- * keep: the first `bytes` of it, changed in place, are the archive's next bytes. Begin with fresh memory.
- * drop: nothing of it belongs to the archive. Begin anew.
+ * keep: the first `bytes` of it, changed in place, are the archive's next bytes. Begin with fresh
+ * memory. drop: nothing of it belongs to the archive. Begin anew.
  * replace: write `bytes` instead of it (ova.xml rewritten).
  * end: write `bytes` (the end of the archive); the source must now be at its end.
  */
@@ -90,13 +93,16 @@ export interface KeptBlock {
  * Reads what a host exports and turns it, block by block and in place, into our normalised archive.
  *
  * The driver owns all memory and all I/O:
- *   loop: view = memory of `wantBytes`; fill it; step = accept(view); on `more` fill on up to the grown `wantBytes`.
- *   after `end`: fill `wantBytes` once more; 0 bytes is the good end, with any others throw `truncated(view, filled)`.
- * `wantBytes` is at most BLOCK_MEMBER_BYTES, except for ova.xml itself (at most MAX_OVA_BYTES, then the driver uses memory
- * of its own). A short fill goes to `truncated`, which says what was missing and whether an HTTP error was in its place.
+ *   loop: view = memory of `wantBytes`; fill it; step = accept(view);
+ *   on `more`: fill on up to the grown `wantBytes`;
+ *   after `end`: fill `wantBytes` once more; 0 bytes is the good end, with any others throw
+ *   `truncated(view, filled)`.
+ * `wantBytes` is at most BLOCK_MEMBER_BYTES, except for ova.xml itself (at most MAX_OVA_BYTES, then
+ * the driver uses memory of its own). A short fill goes to `truncated`, which says what was missing
+ * and whether an HTTP error was in its place.
  *
- * Errors: `data_corrupt` (wrong checksum, structure, coverage …) naming disk and block; `source_truncated`; `source_failed`
- * when the host's HTTP 500 text follows instead of the archive.
+ * Errors: `data_corrupt` (wrong checksum, structure, coverage …) naming disk and block;
+ * `source_truncated`; `source_failed` when the host's HTTP 500 text follows instead of the archive.
  */
 export interface Normaliser {
   readonly wantBytes: number;

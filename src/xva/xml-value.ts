@@ -1,10 +1,11 @@
 /**
  * XML-RPC values as ova.xml holds them: one bare `<value>`, no prolog, no method response.
  *
- * XenAPI writes strings and 64-bit integers alike, as untyped text, so both are plain strings here; every other
- * scalar keeps its tag and its text, and goes back as it came. Written form: struct members sorted by name, no white
- * space between elements, `< > & "` escaped, control characters XML cannot hold left out (xapi does the same).
- * Not read: document types and entities of their own (entity bombs), anything that is no XML-RPC value.
+ * XenAPI writes strings and 64-bit integers alike, as untyped text, so both are plain strings here;
+ * every other scalar keeps its tag and its text, and goes back as it came. Written form: struct
+ * members sorted by name, no white space between elements, `< > & "` escaped, control characters
+ * XML cannot hold left out (xapi does the same). Not read: document types and entities of their own
+ * (entity bombs), anything that is no XML-RPC value.
  */
 import sax from 'sax';
 
@@ -18,7 +19,10 @@ export type XmlStruct = Map<string, XmlValue>;
 
 /** Real ones nest 6 deep: value, objects, object, snapshot, map, string. */
 const MAX_DEPTH = 32;
-/** Values in one document: 255 disks make about 30,000. Bounds the memory a hostile 16 MiB can take. */
+/**
+ * Values in one document: 255 disks make about 30,000. Bounds the memory a hostile 16 MiB can
+ * take.
+ */
 const MAX_VALUES = 250_000;
 
 /** Only the five entities of XML itself; sax's own types do not know the option. */
@@ -55,7 +59,10 @@ interface Frame {
   members: XmlStruct;
 }
 
-/** Parses one value. Throws a plain Error that says what is wrong, without the text itself (it holds secrets). */
+/**
+ * Parses one value. Throws a plain Error that says what is wrong, without the text itself (it
+ * holds secrets).
+ */
 export function parseXmlValue(text: string): XmlValue {
   const stack: Frame[] = [newFrame('')];
   let values = 0;

@@ -1,8 +1,10 @@
 /**
- * Archives as hosts write them, and a reader that follows the importer, both kept apart from `src/xva/`.
+ * Archives as hosts write them, and a reader that follows the importer, both kept apart from
+ * `src/xva/`.
  *
- * Writer and reader share no code with the codec, so that a misreading of the format is not on both sides of a
- * test. Written from the description of the format in docs/xva.md; slow and small on purpose.
+ * Writer and reader share no code with the codec, so that a misreading of the format is not on both
+ * sides of a test. Written from the description of the format in docs/xva.md; slow and small on
+ * purpose.
  */
 import { createHash } from 'node:crypto';
 import xxhash from 'xxhash-wasm';
@@ -201,7 +203,10 @@ function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }
 
-/** What an importer makes of an archive's disks: content by position, zeros left out. Throws on anything wrong. */
+/**
+ * What an importer makes of an archive's disks: content by position, zeros left out. Throws on
+ * anything wrong.
+ */
 export function importDisks(
   archive: Buffer,
   disks: readonly { id: string; sizeBytes: number }[],

@@ -1,10 +1,12 @@
 /**
- * Damaged archives against the codec: `node test/fuzz/xva.ts [cases] [seed]`, or XVAULT_FUZZ_CASES and XVAULT_FUZZ_SEED.
+ * Damaged archives against the codec: `node test/fuzz/xva.ts [cases] [seed]`, or XVAULT_FUZZ_CASES
+ * and XVAULT_FUZZ_SEED.
  *
- * Every case damages a good archive once or a few times and reads it. Allowed: a BackupError, or exactly the true
- * content. Not allowed: any other exception, a read that does not end, other content. Damage that builds another
- * valid archive (whole members moved, headers changed with their sum made right) cannot be told by any reader, since
- * block numbers are under no checksum; there the independent importer of foreign-archive.ts says what is true.
+ * Every case damages a good archive once or a few times and reads it. Allowed: a BackupError, or
+ * exactly the true content. Not allowed: any other exception, a read that does not end, other
+ * content. Damage that builds another valid archive (whole members moved, headers changed with
+ * their sum made right) cannot be told by any reader, since block numbers are under no checksum;
+ * there the independent importer of foreign-archive.ts says what is true.
  */
 import assert from 'node:assert/strict';
 import { isBackupError } from '../../src/errors.ts';
@@ -42,7 +44,10 @@ type Random = (below: number) => number;
 /** Damage that keeps whole members, or makes header sums right again: the importer judges. */
 type Damage = (bytes: Buffer, base: Base, random: Random) => { bytes: Buffer; shaped: boolean };
 
-/** Runs until all cases are done or the time is over. Throws at the first wrong one, with its number and seed. */
+/**
+ * Runs until all cases are done or the time is over. Throws at the first wrong one, with its
+ * number and seed.
+ */
 export async function fuzzXva(input: {
   cases: number;
   seed: number;
@@ -102,7 +107,7 @@ async function read(archive: Buffer): Promise<Seen | string> {
       seen.blocks = disks.map(() => new Map());
     },
     block: (block: KeptBlock, content: Buffer) => {
-      // The codec writes only round the content, so a copy is not needed until it is compared: but memory is reused.
+      // Memory is reused for the next block.
       if (!content.equals(ZEROS.subarray(0, content.length))) {
         seen.blocks[block.diskIndex]?.set(block.number, Buffer.from(content));
       }
@@ -156,7 +161,10 @@ function assertSameBlocks(seen: Map<number, Buffer> | undefined, truth: Map<numb
   for (const [number, content] of truth) assert.ok(seen?.get(number)?.equals(content));
 }
 
-/** Small, so that a case costs little, but with every shape: gaps, empty blocks, odd sizes, two disks, SHA-1. */
+/**
+ * Small, so that a case costs little, but with every shape: gaps, empty blocks, odd sizes, two
+ * disks, SHA-1.
+ */
 function makeBases(): Base[] {
   const odd = disk(0, 3 * MIB + 700, [0, 2, 3]);
   const even = disk(0, 2 * MIB, [1]);
