@@ -21,7 +21,6 @@ test('each failure becomes the code that says what to do', () => {
     [answered(403, 'InvalidAccessKeyId'), 'store_credentials', /access key id/],
     [answered(403, 'SignatureDoesNotMatch'), 'store_credentials', /secret access key/],
     [answered(400, 'ExpiredToken'), 'store_credentials', /session token/],
-    [broken('CredentialsProviderError'), 'store_credentials', /give credentials/],
     [answered(404, 'NoSuchBucket'), 'configuration', /create the bucket or correct XVAULT_BUCKET/],
     [answered(301, 'PermanentRedirect'), 'configuration', /AWS_REGION/],
     [answered(400, 'AuthorizationHeaderMalformed'), 'configuration', /AWS_REGION/],
@@ -37,6 +36,15 @@ test('each failure becomes the code that says what to do', () => {
     [Object.assign(new Error(), { name: 'TimeoutError' }), 'store_unavailable', /TimeoutError/],
     [broken('DEPTH_ZERO_SELF_SIGNED_CERT'), 'configuration', /XVAULT_S3_CA_FILE/],
     [broken('ERR_TLS_CERT_ALTNAME_INVALID'), 'configuration', /XVAULT_S3_CA_FILE/],
+    [new Error('Region is missing'), 'configuration', /AWS_REGION/],
+    [
+      Object.assign(new Error('none'), {
+        name: 'CredentialsProviderError',
+        cause: broken('ECONNREFUSED'),
+      }),
+      'store_credentials',
+      /give credentials/,
+    ],
     [new TypeError('a bug'), 'internal', /bug/],
   ];
   for (const [error, code, text] of cases) {

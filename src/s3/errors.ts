@@ -115,6 +115,9 @@ export function translateStoreError(error: unknown, site: CallSite): BackupError
   }
   if (status >= 400)
     return make('store_refused', `call the object store, ${where} status=${status}`);
+  if (error instanceof Error && error.message === 'Region is missing') {
+    return make('configuration', "set AWS_REGION to the bucket's region");
+  }
   return networkError(error, code, site, make) ?? make('internal', `hit a bug in a call, ${where}`);
 }
 

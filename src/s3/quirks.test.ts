@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { isBackupError } from '../errors.ts';
 import { quirksOf } from './quirks.ts';
 
 test('a provider is recognised by the host of its endpoint, or named', () => {
@@ -16,4 +17,11 @@ test('a provider is recognised by the host of its endpoint, or named', () => {
   ];
   for (const [endpoint, name] of cases) assert.equal(quirksOf({ endpoint }).name, name, endpoint);
   assert.equal(quirksOf({ provider: 'minio', endpoint: 'http://10.0.0.1:9000' }).name, 'minio');
+});
+
+test('an endpoint that is no URL is a setting to correct', () => {
+  assert.throws(
+    () => quirksOf({ endpoint: 's3.example.com' }),
+    (error) => isBackupError(error, 'configuration'),
+  );
 });

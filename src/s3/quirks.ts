@@ -6,6 +6,8 @@
  * says yes, since a version or a versioned bucket may take it away. Docs read and servers measured in November 2026.
  */
 
+import { BackupError } from '../errors.ts';
+
 /** The store's rules that change what we send. */
 export interface Quirks {
   name: string;
@@ -147,6 +149,13 @@ export function quirksOf(input: {
   if (input.provider !== undefined) {
     return ROWS.find(({ quirks }) => quirks.name === input.provider)?.quirks ?? GENERIC;
   }
-  const host = input.endpoint === undefined ? 's3.amazonaws.com' : new URL(input.endpoint).hostname;
+  const host = input.endpoint === undefined ? 's3.amazonaws.com' : hostOf(input.endpoint);
   return ROWS.find(({ hosts }) => hosts?.test(host))?.quirks ?? GENERIC;
+}
+
+function hostOf(endpoint: string): string {
+  const url = URL.parse(endpoint);
+  if (url !== null) return url.hostname;
+  const text = `give XVAULT_S3_ENDPOINT as https://host, endpoint=${endpoint}`;
+  throw new BackupError('configuration', text);
 }

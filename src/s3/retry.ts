@@ -81,10 +81,11 @@ export function errorFacts(error: unknown): ErrorFacts {
     $response?: { statusCode?: number; headers?: Record<string, string> };
   };
   const status = e?.$metadata?.httpStatusCode ?? e?.$response?.statusCode ?? 0;
-  const inner = e?.errors?.[0] ?? e?.cause;
-  const innerCode = (inner as { code?: string } | undefined)?.code;
-  const code =
-    status > 0 ? (e.Code ?? e.name ?? '') : (e?.code ?? innerCode ?? e?.name ?? 'unknown');
+  const inner = (e?.errors?.[0] ?? e?.cause) as { code?: string } | undefined;
+  const answered = e?.Code ?? e?.name ?? '';
+  // What lies under a failed credential provider (a refused connection to some metadata service) is not the store's.
+  const ours = e?.name === 'CredentialsProviderError' ? e.name : (e?.code ?? inner?.code);
+  const code = status > 0 ? answered : (ours ?? e?.name ?? 'unknown');
   const wait = Number.parseFloat(e?.$response?.headers?.['retry-after'] ?? '');
   return Number.isFinite(wait)
     ? { code, status, retryAfterMs: Math.min(RETRY_AFTER_MAX_MS, Math.max(0, wait * 1000)) }

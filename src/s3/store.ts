@@ -19,6 +19,7 @@ import { untilAborted } from './abort.ts';
 import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
 import type { StoreContext } from './context.ts';
+import { translateStoreError } from './errors.ts';
 import { listPage } from './list.ts';
 import { createProbe } from './probe.ts';
 import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
@@ -92,7 +93,10 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
         Key: checked(key),
         ResponseContentDisposition: contentDisposition(fileName),
       });
-      return await getSignedUrl(client, command, { expiresIn: expiresSeconds });
+      const site = { operation: 'GetObject', bucket, key, endpoint: context.endpoint };
+      return await getSignedUrl(client, command, { expiresIn: expiresSeconds }).catch((error) => {
+        throw translateStoreError(error, site);
+      });
     },
     close: () => client.destroy(),
   };

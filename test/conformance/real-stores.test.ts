@@ -3,12 +3,13 @@
  *
  * A machine that cannot have one skips its suites and says why.
  */
-import { after, before, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
 import { type S3Server, type Skipped, startCeph, startR2 } from '../servers/index.ts';
 import { testObjectFaults } from './object-faults.ts';
 import { testObjectStore } from './object-store.ts';
 import { testObjectUpload } from './object-upload.ts';
-import type { ServerUnderTest } from './store-target.ts';
+import { openRig, type ServerUnderTest } from './store-target.ts';
 
 function testReal(
   name: string,
@@ -33,6 +34,15 @@ function testReal(
     testObjectStore(name, get);
     testObjectUpload(name, get);
     testObjectFaults(name, get);
+
+    test('a bucket with object lock (so versioned) is not trusted with leases', async (t) => {
+      if (server === undefined || target === undefined) return t.skip(reason);
+      if (name !== 'ceph') return t.skip('no object lock here');
+      const bucket = await server.createBucket('locked', { objectLock: true });
+      await using rig = await openRig({ ...target, bucket });
+      const { signal } = new AbortController();
+      assert.equal((await rig.store.facts({ signal })).conditionalWrites, false);
+    });
   });
 }
 
