@@ -1,6 +1,8 @@
 /** The simulated pool on the wire: routing, envelopes, limits, sessions, queries, events. */
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
+import { connect as connectTcp } from 'node:net';
 import { after, before, test } from 'node:test';
 import { connect } from 'node:tls';
 import { type SimPool, startSimPool } from './pool.ts';
@@ -244,4 +246,19 @@ test('a lost session, a moved master and a failing call come when they are armed
   } finally {
     await other.close();
   }
+});
+
+test('close ends connections that never spoke, and calls that hang', async () => {
+  const other = await startSimPool({ machines: [], hosts: 1 });
+  const { call } = await logIn(other);
+  const { hostname, port } = new URL(other.url);
+  const silent = connectTcp({ host: hostname, port: Number(port) });
+  await once(silent, 'connect');
+  other.faults.set('call-hangs', { method: 'VM.get_all' });
+  const hanging = assert.rejects(call('VM.get_all'));
+  await call('pool.get_all');
+  await other.close();
+  await hanging;
+  if (!silent.destroyed) await once(silent, 'close');
+  assert.deepEqual(other.machines, []);
 });

@@ -187,9 +187,13 @@ export function createListener(sim: Sim, host: SimHost, options: { plain: boolea
     : createServer({ ...common, ...tls }, onRequest);
   // Expect: 100-continue is not implemented by xapi: the header is ignored.
   server.on('checkContinue', onRequest);
-  server.on(options.plain ? 'connection' : 'secureConnection', (socket: Socket) => {
+  // TCP sockets, so that a connection without a TLS handshake is seen and closed too.
+  server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
+    socket.on('error', () => socket.destroy());
+  });
+  server.on('secureConnection', (socket: Socket) => {
     socket.on('error', () => socket.destroy());
   });
   return { server, sockets };
