@@ -262,3 +262,34 @@ test('close ends connections that never spoke, and calls that hang', async () =>
   if (!silent.destroyed) await once(silent, 'close');
   assert.deepEqual(other.machines, []);
 });
+
+test('a host can go down and come back, and another can take over', async () => {
+  const other = await startSimPool({ machines: [] });
+  try {
+    const { call } = await logIn(other);
+    await other.stopHost(0);
+    await assert.rejects(call('pool.get_all'), /ECONNREFUSED/);
+    other.promote(1);
+    const login = [other.username, other.password];
+    const again = await callRaw(other, 'session.login_with_password', login, other.urls[1]);
+    assert.match(String(again.result), /^OpaqueRef:/);
+    await other.startHost(0);
+    await assert.rejects(call('pool.get_all'), /HOST_IS_SLAVE 127\.0\.0\.12/);
+  } finally {
+    await other.close();
+  }
+});
+
+test('a restart of the toolstack loses sessions and tasks', async () => {
+  const other = await startSimPool({ machines: [] });
+  try {
+    const { call } = await logIn(other);
+    const task = await call('task.create', 'lost', '');
+    other.restartToolstack();
+    await assert.rejects(call('task.get_status', task), /SESSION_INVALID/);
+    const next = await logIn(other);
+    await assert.rejects(next.call('task.get_status', task), /HANDLE_INVALID task/);
+  } finally {
+    await other.close();
+  }
+});

@@ -6,7 +6,6 @@
  * one host on 127.0.0.1. What is not simulated: import, migration, NBD and CBT.
  */
 import { createHash } from 'node:crypto';
-import type { Server } from 'node:http';
 import { systemClock } from '../../src/clock.ts';
 import type { Clock } from '../../src/ports.ts';
 import { DEFAULT_MACHINES, type MachineSpec } from './machines.ts';
@@ -16,6 +15,7 @@ import { buildWorld } from './xapi/build-world.ts';
 import { createCertificate } from './xapi/certificate.ts';
 import { createFaults, type Faults } from './xapi/faults.ts';
 import { createListener, type HostListener } from './xapi/listener.ts';
+import { closeServer, createOutage, listen, type Outage } from './xapi/outage.ts';
 import { PERSONAS, type PersonaName } from './xapi/persona.ts';
 import type { Sim, SimHost, SimSettings } from './xapi/sim.ts';
 import { createWorld, type World } from './xapi/world.ts';
@@ -40,7 +40,7 @@ export interface SimPoolOptions extends Partial<SimSettings> {
   plain?: boolean;
 }
 
-export interface SimPool {
+export interface SimPool extends Outage {
   /** The master's URL. */
   url: string;
   /** One per host, the master's first. */
@@ -113,24 +113,6 @@ function createHosts(input: {
       nextExternalId: 7 + ((input.seed + index * 13) % 90),
       ...createCertificate({ address, serial, nowMs: input.nowMs }),
     };
-  });
-}
-
-function listen(server: Server, host: string, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, () => {
-      server.removeListener('error', reject);
-      const address = server.address();
-      resolve(typeof address === 'object' && address !== null ? address.port : port);
-    });
-  });
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    if (server.listening) server.close(() => resolve());
-    else resolve();
   });
 }
 
@@ -230,6 +212,7 @@ export async function startSimPool(options: SimPoolOptions = {}): Promise<SimPoo
     faults: sim.faults,
     audit: audit.look,
     auditWhenQuiet: audit.whenQuiet,
+    ...createOutage(sim, listeners),
     async close() {
       closing.abort(new Error('the simulated pool closes'));
       const closed = listeners.map(({ server }) => closeServer(server));
