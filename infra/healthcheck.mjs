@@ -7,6 +7,7 @@
 
 const TIMEOUT_MS = 2000;
 
+// biome-ignore lint/style/noProcessEnv: no part of the program, and starts too often to load its settings
 const listen = process.env.XVAULT_LISTEN ?? '127.0.0.1:8080';
 const [, host = '', port] = /^(.*):(\d+)$/.exec(listen) ?? ['', '', '8080'];
 const name = ['', '0.0.0.0', '[::]', '*'].includes(host) ? '127.0.0.1' : host;
