@@ -5,7 +5,6 @@
  * the codec check and change it there, and hands the same memory on as part of the object. Nothing is copied but
  * ova.xml and a few headers. What is kept is decided piece by piece, so a zero block costs no memory either.
  */
-import { BackupError } from '../errors.ts';
 import type { Cancellable, ExportStream, ObjectUpload } from '../ports.ts';
 import { MAX_RESERVE_BYTES } from '../ports.ts';
 import type { Normaliser } from '../xva/types.ts';
@@ -25,7 +24,6 @@ export interface ExportInput {
  * Errors: those of the source, the codec and the upload. Cancel: the caller disposes source and upload.
  */
 export async function exportArchive(input: ExportInput, { signal }: Cancellable): Promise<number> {
-  const { source, upload } = input;
   let readBytes = 0;
   for (;;) {
     signal.throwIfAborted();
@@ -34,8 +32,8 @@ export async function exportArchive(input: ExportInput, { signal }: Cancellable)
     input.onRead(readBytes);
     if (piece.end) break;
   }
-  await expectEnd(source, upload, { signal });
-  await source.settle({ signal });
+  await expectEnd(input, { signal });
+  await input.source.settle({ signal });
   return readBytes;
 }
 
@@ -80,21 +78,10 @@ function grow(view: Buffer, filledBytes: number, wantBytes: number): Buffer {
 }
 
 /** A host that goes on after the end of the archive tells of an error there (an HTTP 500 text), or lies. */
-async function expectEnd(source: ExportStream, upload: ObjectUpload, { signal }: Cancellable) {
+async function expectEnd({ source, upload, normaliser }: ExportInput, { signal }: Cancellable) {
   const view = await upload.reserve(MAX_RESERVE_BYTES, { signal });
-  const got = await source.fill(view.subarray(0, 4096), { signal });
-  const text = view.subarray(0, got).toString('latin1');
+  const got = await source.fill(view.subarray(0, normaliser.wantBytes), { signal });
+  const error = got === 0 ? undefined : normaliser.truncated(view, got);
   upload.commit(0);
-  if (got === 0) return;
-  if (text.startsWith('HTTP/')) {
-    const found = /([A-Z][A-Z0-9_]{3,}): \[([^\]]*)\]/.exec(text);
-    throw new BackupError(
-      'source_failed',
-      `export archive: the host reported an error at its end${found ? `, ${found[1]}` : ''}`,
-      {
-        details: found ? { code: found[1], params: found[2]?.split(';').map((p) => p.trim()) } : {},
-      },
-    );
-  }
-  throw new BackupError('data_corrupt', `export archive: ${got} or more bytes follow its end`);
+  if (error) throw error;
 }

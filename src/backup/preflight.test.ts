@@ -142,6 +142,33 @@ for (const [name, over, text] of refusals) {
   });
 }
 
+const machines: [string, Partial<VmState>, RegExp][] = [
+  [
+    'whose snapshots are blocked',
+    { blockedOperations: { snapshot: 'by the vendor' } },
+    /by the vendor/,
+  ],
+  ['with a USB device passed through', { hasVusbs: true }, /USB/],
+  [
+    'that is migrating',
+    { currentOperations: ['pool_migrate'], allowedOperations: [] },
+    /pool_migrate/,
+  ],
+];
+for (const [name, over, text] of machines) {
+  test(`a machine ${name} is refused before anything is touched`, () => {
+    const error = refusal(() => run(vm(over)));
+    assert.equal(error.code, 'snapshot_refused');
+    assert.match(error.message, text);
+  });
+}
+
+test('what XenAPI allows is only believed together with a reason', () => {
+  assert.equal(run(vm({ allowedOperations: [] })).disks.length, 2);
+  assert.equal(run(vm({ currentOperations: ['snapshot'] })).disks.length, 2);
+  assert.equal(run(vm({ hasVusbs: true, powerState: 'Halted' })).disks.length, 2);
+});
+
 test('a thick SR needs the full virtual size free, a thin one does not', () => {
   const nearlyFull = { physicalUtilisationBytes: 85 * GiB };
   const thick = sr({ thick: true, type: 'lvm', ...nearlyFull });

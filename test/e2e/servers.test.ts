@@ -1,0 +1,84 @@
+/**
+ * Leases and the whole engine against every S3 server there is: embedded (over https), real Ceph RGW, and the local R2,
+ * which insists on parts of equal size.
+ *
+ * A machine that cannot have a server skips its part and says why.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { testLeases } from '../conformance/lease.ts';
+import { importXva } from '../importer.ts';
+import {
+  type S3Server,
+  type Skipped,
+  startCeph,
+  startEmbedded,
+  startR2,
+} from '../servers/index.ts';
+import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
+
+/** Several disks, an odd size, no disk at all, little in much. */
+const MACHINES = ['db-01', 'mail-01', 'pxe-kiosk', 'web-01', 'archive-01'];
+
+function testServer(
+  name: string,
+  start: () => Promise<S3Server | Skipped>,
+  provider?: string,
+): void {
+  describe(`engine and leases on ${name}`, () => {
+    let server: S3Server | undefined;
+    let world: TestWorld | undefined;
+    let skipped = '';
+    before(async () => {
+      const started = await start();
+      if ('skipped' in started) {
+        skipped = started.skipped;
+        return;
+      }
+      server = started;
+      world = await startWorld({ store: await settingsFor(started, provider) });
+    });
+    after(async () => {
+      await world?.[Symbol.asyncDispose]();
+      await server?.stop();
+    });
+
+    testLeases(name, () => world?.store ?? { skipped });
+
+    test(`${name}: machines are backed up at once, import bit for bit, and nothing is left`, async (t) => {
+      if (world === undefined) return t.skip(skipped);
+      const { sim, store, audit, backup } = world;
+      const jobs = await Promise.all(MACHINES.map((vm) => backup(vm)));
+      for (const job of jobs) {
+        assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
+        const imported = await importXva(readObject(store, job.result?.archive.key ?? ''));
+        const disks = sim.machine(job.vm.name).disks;
+        const want = disks.map(({ userdevice, disk }) => [userdevice, contentDigest(disk)]);
+        const got = imported.disks.map(({ userdevice, image }) => [
+          userdevice,
+          contentDigest(image),
+        ]);
+        assert.deepEqual(Object.fromEntries(got), Object.fromEntries(want), job.vm.name);
+      }
+      assert.deepEqual(await audit(), []);
+    });
+  });
+}
+
+async function settingsFor(server: S3Server, provider?: string) {
+  const { accessKeyId, secretAccessKey, region, endpoint, endpointTls, caPem } = server;
+  return {
+    bucket: await server.createBucket('engine'),
+    prefix: 'xv',
+    endpoint: endpointTls ?? endpoint,
+    caPem,
+    region,
+    pathStyle: true,
+    credentials: { accessKeyId, secretAccessKey },
+    provider,
+  };
+}
+
+testServer('embedded over https', startEmbedded);
+testServer('ceph', startCeph);
+testServer('local r2', startR2, 'r2');
