@@ -15,7 +15,7 @@ const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 30_000;
 const PORTS = 40;
 /** As wrangler.toml names them. */
-const BUCKETS = ['test-1', 'test-2', 'test-3', 'test-4', 'test-5', 'test-6'];
+const BUCKETS = Array.from({ length: 10 }, (_, index) => `test-${index + 1}`);
 
 /** Starts an instance of its own. */
 export async function startR2(): Promise<S3Server | Skipped> {

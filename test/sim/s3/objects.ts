@@ -92,7 +92,8 @@ export async function getObject(call: Call): Promise<Answer> {
   // A checksum of the whole says nothing about a piece of it.
   delete headers['x-amz-checksum-type'];
   if (version.checksum) delete headers[checksumHeader(version.checksum.algorithm)];
-  return { status: 206, headers, body: slice(version.bytes, offset, length) };
+  // AWS answers a part with 206 as well.
+  return { status: part ? 200 : 206, headers, body: slice(version.bytes, offset, length) };
 }
 
 /** Without the right to list, a missing key is indistinguishable from a forbidden one. */
@@ -154,7 +155,9 @@ export async function deleteObject(call: Call): Promise<Answer> {
   const bucket = needBucket(call);
   const current = currentVersion(bucket, call.key);
   const ifMatch = call.headers['if-match'];
-  if (ifMatch !== undefined) checkWrite({ 'if-match': ifMatch }, current);
+  // Gone already is fine, with or without a condition; R2 ignores the condition.
+  if (ifMatch !== undefined && current && !call.world.equalParts)
+    checkWrite({ 'if-match': ifMatch }, current);
   const gone = remove(call, bucket, call.key, call.query.get('versionId'));
   return {
     status: 204,

@@ -103,17 +103,15 @@ export function currentVersion(bucket: Bucket, key: string): Version | undefined
   return latest?.deleteMarker ? undefined : latest;
 }
 
-/** One version. Errors: `NoSuchKey`, `NoSuchVersion`, `MethodNotAllowed` (a delete marker by its id). */
+/** One version. Errors: `NoSuchKey`, also where AWS says `NoSuchVersion` or, of a marker, 405. */
 export function needVersion(bucket: Bucket, key: string, versionId?: string): Version {
   const versions = bucket.versions.get(key) ?? [];
   const found = versionId === undefined ? versions[0] : findVersion(versions, versionId);
   if (!found) {
-    if (versionId !== undefined && versions.length > 0) throw new S3Error(404, 'NoSuchVersion');
     throw new S3Error(404, 'NoSuchKey', 'there is no such key');
   }
   if (found.deleteMarker) {
     const headers = { 'x-amz-delete-marker': 'true', 'x-amz-version-id': found.versionId };
-    if (versionId !== undefined) throw new S3Error(405, 'MethodNotAllowed', undefined, headers);
     throw new S3Error(404, 'NoSuchKey', 'there is only a delete marker', headers);
   }
   return found;
