@@ -13,7 +13,7 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Readable } from 'node:stream';
-import { getCACertificates } from 'node:tls';
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 
@@ -102,10 +102,11 @@ function regionOr(fallback: string): () => Promise<string> {
 /** Two handlers over the same sockets: the SDK's time-out for a silent socket belongs to the handler. */
 function createHandler(settings: ClientSettings): Handler {
   const sockets = { keepAlive: true, maxSockets: MAX_SOCKETS };
-  const ca =
-    settings.caPem === undefined ? undefined : [...getCACertificates('default'), settings.caPem];
   const httpAgent = new HttpAgent(sockets);
-  const httpsAgent = new HttpsAgent({ ...sockets, ...(ca === undefined ? {} : { ca }) });
+  const httpsAgent = new HttpsAgent({
+    ...sockets,
+    ...(settings.caPem === undefined ? {} : { secureContext: trusting(settings.caPem) }),
+  });
   const make = (socketTimeout: number) =>
     new NodeHttpHandler({
       httpAgent,
@@ -132,6 +133,11 @@ function createHandler(settings: ClientSettings): Handler {
       httpsAgent.destroy();
     },
   };
+}
+
+/** Made once: Node would parse all CAs again, and keep them, for every connection (2 MiB each). */
+function trusting(caPem: string): SecureContext {
+  return createSecureContext({ ca: [...getCACertificates('default'), caPem] });
 }
 
 /**
