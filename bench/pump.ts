@@ -1,0 +1,104 @@
+/**
+ * xvault's data path in a process of its own: export → checked and normalised → object, with production's functions.
+ *
+ * The request for the export, the receiver, the codec, the loop and the upload are those of src/; only the XenAPI calls
+ * around them (session, task) are left out, since they move no bytes. Run by the bench: `node bench/pump.ts '<json>'`.
+ */
+import { createArena } from '../src/arena.ts';
+import { exportArchive } from '../src/backup/export-archive.ts';
+import { systemClock } from '../src/clock.ts';
+import { ARENA_UNIT_BYTES } from '../src/commands/wire.ts';
+import type { ExportStream, Log, ObjectStore } from '../src/ports.ts';
+import { createS3Store, type StoreSettings } from '../src/s3/store.ts';
+import { NEVER } from '../src/signals.ts';
+import { requestExport } from '../src/xapi/export-request.ts';
+import { parseOrigin } from '../src/xapi/origin.ts';
+import { createTrustBook, type PoolTrust } from '../src/xapi/trust.ts';
+import { loadHasher } from '../src/xva/hash.ts';
+import { createNormaliser } from '../src/xva/normaliser.ts';
+import type { Hasher } from '../src/xva/types.ts';
+
+export interface PumpInput {
+  source: string;
+  /** SHA-256 of the source's certificate. */
+  fingerprint: string;
+  store: StoreSettings;
+  key: string;
+  memoryMib: number;
+  /** Exports at the same time, and how many each makes one after the other. */
+  streams: number;
+  times: number;
+}
+
+export interface PumpOutput {
+  readBytes: number;
+  sentBytes: number;
+  parts: number;
+  digests: string[];
+}
+
+const LOG: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => LOG };
+const TIMEOUT_MS = 10_000;
+
+async function openSource(input: PumpInput): Promise<ExportStream> {
+  const trust: PoolTrust = { kind: 'fingerprint', sha256: [input.fingerprint] };
+  const { pathname } = new URL(input.source);
+  const answer = await requestExport(
+    { origin: parseOrigin(input.source), path: pathname, sessionRef: 'OpaqueRef:bench' },
+    {
+      trust: createTrustBook(trust),
+      connectTimeoutMs: TIMEOUT_MS,
+      isMember: () => true,
+      learnCertificate: async () => {},
+      onReceiver: () => {},
+    },
+    { signal: NEVER },
+  );
+  if (answer === undefined) throw new Error('the source does not answer');
+  const { receiver, origin } = answer;
+  return {
+    host: { address: origin.hostname, xapiVersion: '', productVersion: '' },
+    taskProgress: 0,
+    fill: (target, options) => receiver.fill(target, options),
+    settle: async () => {},
+    [Symbol.asyncDispose]: async () => receiver.destroy(),
+  };
+}
+
+async function pump(store: ObjectStore, hasher: Hasher, input: PumpInput, key: string) {
+  const normaliser = createNormaliser(undefined, hasher);
+  await using upload = await store.beginUpload(
+    { key, contentType: 'application/x-xva', stagingPrefix: 'staging/' },
+    { signal: NEVER },
+  );
+  await using source = await openSource(input);
+  const onRead = () => {};
+  const archive = { source, upload, normaliser, onRead };
+  const readBytes = await exportArchive(archive, { signal: NEVER });
+  await upload.complete({ signal: NEVER });
+  return { readBytes, counters: upload.counters, digest: normaliser.contentDigest() };
+}
+
+async function run(input: PumpInput): Promise<PumpOutput> {
+  const totalBytes = input.memoryMib * 1024 ** 2;
+  const arena = createArena({ totalBytes, unitBytes: ARENA_UNIT_BYTES });
+  const meter = { count() {}, observe() {} };
+  const store = createS3Store(input.store, { clock: systemClock, log: LOG, arena, meter });
+  const hasher = await loadHasher();
+  const output: PumpOutput = { readBytes: 0, sentBytes: 0, parts: 0, digests: [] };
+  const stream = async (index: number) => {
+    for (let time = 0; time < input.times; time += 1) {
+      const key = input.key.replace('*', `${index}-${time}`);
+      const { readBytes, counters, digest } = await pump(store, hasher, input, key);
+      output.readBytes += readBytes;
+      output.sentBytes += counters.sentBytes;
+      output.parts += counters.parts;
+      if (!output.digests.includes(digest)) output.digests.push(digest);
+    }
+  };
+  await Promise.all(Array.from({ length: input.streams }, (_, index) => stream(index)));
+  store.close();
+  return output;
+}
+
+console.log(JSON.stringify(await run(JSON.parse(process.argv[2] ?? '{}') as PumpInput)));

@@ -1,0 +1,84 @@
+/**
+ * All measurements, one command: `npm run bench -- [--quick] [--only <name>] [--json <file>] [--write-docs]`.
+ *
+ * Prints tables with medians and ratios, then every figure the project set itself beside what was measured (a missed
+ * one never fails the run), and keeps all of it in bench/results/. The machine is named by its processor, cores, memory,
+ * Node and kernel. Tools that are missing are named, and their rows skipped.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { writeDocs } from './docs.ts';
+import { describeMachine, machineLabel } from './machine.ts';
+import { measureOneStream } from './one-stream.ts';
+import { type Bench, formatTable, isMet, type Section, targetTable } from './report.ts';
+
+const BENCHES: Record<string, Bench> = {
+  'one-stream': measureOneStream,
+};
+const ROUNDS = 3;
+const MEMORY_FOLDER = '/dev/shm';
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    rounds: { type: 'string', default: String(ROUNDS) },
+    only: { type: 'string', multiple: true },
+    json: { type: 'string' },
+    'write-docs': { type: 'boolean', default: false },
+  },
+});
+
+async function run(names: readonly string[]): Promise<Section[]> {
+  const sections: Section[] = [];
+  for (const name of names) {
+    const bench = BENCHES[name];
+    if (!bench) throw new Error(`no bench ${name}; there are: ${Object.keys(BENCHES).join(', ')}`);
+    const folder = makeFolder();
+    const log = (line: string) => process.stderr.write(`${name}: ${line}\n`);
+    try {
+      const { quick } = values;
+      const rounds = quick ? 1 : Number(values.rounds);
+      const section = await bench({ quick, rounds, folder, log });
+      for (const table of section.tables) console.log(`\n${formatTable(table)}`);
+      for (const note of section.notes) console.log(`\n${note}`);
+      sections.push(section);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+  return sections;
+}
+
+/** In memory where the system has such a place: no disk is to be measured. */
+function makeFolder(): string {
+  try {
+    return mkdtempSync(join(MEMORY_FOLDER, 'xvault-bench-'));
+  } catch {
+    return mkdtempSync(join(tmpdir(), 'xvault-bench-'));
+  }
+}
+
+const machine = describeMachine();
+const date = new Date().toISOString().slice(0, 10);
+console.log(`${date}, ${machine.text}${values.quick ? ', quick: the figures mean little' : ''}`);
+const sections = await run(values.only ?? Object.keys(BENCHES));
+console.log(`\n${formatTable(targetTable(sections))}`);
+
+const targets = sections.flatMap((section) => section.targets);
+const result = {
+  date,
+  quick: values.quick,
+  machine,
+  sections,
+  targets: targets.map((target) => ({ ...target, met: isMet(target) })),
+};
+const folder = join(import.meta.dirname, 'results');
+const kept = values.quick ? undefined : join(folder, `${date}-${machineLabel(machine)}.json`);
+for (const file of [kept, values.json]) {
+  if (file === undefined) continue;
+  if (file === kept) mkdirSync(folder, { recursive: true });
+  writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
+}
+if (values['write-docs']) writeDocs(result);
