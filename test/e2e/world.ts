@@ -8,13 +8,13 @@ import { createArena } from '../../src/arena.ts';
 import { createService, type RunningService } from '../../src/backup/create-service.ts';
 import { type BackupRequest, backupRequestSchema, type Job } from '../../src/catalog/record.ts';
 import { systemClock, systemIds } from '../../src/clock.ts';
-import type { Log, Meter, ObjectStore, Pool } from '../../src/ports.ts';
+import type { Clock, Log, Meter, ObjectStore, Pool } from '../../src/ports.ts';
 import { createS3Store, type StoreSettings } from '../../src/s3/store.ts';
 import { NEVER } from '../../src/signals.ts';
-import { createXapiPool } from '../../src/xapi/pool.ts';
+import { createXapiPool, type PoolSettings } from '../../src/xapi/pool.ts';
 import type { SimDisk } from '../sim/disk.ts';
 import { type SimPool, type SimPoolOptions, startSimPool } from '../sim/pool.ts';
-import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
+import { type SimS3, type SimS3Options, startSimS3 } from '../sim/s3/index.ts';
 
 export const BUCKET = 'backups';
 /** One session and a few idle connections live as long as the service; closing it is tested by itself. */
@@ -50,6 +50,15 @@ export interface WorldOptions {
   /** Given to the embedded server. */
   equalParts?: boolean;
   arenaBytes?: number;
+  /** Of the embedded server: rights, clocks. */
+  s3?: SimS3Options;
+  /** Over those that fit the simulated pool and the embedded server. */
+  poolSettings?: Partial<PoolSettings>;
+  storeSettings?: Partial<StoreSettings>;
+  /** For the waits between the adapters' tries. */
+  poolClock?: Clock;
+  storeClock?: Clock;
+  meter?: Meter;
   service?: Partial<Parameters<typeof createService>[1]>;
 }
 
@@ -60,13 +69,14 @@ export interface TestWorld extends AsyncDisposable {
   pool: Pool;
   store: ObjectStore;
   service: RunningService;
-  log: { lines: string[] };
+  log: Log & { lines: string[] };
+  meter: Meter;
   /** Starts a backup and waits for its end. */
   backup(vm: string, request?: Partial<BackupRequest>): Promise<Job>;
   /** Everything left on the pool and, beside complete backups and records, in the bucket. */
   audit(): Promise<string[]>;
   /** Another process on the same pool and bucket. */
-  secondService(): RunningService;
+  secondService(over?: { clock?: Clock; store?: ObjectStore; pool?: Pool }): RunningService;
 }
 
 /** Starts everything on free loopback ports. */
@@ -78,6 +88,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
         buckets: [BUCKET],
         equalParts: options.equalParts ?? false,
         etag: 'fast',
+        ...options.s3,
       });
   const log = createTestLog();
   const clock = systemClock;
@@ -85,9 +96,13 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
     totalBytes: options.arenaBytes ?? 16 * UNIT_BYTES,
     unitBytes: UNIT_BYTES,
   });
-  const deps = { clock, log, arena, meter: silentMeter };
-  const storeSettings: StoreSettings = options.store ?? embeddedSettings(s3 as SimS3, options);
-  const store = createS3Store(storeSettings, deps);
+  const meter = options.meter ?? silentMeter;
+  const deps = { clock, log, arena, meter };
+  const storeSettings: StoreSettings = {
+    ...(options.store ?? embeddedSettings(s3 as SimS3, options)),
+    ...options.storeSettings,
+  };
+  const store = createS3Store(storeSettings, { ...deps, clock: options.storeClock ?? clock });
   const pool = createXapiPool(
     {
       name: 'dc1',
@@ -96,12 +111,14 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
       password: sim.password,
       trust: { kind: 'fingerprint', sha256: sim.fingerprints },
       taskPollMs: 100,
+      ...options.poolSettings,
     },
-    deps,
+    { ...deps, clock: options.poolClock ?? clock },
   );
-  const open = (): RunningService =>
-    createService(
-      { pools: [pool], store, stateStore: store, ids: systemIds, ...deps },
+  const open: TestWorld['secondService'] = (over = {}) => {
+    const { store: archives, pool: only, ...rest } = { store, pool, ...deps, ...over };
+    return createService(
+      { ...rest, pools: [only], store: archives, stateStore: archives, ids: systemIds },
       {
         prefix: 'xv',
         concurrency: 4,
@@ -112,6 +129,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
         ...options.service,
       },
     );
+  };
   const service = open();
   return {
     sim,
@@ -120,6 +138,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
     store,
     service,
     log,
+    meter,
     secondService: open,
     backup: async (vm, request = {}) => {
       const job = await service.startBackup(
