@@ -1,31 +1,19 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { createTestTerminal } from '../../test/commands/terminal.ts';
 import { ERROR_CODES } from '../errors.ts';
 import { VERSION } from '../version.ts';
 import { runCli } from './cli.ts';
-import type { Terminal } from './command.ts';
 import { EXIT_CODES, exitCodeOf } from './exit-code.ts';
 import { COMMANDS } from './index.ts';
 import { commandLinePage, settingsPage } from './pages.ts';
 
 async function cli(...args: string[]) {
-  const text = { out: '', err: '' };
-  const terminal: Terminal = {
-    out: (more) => {
-      text.out += more;
-    },
-    err: (more) => {
-      text.err += more;
-    },
-    outIsTty: false,
-    errIsTty: false,
-    color: false,
-    columns: () => 80,
-  };
+  const terminal = createTestTerminal();
   const signal = new AbortController().signal;
   const code = await runCli({ args, terminal, signal, version: '9.9.9' });
-  return { code, ...text };
+  return { code, ...terminal.text };
 }
 
 test('without a command the help is shown and the code is 2', async () => {

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { StatusReport } from '../backup/service.ts';
+import { judge, render } from './check.ts';
+import { parseThreshold } from './threshold.ts';
+
+type Entry = StatusReport['vms'][number];
+
+const rules = { warning: parseThreshold('26h', 0), critical: parseThreshold('50h', 0) };
+
+function entry(name: string, ageSeconds: number | undefined, over: Partial<Entry> = {}): Entry {
+  return {
+    vm: { uuid: `uuid-of-${name}-${ageSeconds}`, name, pool: 'p' },
+    status: 'ok',
+    reason: '',
+    ...(ageSeconds === undefined ? {} : { age_seconds: ageSeconds }),
+    ...over,
+  };
+}
+
+function check(vms: Entry[], over: { vm?: string; silent?: string[] } = {}) {
+  const report: StatusReport = {
+    status: 'ok',
+    checked_at: '2026-01-01T00:00:00Z',
+    max_age_seconds: 1,
+    vms,
+    unreachable_pools: over.silent ?? [],
+  };
+  const lines = judge(report, { ...rules, vm: over.vm });
+  return { state: lines[0]?.state, text: render(lines, rules) };
+}
+
+test('one machine is one line with its age as performance data', () => {
+  const { state, text } = check([entry('web-1', 10_800), entry('db', undefined)], { vm: 'web-1' });
+  assert.equal(state, 'OK');
+  assert.equal(text, 'OK - web-1: last backup 3h ago | age=10800s;93600;180000;0\n');
+});
+
+test('several machines: worst first, one line each', () => {
+  const { state, text } = check([
+    entry('fresh', 60),
+    entry('old', 27 * 3600),
+    entry('ancient', 60 * 3600),
+    entry('never', undefined),
+  ]);
+  assert.equal(state, 'CRITICAL');
+  const lines = text.trimEnd().split('\n');
+  assert.match(lines[0] ?? '', /^CRITICAL - 1 of 4 machines ok; ancient: .* \| 'ancient'=216000s;/);
+  assert.deepEqual(
+    lines.slice(1).map((line) => line.split(':')[0]),
+    ['CRITICAL', 'CRITICAL', 'WARNING', 'OK'],
+  );
+});
+
+test('a failed last try warns while the last good backup is young', () => {
+  const failed = entry('web', 60, {
+    last_job: { id: 'j', status: 'failed', error_code: 'pool_unavailable' },
+  });
+  const { state, text } = check([failed]);
+  assert.equal(state, 'WARNING');
+  assert.match(text, /the last try failed \(pool_unavailable\)/);
+});
+
+test('a missing machine and a silent pool are critical', () => {
+  assert.equal(check([entry('web', 60)], { vm: 'nope' }).state, 'CRITICAL');
+  assert.equal(check([entry('web', 60)], { silent: ['p2'] }).state, 'CRITICAL');
+});
+
+test('labels are there once and cannot break the line', () => {
+  const { text } = check([entry('twin', 1), entry('twin', 2), entry("o'x|=y", 3)]);
+  const [first = ''] = text.split('\n');
+  const labels = [...first.slice(first.indexOf(' | ') + 3).matchAll(/'([^']*)'=/g)];
+  assert.equal(new Set(labels.map(([, label]) => label)).size, 3);
+  assert.equal(first.split(' | ').length, 2);
+});
+
+test('nothing to back up is fine', () => {
+  assert.equal(check([]).text, 'OK - no machine to back up\n');
+});

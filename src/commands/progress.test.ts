@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createTestTerminal } from '../../test/commands/terminal.ts';
+import { sampleBackup, sampleJob } from '../../test/records.ts';
+import type { Job } from '../catalog/record.ts';
+import { jobView } from '../http/views.ts';
+import type { Clock } from '../ports.ts';
+import { bar, createProgressView, createRateMeter, progressText } from './progress.ts';
+
+const MIB = 1_048_576;
+
+function testClock() {
+  let ms = 0;
+  const clock: Clock = {
+    now: () => ms,
+    elapsed: () => ms,
+    sleep: () => Promise.reject(new Error('no test sleeps')),
+  };
+  const advance = (by: number) => {
+    ms += by;
+  };
+  return { clock, advance };
+}
+
+const exporting = (readBytes: number, over: Partial<Job> = {}) =>
+  jobView(
+    sampleJob({
+      status: 'running',
+      phase: 'exporting',
+      progress: {
+        read_bytes: readBytes,
+        sent_bytes: 0,
+        copied_bytes: 0,
+        total_bytes: 1000 * MIB,
+      },
+      ...over,
+    }),
+  );
+
+test('the rate is that of the last fifteen seconds', () => {
+  const { clock, advance } = testClock();
+  const rate = createRateMeter(clock);
+  rate.add(0);
+  assert.equal(rate.perSecond(), undefined);
+  for (let second = 1; second <= 60; second++) {
+    advance(1000);
+    rate.add(second * 100);
+  }
+  for (let second = 1; second <= 20; second++) {
+    advance(1000);
+    rate.add(6000 + second * 10);
+  }
+  assert.equal(rate.perSecond(), 10);
+});
+
+test('the bar has always the same width', () => {
+  for (const fraction of [undefined, 0, 0.01, 0.5, 0.99, 1, 7]) {
+    assert.equal([...bar(fraction, 10)].length, 10);
+  }
+  assert.equal(bar(0.5, 4), '██░░');
+});
+
+test('progress says bytes, rate and the time left at most', () => {
+  assert.equal(progressText(exporting(0), undefined), 'exporting  0 B');
+  assert.equal(
+    progressText(exporting(500 * MIB), 50 * MIB),
+    'exporting  500 MiB  50.0 MiB/s  at most 10s left',
+  );
+  assert.equal(progressText(exporting(0, { cancel_requested: true }), undefined), 'stopping  0 B');
+});
+
+test('without a terminal there is a line for each phase and one a minute', () => {
+  const { clock, advance } = testClock();
+  const terminal = createTestTerminal();
+  const view = createProgressView(terminal, clock);
+  view.update(jobView(sampleJob()));
+  for (let second = 0; second < 130; second++) {
+    view.update(exporting(second * MIB));
+    advance(1000);
+  }
+  view.end(jobView(sampleJob({ status: 'succeeded', result: sampleBackup() })));
+  const lines = terminal.text.err.trimEnd().split('\n');
+  assert.equal(lines.length, 5, terminal.text.err);
+  assert.match(lines[4] ?? '', /^✓ web: 1 B in /);
+  assert.ok(!terminal.text.err.includes('\u001b'));
+});
+
+test('on a terminal one line is drawn again and again, never wider than it', () => {
+  const { clock } = testClock();
+  const terminal = createTestTerminal({ errIsTty: true, columns: () => 40 });
+  const view = createProgressView(terminal, clock);
+  const vm = { uuid: 'u', name: 'a machine with quite a long name \u001b[2J', pool: 'p' };
+  view.update(exporting(MIB, { vm }));
+  view.update(exporting(2 * MIB, { vm }));
+  assert.ok(terminal.text.err.includes('\u001b[1A'));
+  assert.ok(!terminal.text.err.includes('\u001b[2J'));
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+  for (const line of terminal.text.err.replace(/\u001b\[\d*[A-Z]/g, '').split(/[\n\r]/)) {
+    assert.ok([...line].length < 40, line);
+  }
+});
