@@ -3,7 +3,8 @@
  *
  *   node bench/upload.ts [--gib 2] [--rounds 3] [--only 'http, CRC32']
  *
- * Peak memory is honest with one lane only. Rounds are interleaved and the median is printed: believe ratios within one run, not figures from two.
+ * Rounds are interleaved and the median is printed: believe ratios within one run, not figures from two. The peak
+ * of memory is honest with one lane only.
  */
 import { fork } from 'node:child_process';
 import { parseArgs } from 'node:util';
