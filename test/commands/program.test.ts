@@ -1,0 +1,177 @@
+/** The program as a user starts it, against the simulated pool and the embedded S3 server. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { createSparseDisk } from '../sim/disk.ts';
+import { type MachineSpec, type SimPool, startSimPool } from '../sim/pool.ts';
+import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
+
+const MAIN = join(import.meta.dirname, '../../src/main.ts');
+const MIB = 1_048_576;
+const MACHINES: MachineSpec[] = [
+  {
+    name: 'small',
+    power: 'Running',
+    disks: [
+      {
+        name: 'small disk',
+        storage: 'nfs',
+        bootable: true,
+        open: () => {
+          const disk = createSparseDisk(4 * MIB);
+          disk.write(MIB, Buffer.alloc(MIB, 7));
+          return disk;
+        },
+      },
+    ],
+  },
+  { name: 'twin', disks: [] },
+  { name: 'twin', disks: [] },
+];
+
+let pool: SimPool;
+let s3: SimS3;
+const children: ChildProcess[] = [];
+
+before(async () => {
+  pool = await startSimPool({ machines: MACHINES });
+  s3 = await startSimS3({ buckets: ['vm-backups'] });
+});
+
+after(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  await pool.close();
+  await s3.close();
+});
+
+function settings(): Record<string, string> {
+  return {
+    XVAULT_POOL_URL: pool.urls.join(','),
+    XVAULT_POOL_USERNAME: pool.username,
+    XVAULT_POOL_PASSWORD: pool.password,
+    XVAULT_POOL_FINGERPRINT: pool.fingerprints.join(','),
+    XVAULT_BUCKET: 'vm-backups',
+    XVAULT_S3_ENDPOINT: s3.endpoint,
+    AWS_ACCESS_KEY_ID: s3.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+  };
+}
+
+function start(args: string[], env: Record<string, string> = {}) {
+  const path = { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '' };
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    env: { ...path, ...settings(), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  children.push(child);
+  const text = { out: '', err: '' };
+  child.stdout.on('data', (chunk: Buffer) => {
+    text.out += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    text.err += chunk.toString();
+  });
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...text }));
+  return { child, text, ended };
+}
+
+async function run(args: string[], env?: Record<string, string>) {
+  return await start(args, env).ended;
+}
+
+test('run backs up one machine, says so in JSON and leaves nothing on the pool', async () => {
+  const { code, out, err } = await run(['run', '--vm', 'small', '--json']);
+  assert.equal(code, 0, err);
+  const job = JSON.parse(out);
+  assert.equal(job.status, 'succeeded');
+  assert.equal(job.result.disks.length, 1);
+  assert.equal('checkpoint' in job, false);
+  assert.deepEqual(await pool.auditWhenQuiet(), []);
+  const list = await run(['list', 'small', '--json']);
+  assert.equal(JSON.parse(list.out).backups[0].id, job.result.id);
+});
+
+test('exit codes tell a script what happened', async () => {
+  const [unknown, ambiguous, usage, check] = await Promise.all([
+    run(['backup', 'nothere']),
+    run(['backup', 'twin']),
+    run(['run']),
+    run(['check', '--vm', 'nothere']),
+  ]);
+  assert.equal(unknown.code, 10, unknown.err);
+  assert.equal(ambiguous.code, 2, ambiguous.err);
+  assert.equal((ambiguous.err.match(/twin {2}default/g) ?? []).length, 2);
+  assert.equal(usage.code, 2);
+  assert.equal(check.code, 2);
+  assert.match(check.out, /^CRITICAL - nothere: no such machine/);
+});
+
+test('missing settings are all named at once, with exit code 2', async () => {
+  const env = { XVAULT_POOL_URL: '', XVAULT_BUCKET: '', XVAULT_POOL_PASSWORD: '' };
+  const { code, err } = await run(['serve'], env);
+  assert.equal(code, 2);
+  for (const name of Object.keys(env)) assert.match(err, new RegExp(`${name}: .*required`));
+});
+
+test('doctor finds nothing wrong here, and names what is wrong elsewhere', async () => {
+  const [good, bad] = await Promise.all([
+    run(['doctor', '--json']),
+    run(['doctor', '--json'], {
+      XVAULT_POOL_FINGERPRINT: 'ab'.repeat(32),
+      XVAULT_BUCKET: 'no-such-bucket',
+    }),
+  ]);
+  assert.equal(good.code, 0, good.out);
+  assert.ok(s3.inspect.keys('vm-backups').every((key) => !key.includes('doctor')));
+  assert.equal(bad.code, 1);
+  const { checks } = JSON.parse(bad.out) as { checks: { state: string; code?: string }[] };
+  const codes = checks.filter(({ state }) => state === 'fail').map((one) => one.code);
+  assert.deepEqual(codes, ['pool_certificate', 'configuration']);
+});
+
+test('serve does the work for others, drains on SIGTERM and ends with 0', async () => {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const token = 'a-token-of-reasonable-length';
+  const env = { XVAULT_LISTEN: `127.0.0.1:${port}`, XVAULT_TOKEN: token };
+  const serving = start(['serve'], env);
+  await listening(serving);
+  const remote = { XVAULT_URL: url, XVAULT_TOKEN: token };
+  const refused = await run(['list'], { XVAULT_URL: url, XVAULT_TOKEN: 'another' });
+  assert.equal(refused.code, 12, refused.err);
+  const backup = await run(['backup', 'small', '--wait', '--json'], remote);
+  assert.equal(backup.code, 0, backup.err);
+  assert.equal(JSON.parse(backup.out).triggered_by, 'token');
+  const check = await run(['check', '--vm', 'small'], remote);
+  assert.match(check.out, /^OK - small: last backup .* \| age=\d+s;93600;180000;0\n$/);
+  serving.child.kill('SIGTERM');
+  const { code, out, err } = await serving.ended;
+  assert.equal(code, 0, err);
+  assert.ok(!`${out}${err}`.includes(token) && !out.includes(pool.password));
+  const messages = out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).msg);
+  assert.deepEqual(messages.slice(-2), ['draining', 'stopped']);
+  assert.deepEqual(await pool.auditWhenQuiet(), []);
+});
+
+/** Resolves at the log line that says so; rejects when the program ends instead. */
+async function listening({ child, text, ended }: ReturnType<typeof start>): Promise<void> {
+  while (!text.out.includes('"listening"')) {
+    const gone = await Promise.race([once(child.stdout as NodeJS.ReadableStream, 'data'), ended]);
+    if (!Array.isArray(gone)) throw new Error(`serve ended: ${gone.out}${gone.err}`);
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
