@@ -366,7 +366,8 @@ export interface ObjectUpload extends AsyncDisposable {
   /**
    * Sends the rest, compares sizes and checksums with what was committed, completes (only if the key is absent,
    * where the store can), and reads back size and checksum of the stored object.
-   * Errors: `data_corrupt` when anything differs: the upload is aborted, nothing is there.
+   * Errors: `data_corrupt` when anything differs. Before completing, the upload is then aborted and nothing is there;
+   * a store that damages the object while completing leaves it, and without its record it is no backup.
    */
   complete(options: Cancellable): Promise<StoredObject>;
 }

@@ -18,6 +18,7 @@ import { poolOf, type StepContext } from './context.ts';
 import { exportStep } from './export-step.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
 import { type Preflight, preflight } from './preflight.ts';
+import { maxArchiveBytes } from './size.ts';
 
 /** Does the job's next step. Errors: the step's; `failed` says what to do with them. */
 export async function advance(job: Job, context: StepContext): Promise<Job> {
@@ -85,7 +86,7 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
       excluded_disks: excludedOf(verdict),
       mode: 'full',
       mode_reason: mode,
-      max_archive_bytes: maxArchiveBytes(verdict),
+      max_archive_bytes: maxArchiveBytes(verdict.disks),
       estimated_bytes: verdict.estimatedBytes,
       warnings: verdict.warnings,
     },
@@ -200,10 +201,4 @@ function excludedOf(verdict: Preflight): Job['checkpoint']['excluded_disks'] {
     virtual_size_bytes: disk.virtualSizeBytes,
     reason,
   }));
-}
-
-/** Every block of every disk present, with its headers and checksum, one short block a disk, ova.xml and the end. */
-function maxArchiveBytes(verdict: Preflight): number {
-  const blocks = verdict.disks.map((disk) => Math.ceil(disk.virtualSizeBytes / 1_048_576));
-  return blocks.reduce((sum, count) => sum + count * 1_050_112, 1_048_576);
 }

@@ -103,6 +103,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     },
     watchJob,
     start: async () => {
+      await warnOfStore(deps);
       await resume();
       void repeat(clock, RESUME_EVERY_MS, stopped.signal, resume);
     },
@@ -141,6 +142,20 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     meter,
     createNormaliser: async (rewrite) => createNormaliser(rewrite, await loadHasher()),
   };
+}
+
+/** Without conditional writes two instances could work on one machine: the operator must know before they do. */
+async function warnOfStore({ stateStore, log }: ServiceDeps): Promise<void> {
+  try {
+    const { conditionalWrites, provider, bucket } = await stateStore.facts({ signal: NEVER });
+    if (conditionalWrites) return;
+    log.warn('this bucket has no safe conditional writes: run one instance only', {
+      provider,
+      bucket,
+    });
+  } catch (error) {
+    log.warn('bucket not reached at start', { error: toBackupError(error).message });
+  }
 }
 
 async function repeat(

@@ -14,6 +14,7 @@ import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { exportArchive } from './export-archive.ts';
 import { findOurSnapshot, inspect } from './look.ts';
+import { maxArchiveBytes } from './size.ts';
 
 interface Moved {
   readBytes: number;
@@ -62,7 +63,12 @@ async function move(
   const key = engine.keys.archive(parts, job.vm.name);
   const normaliser = await engine.createNormaliser(rewrite);
   await using upload = await engine.store.beginUpload(
-    { key, contentType: 'application/x-xva', stagingPrefix: engine.keys.staging(job.id) },
+    {
+      key,
+      contentType: 'application/x-xva',
+      stagingPrefix: engine.keys.staging(job.id),
+      maxBytes: maxArchiveBytes(snapshot.disks),
+    },
     { signal },
   );
   await context.remember({ archive_key: key, upload_id: upload.uploadId });
