@@ -306,7 +306,7 @@ test('the log has a line for each request that changes something, with who asked
     method: 'POST',
     path: START,
     status: 202,
-    token: 'nightly',
+    token_name: 'nightly',
     trace_id: 'a'.repeat(32),
   });
 });

@@ -252,7 +252,7 @@ function logRequest(c: AppContext, { log, clock }: AppDeps, startedAt: number): 
     path: c.req.path,
     status: c.res.status,
     seconds: Math.round(clock.elapsed() - startedAt) / 1000,
-    token: c.get('identity')?.name,
+    token_name: c.get('identity')?.name,
     ...(traceId === undefined ? {} : { trace_id: traceId }),
   };
   // polls come by the thousand; what changes something or failed is worth a line
