@@ -218,7 +218,10 @@ function outcomeJson({ vm, ...outcome }: Result): Record<string, unknown> {
 }
 
 async function getJson<T>(url: string, signal: AbortSignal): Promise<T> {
-  const response = await fetch(url, { signal });
+  const response = await fetch(url, { signal }).catch((cause: unknown) => {
+    signal.throwIfAborted();
+    throw new BackupError('service_unavailable', `get ${url}`, { cause });
+  });
   if (!response.ok) {
     throw new BackupError('service_unavailable', `get ${url}, status=${response.status}`);
   }

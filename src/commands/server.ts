@@ -90,7 +90,7 @@ export async function startServer(
 async function listen(server: Server, { host, port }: Settings['listen']): Promise<string> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
-      const message = `listen, XVAULT_LISTEN=${host}:${port} reason=${cause.code}`;
+      const message = `listen on another address (XVAULT_LISTEN, --port of the demo): ${host}:${port} reason=${cause.code}`;
       reject(new BackupError('configuration', message, { cause }));
     });
     server.listen(port, host, resolve);
