@@ -181,6 +181,11 @@ async function checkMultipart(look: Look, facts: StoreFacts): Promise<void> {
       check: 'abort',
       state: gone ? 'ok' : 'warn',
       text: gone ? 'aborted uploads leave nothing' : 'an aborted upload is still listed',
+      ...(gone
+        ? {}
+        : {
+            mend: 'Allow s3:AbortMultipartUpload, or what failed backups have sent is paid for until a rule of the bucket removes it.',
+          }),
     });
   });
   report({
