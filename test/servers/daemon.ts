@@ -6,7 +6,7 @@
  * is swept at the next start.
  */
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,9 +36,11 @@ export async function runScript(
   }
 }
 
-/** A new folder for one run. */
+/** A new folder for one run, with its owner in it. */
 export function createRunFolder(kind: string): string {
-  return mkdtempSync(join(tmpdir(), `xvault-${kind}-`));
+  const folder = mkdtempSync(join(tmpdir(), `xvault-${kind}-`));
+  writeFileSync(join(folder, 'owner'), String(process.pid));
+  return folder;
 }
 
 /** Stops what earlier runs left: folders whose owner is no longer there. */
@@ -56,7 +58,7 @@ function isAbandoned(folder: string): boolean {
   try {
     owner = Number(readFileSync(join(folder, 'owner'), 'utf8'));
   } catch {
-    // Not written yet, or swept by somebody else just now.
+    // Swept by somebody else just now.
     return false;
   }
   try {

@@ -32,7 +32,7 @@ apt=(apt-get -q
   -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
   -o Dir::State="$work" -o Dir::State::lists="$work/lists" -o Dir::State::status="$work/status"
   -o Dir::Cache="$work/cache" -o APT::Sandbox::User= -o APT::Install-Recommends=false
-  -o Acquire::Languages=none -o APT::Architecture=amd64 -o APT::Architectures=amd64)
+  -o Acquire::Languages=none -o APT::Update::Error-Mode=any -o APT::Architecture=amd64 -o APT::Architectures=amd64)
 packages=(radosgw ceph-mon ceph-osd ceph-common base-files)
 "${apt[@]}" update >"$work/log" 2>&1 || { tail -3 "$work/log" >&2; exit 3; }
 "${apt[@]}" install -y --download-only "${packages[@]}" >>"$work/log" 2>&1 || { tail -3 "$work/log" >&2; exit 3; }

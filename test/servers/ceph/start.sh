@@ -118,7 +118,6 @@ ${DAY_SECONDS:+rgw_lc_debug_interval = $DAY_SECONDS}
 CONFIG
 
 if [ -n "${OWNER_PID:-}" ]; then
-  echo "$OWNER_PID" >"$data/owner"
   (
     exec </dev/null >/dev/null 2>&1
     while [ -d "$data" ] && kill -0 "$OWNER_PID"; do sleep 1; done

@@ -82,7 +82,9 @@ export const MULTIPART_CHECKS: readonly Check[] = [
     run: async (t) => {
       const begun = await begin(t, 'a');
       const Body = Readable.from([REST.subarray(0, 70_000), REST.subarray(70_000)]);
-      const part = await t.answer('part', t.s3.uploadPart({ ...begun, PartNumber: 1, Body }));
+      // Its own client: a server that refuses leaves a connection behind that is good for nothing.
+      const client = t.client({ requestChecksumCalculation: 'WHEN_REQUIRED' });
+      const part = await t.answer('part', client.uploadPart({ ...begun, PartNumber: 1, Body }));
       if (!part) return;
       await t.answer('complete', finish(t, begun, [{ PartNumber: 1, ETag: part?.ETag }]));
       assertSame(await t.read(begun.Key), REST);

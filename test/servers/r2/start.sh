@@ -26,7 +26,6 @@ echo $pid >"$data/run/wrangler.pid"
 disown
 
 if [ -n "${OWNER_PID:-}" ]; then
-  echo "$OWNER_PID" >"$data/owner"
   (
     exec </dev/null >/dev/null 2>&1
     while [ -d "$data" ] && kill -0 "$OWNER_PID"; do sleep 1; done

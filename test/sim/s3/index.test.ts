@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { createHash, createHmac } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { after, test } from 'node:test';
 import { S3, type S3ClientConfig, S3ServiceException } from '@aws-sdk/client-s3';
 import { type SimS3, type SimS3Options, startSimS3 } from './index.ts';
@@ -81,6 +82,25 @@ test('a connection cut in the middle of a part stores nothing', async () => {
     sim.inspect.uploads('bucket').map((upload) => upload.parts),
     [1],
   );
+});
+
+test('a client that goes away in the middle of a part stores nothing', async () => {
+  const sim = await start();
+  const s3 = connect(sim);
+  const { UploadId } = await s3.createMultipartUpload(target);
+  const client = new AbortController();
+  async function* halfway() {
+    yield Buffer.alloc(200_000);
+    client.abort();
+    // Never reached by a reader that went away.
+    yield Buffer.alloc(800_000);
+  }
+  const Body = Readable.from(halfway());
+  const part = { ...target, UploadId, PartNumber: 1, Body, ContentLength: 1_000_000 };
+  await assert.rejects(s3.uploadPart(part, { abortSignal: client.signal }));
+  const { Parts } = await s3.listParts({ ...target, UploadId });
+  assert.equal(Parts, undefined);
+  assert.deepEqual(sim.stats.internalErrors, []);
 });
 
 test('a lost answer leaves the work done', async () => {

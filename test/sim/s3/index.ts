@@ -33,6 +33,8 @@ export type { Fault, FaultEffect, Faults } from './faults.ts';
 
 /** Bigger reads from the socket: fewer chunks per part. */
 const SOCKET_BUFFER_BYTES = 1024 * 1024;
+/** Longer than any client keeps a connection idle: a reset by accident would look like a fault. */
+const KEEP_ALIVE_MS = 120_000;
 
 export interface SimS3Options {
   /** 0 or absent: any free one. */
@@ -114,7 +116,12 @@ export async function startSimS3(options: SimS3Options = {}): Promise<SimS3> {
   const listener = (request: IncomingMessage, response: ServerResponse) => {
     void serve(running, request, response);
   };
-  const settings = { noDelay: true, highWaterMark: SOCKET_BUFFER_BYTES, requestTimeout: 0 };
+  const settings = {
+    noDelay: true,
+    highWaterMark: SOCKET_BUFFER_BYTES,
+    requestTimeout: 0,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+  };
   const certificate = readCertificate(options.tls);
   const servers: { server: Server; scheme: string }[] = [];
   if (certificate) {
