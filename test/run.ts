@@ -24,6 +24,8 @@ const TEST_TIMEOUT_MS = 240_000;
 const root = join(import.meta.dirname, '..');
 const words = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 const long = process.argv.includes('--long');
+/** Biome colours whatever it writes to, log files of a CI among it. */
+const plain = process.stdout.isTTY ? [] : ['--colors=off'];
 const bin = (name: string) => join(root, 'node_modules', '.bin', name);
 
 const files = globSync(['src/**/*.test.ts', 'test/**/*.test.ts', 'bench/**/*.test.ts'], {
@@ -51,7 +53,7 @@ const steps: Step[] =
   words.length > 0
     ? [tests]
     : [
-        { name: 'lint', command: [bin('biome'), 'ci', '.'] },
+        { name: 'lint', command: [bin('biome'), 'ci', ...plain, '.'] },
         { name: 'types', command: [bin('tsc')] },
         tests,
         { name: 'image', command: ['bash', 'test/image/check.sh'], skipCode: 77 },
