@@ -9,7 +9,7 @@ import type { Versioned } from '../catalog/job-store.ts';
 import type { Lease } from '../catalog/lease.ts';
 import { RENEW_EVERY_MS } from '../catalog/lease.ts';
 import { isEnded, type Job, type Progress } from '../catalog/record.ts';
-import { BackupError, isBackupError, toBackupError } from '../errors.ts';
+import { BackupError, type ErrorCode, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import { advance, failed } from './advance.ts';
@@ -219,6 +219,14 @@ async function release({ engine, lease }: DriveInput): Promise<void> {
   }
 }
 
+/** A refusal is the user's to mend; these two are ours to look at, and two were asked for. */
+const LEVELS: Partial<Record<ErrorCode, 'info' | 'error'>> = {
+  internal: 'error',
+  data_corrupt: 'error',
+  cancelled: 'info',
+  draining: 'info',
+};
+
 /** The one place a failed step is logged, with its cause. */
 function logFailure(engine: Engine, job: Job, error: unknown, thrown: unknown): void {
   const { code, message, details } = toBackupError(error);
@@ -226,7 +234,8 @@ function logFailure(engine: Engine, job: Job, error: unknown, thrown: unknown): 
   const fields = { job_id: job.id, phase: job.phase, code, error: message, details };
   const text = cause instanceof Error ? { cause: cause.message } : {};
   const stack = code === 'internal' && thrown instanceof Error ? { stack: thrown.stack } : {};
-  engine.log.error('step failed', { ...fields, ...text, ...stack });
+  const level = LEVELS[code] ?? 'warn';
+  engine.log[level]('step failed', { ...fields, ...text, ...stack });
 }
 
 /** The reason a job ends `cancelled`. */

@@ -13,7 +13,7 @@ import type { Cancellable } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
-import { cancelled, drive } from './drive.ts';
+import { cancelled, type DriveInput, drive } from './drive.ts';
 import { findVm } from './find-vm.ts';
 import { checkKind } from './preflight.ts';
 import { createQueue, type Queue, type QueueLimits } from './queue.ts';
@@ -55,17 +55,11 @@ export function createJobRunner(
     if (lease) void keepLease(engine, lease, controller, waited.signal);
     const run = async (): Promise<void> => {
       waited.abort();
-      try {
-        const { instance } = settings;
-        const ended = await drive({ engine, state, lease, instance, controller });
-        report(engine, ended);
-      } catch (error) {
-        const { code, message } = toBackupError(error);
-        engine.log.error('job given up', { job_id: id, code, error: message });
-      } finally {
-        live.delete(id);
-      }
+      engine.meter.count('jobs_queued', -1);
+      await runJob({ engine, state, lease, instance: settings.instance, controller });
+      live.delete(id);
     };
+    engine.meter.count('jobs_queued', 1);
     queue.add({ id, pool: vm.pool, srs, run });
   };
 
@@ -131,6 +125,20 @@ export function createJobRunner(
       return queue.waiting;
     },
   };
+}
+
+/** Drives one job to its end; what cannot be written down is logged, and left to whoever finds its lease expired. */
+async function runJob(input: DriveInput): Promise<void> {
+  const { engine, state } = input;
+  engine.meter.count('jobs_running', 1);
+  try {
+    report(engine, await drive(input));
+  } catch (error) {
+    const { code, message } = toBackupError(error);
+    engine.log.error('job given up', { job_id: state.job.id, code, error: message });
+  } finally {
+    engine.meter.count('jobs_running', -1);
+  }
 }
 
 /** Waits for what runs; what is still there after `drainMs` is stopped, and its clean-up waited for. */

@@ -25,8 +25,9 @@ import {
 import { mapParallel } from './parallel.ts';
 import { resultRef, runTask, type TaskDeps } from './task.ts';
 
-/** dom0 detaches a disk some seconds after an export ended. */
-const DESTROY_ATTEMPTS = 10;
+/** dom0 detaches a disk some moments after an export ended, at times a minute: 63 s in all. */
+const DESTROY_ATTEMPTS = 16;
+const DESTROY_FIRST_RETRY_MS = 250;
 const DESTROY_RETRY_MS = 5_000;
 
 /** Makes a snapshot. Not idempotent. Errors: `snapshot_refused`, `vm_not_supported`, `pool_*`. */
@@ -190,7 +191,8 @@ async function destroyDisk(deps: TaskDeps, vdiRef: string, options: Cancellable)
       const busy = isXapiError(error, 'VDI_IN_USE', 'OTHER_OPERATION_IN_PROGRESS');
       if (!busy || attempt >= DESTROY_ATTEMPTS) throw error;
       deps.log.debug('snapshot disk still in use', { vdi: text(vdi, 'uuid'), attempt });
-      await deps.clock.sleep(DESTROY_RETRY_MS, options);
+      const waitMs = Math.min(DESTROY_RETRY_MS, DESTROY_FIRST_RETRY_MS * 2 ** (attempt - 1));
+      await deps.clock.sleep(waitMs, options);
     }
   }
 }
