@@ -18,6 +18,7 @@ import { formatBytes, formatSeconds, formatTable, plain } from './format.ts';
 import { styler } from './help.ts';
 import { createHttpClient } from './http-client.ts';
 
+/** To be looked at in a browser; a demo that ends by itself takes any free port. */
 const DEFAULT_PORT = 8080;
 /** More often than a user would ask: a demo is watched. */
 const POLL_MS = 250;
@@ -37,13 +38,13 @@ export const command: Command = {
     port: {
       type: 'string',
       value: '<port>',
-      help: `Port of the service (default ${DEFAULT_PORT})`,
+      help: `Port of the service (default ${DEFAULT_PORT}; with --once any free one)`,
     },
   },
   words: { min: 0, max: 0 },
   async run({ options, json, terminal, signal }) {
     const once = options.once === true;
-    const port = readPort(textOption(options, 'port'));
+    const port = readPort(textOption(options, 'port') ?? String(once ? 0 : DEFAULT_PORT));
     const say = json ? () => {} : (text: string) => terminal.err(text);
     const startedAt = systemClock.elapsed();
     say('\nStarting a simulated pool, an S3 server in memory and the service between them …\n');
@@ -232,8 +233,8 @@ function quiet(terminal: Terminal): Terminal {
   return { ...terminal, err: () => {}, errIsTty: false };
 }
 
-function readPort(text: string | undefined): number {
-  const port = Number(text ?? DEFAULT_PORT);
+function readPort(text: string): number {
+  const port = Number(text);
   if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
   throw new BackupError('invalid_request', 'read --port: a number from 0 to 65535');
 }

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 const MAIN = join(import.meta.dirname, '../../src/main.ts');
 
 test('demo --once backs up every machine, checks one archive and leaves nothing behind', async () => {
-  const args = [MAIN, 'demo', '--once', '--json', '--port', '0'];
+  const args = [MAIN, 'demo', '--once', '--json'];
   const options = { maxBuffer: 16 * 1024 * 1024 };
   const { stdout } = await promisify(execFile)(process.execPath, args, options);
   const report = JSON.parse(stdout) as {
