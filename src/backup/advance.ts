@@ -14,6 +14,7 @@ import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { SnapshotFacts, VmState } from '../ports.ts';
 import { formatTime } from '../time.ts';
+import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { exportStep } from './export-step.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
@@ -46,13 +47,16 @@ export function failed(job: Job, thrown: unknown, context: StepContext): Job {
   if (job.phase !== 'cleaning') {
     return { ...job, phase: 'cleaning', error: problemOf(error, { jobId: job.id }) };
   }
-  const left = `the snapshot ${snapshotName(job)} may be left on pool ${job.vm.pool} (${error.message}): the next start looks for it again`;
+  const left = `the snapshot ${snapshotName(job)} may be left on pool ${job.vm.pool} (${error.message}): the next backup of this machine removes it`;
   return endOf(job, formatTime(clock.now()), left);
 }
 
 async function prepare(job: Job, context: StepContext): Promise<Job> {
   const { engine, signal } = context;
-  const vm = await inspect(job, context);
+  let vm = await inspect(job, context);
+  if (!job.request.dry_run && (await removeLeftovers(job, vm.ref, context))) {
+    vm = await inspect(job, context);
+  }
   const pool = poolOf(engine, job.vm.pool);
   const mode = chooseMode(job);
   const verdict = preflight({
@@ -157,12 +161,8 @@ async function publish(job: Job, { engine, signal }: StepContext): Promise<Job> 
 }
 
 async function clean(job: Job, context: StepContext): Promise<Job> {
-  const { engine, signal } = context;
-  if (!job.request.dry_run) {
-    const snapshot = await findOurSnapshot(job, context);
-    if (snapshot) await poolOf(engine, job.vm.pool).removeSnapshot(snapshot, { signal });
-  }
-  return endOf(job, formatTime(engine.clock.now()));
+  if (!job.request.dry_run) await removeOurSnapshots(job, context);
+  return endOf(job, formatTime(context.engine.clock.now()));
 }
 
 function endOf(job: Job, finishedAt: string, leftover?: string): Job {

@@ -103,7 +103,10 @@ export function createJobRunner(
     resume: async (options) => {
       let resumed = 0;
       for (const id of (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW)) {
-        const left = live.has(id) || draining ? undefined : await leftJob(engine, id, options);
+        const left =
+          live.has(id) || draining
+            ? undefined
+            : await leftJob(engine, { id, instance: settings.instance }, options);
         if (left === undefined) continue;
         engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
         enqueue(left.state, left.lease, []);
@@ -228,7 +231,11 @@ async function keepLease(
 }
 
 /** The job `id` if its instance is gone, with its lease in our hands; undefined when it ended or lives elsewhere. */
-async function leftJob(engine: Engine, id: string, options: Cancellable) {
+async function leftJob(
+  engine: Engine,
+  { id, instance }: { id: string; instance: string },
+  options: Cancellable,
+) {
   const seen = await engine.jobs.read(id);
   if (seen === undefined || isEnded(seen) || seen.request.dry_run) return undefined;
   const key = engine.keys.lease(seen.vm.pool, seen.vm.uuid);
@@ -241,8 +248,8 @@ async function leftJob(engine: Engine, id: string, options: Cancellable) {
       await lease.release(options);
       return undefined;
     }
-    const { instance: _gone, ...job } = state.job;
-    const again = { ...job, attempt: job.attempt + 1 };
+    // the name tells the former owner, should it wake, that the record is no longer its to write
+    const again = { ...state.job, instance, attempt: state.job.attempt + 1 };
     return { lease, state: await engine.jobs.save(state, again, options) };
   } catch (error) {
     // another instance was faster: exactly one wins the lease

@@ -4,8 +4,8 @@ import type { DiskSpec, MachineSpec } from '../sim/pool.ts';
 
 const MIB = 1_048_576;
 
-/** 26 MiB of data (several parts, many blocks), half of it zeros. */
-export const DISK_BYTES = 52 * MIB;
+/** 14 MiB of data in 28 (two parts, many blocks). */
+export const DISK_BYTES = 28 * MIB;
 
 function disk(name: string, over: Partial<DiskSpec> = {}): DiskSpec {
   const open = () =>

@@ -11,12 +11,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 data=$(realpath -m "${1:?usage: start.sh DATA PORT INSPECTOR_PORT}")
 port=${2:?}
 inspector=${3:?}
-mkdir -p "$data"/{state,run}
+mkdir -p "$data"/{state,run,tmp}
 # Wrangler writes beside its configuration, so that is copied out of the work tree.
 cp "$here"/{wrangler.toml,worker.js} "$data"
 
 export WRANGLER_SEND_METRICS=false WRANGLER_LOG_PATH="$data/logs" CLOUDFLARE_CF_FETCH_ENABLED=false
 export CI=1 NO_UPDATE_NOTIFIER=1
+# Killed in the end, it leaves its temporary files and its entry in the user's registry of workers behind.
+export TMPDIR="$data/tmp" XDG_CONFIG_HOME="$data/config"
 cd "$data"
 setsid "${NODE:?}" "${WRANGLER:?}" dev --local --ip 127.0.0.1 --port "$port" --inspector-port "$inspector" \
   --config "$data/wrangler.toml" --persist-to "$data/state" --show-interactive-dev-session=false \
