@@ -84,10 +84,10 @@ export async function startEnds(folder: string): Promise<Ends> {
   writeFileSync(join(folder, 'handler.js'), HANDLER);
   const config = join(folder, 'nginx.conf');
   writeFileSync(config, configText(folder, { plain, secure }));
-  const env = { ...process.env, GLIBC_TUNABLES: MALLOC };
+  const path = `${process.env.PATH}:/usr/sbin`;
   const args = ['-p', folder, '-e', join(folder, 'error.log'), '-c', config];
   const child = spawn('nginx', args, {
-    env: { ...env, PATH: `${env.PATH}:/usr/sbin` },
+    env: { ...process.env, GLIBC_TUNABLES: MALLOC, PATH: path },
     stdio: 'ignore',
   });
   const http = `http://127.0.0.1:${plain}`;

@@ -9,13 +9,21 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { measureCatalog } from './catalog.ts';
 import { writeDocs } from './docs.ts';
+import { measureLargeMachine } from './large-machine.ts';
 import { describeMachine, machineLabel } from './machine.ts';
+import { measureManyStreams } from './many-streams.ts';
 import { measureOneStream } from './one-stream.ts';
 import { type Bench, formatTable, isMet, type Section, targetTable } from './report.ts';
+import { measureService } from './service.ts';
 
 const BENCHES: Record<string, Bench> = {
   'one-stream': measureOneStream,
+  'many-streams': measureManyStreams,
+  'large-machine': measureLargeMachine,
+  catalog: measureCatalog,
+  service: measureService,
 };
 const ROUNDS = 3;
 const MEMORY_FOLDER = '/dev/shm';
@@ -64,9 +72,9 @@ const machine = describeMachine();
 const date = new Date().toISOString().slice(0, 10);
 console.log(`${date}, ${machine.text}${values.quick ? ', quick: the figures mean little' : ''}`);
 const sections = await run(values.only ?? Object.keys(BENCHES));
-console.log(`\n${formatTable(targetTable(sections))}`);
-
 const targets = sections.flatMap((section) => section.targets);
+if (targets.length > 0) console.log(`\n${formatTable(targetTable(sections))}`);
+
 const result = {
   date,
   quick: values.quick,
