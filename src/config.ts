@@ -60,6 +60,7 @@ export interface Settings {
   linkSeconds: number;
   maxAgeSeconds: number;
   drainMs: number;
+  leaseMs: number;
   logLevel: 'debug' | 'info' | 'warn' | 'error';
   instance: string;
   memoryBytes: number;
@@ -232,8 +233,10 @@ function assemble(
     linkSeconds: values.XVAULT_LINK_SECONDS,
     maxAgeSeconds: values.XVAULT_MAX_AGE_HOURS * 3600,
     drainMs: values.XVAULT_DRAIN_SECONDS * 1000,
+    leaseMs: values.XVAULT_LEASE_SECONDS * 1000,
     logLevel: values.XVAULT_LOG_LEVEL,
-    instance: values.XVAULT_INSTANCE ?? `${hostname()}-${randomBytes(4).toString('hex')}`,
+    // A process that comes back after its successor took its jobs must not be mistaken for it.
+    instance: `${values.XVAULT_INSTANCE ?? hostname()}-${randomBytes(4).toString('hex')}`,
     memoryBytes: values.XVAULT_MEMORY_MIB * MIB,
     concurrency: values.XVAULT_CONCURRENCY,
     concurrencyPerPool: values.XVAULT_CONCURRENCY_PER_POOL,

@@ -261,6 +261,14 @@ const serviceSettings = {
         'How long SIGTERM waits for running jobs before they are cancelled and cleaned up.',
       example: '600',
     } satisfies SettingMeta),
+  XVAULT_LEASE_SECONDS: count(3, 3600)
+    .default(90)
+    .meta({
+      group: 'Service',
+      description:
+        'How long an instance may be silent before another takes its jobs over; the same for all instances on a bucket. Their clocks may differ by a sixth of it (15 s at most), so less than 60 is for tests on one machine.',
+      example: '180',
+    } satisfies SettingMeta),
   XVAULT_LOG_LEVEL: z
     .enum(['debug', 'info', 'warn', 'error'])
     .default('info')
@@ -274,9 +282,9 @@ const serviceSettings = {
     .optional()
     .meta({
       group: 'Service',
-      description: 'Name of this instance in jobs and leases; must differ between instances.',
+      description: 'Name of this instance in jobs and leases; each start adds a random part.',
       example: 'xvault-1',
-      defaultText: 'host name and a random part',
+      defaultText: 'the host name',
     } satisfies SettingMeta),
 };
 

@@ -2,7 +2,7 @@
 import { createBackupCatalog } from '../catalog/backups.ts';
 import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys } from '../catalog/keys.ts';
-import { createLeases } from '../catalog/lease.ts';
+import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable, Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
@@ -16,7 +16,7 @@ import type { Service } from './service.ts';
 
 /** How often a waiting caller looks at a record: it is read from the bucket at most once a second anyway. */
 const WATCH_EVERY_MS = 500;
-/** A dead instance's jobs are looked for at start and then this often. */
+/** A dead instance's jobs are looked for at start and then this often, or more often where leases are short. */
 const RESUME_EVERY_MS = 60_000;
 
 export interface ServiceDeps {
@@ -39,6 +39,8 @@ export interface ServiceSettings {
   queueLimit: number;
   /** A name of this process, new at every start: leases and job records carry it. */
   instance: string;
+  /** XVAULT_LEASE_SECONDS; 90 s unless given. */
+  leaseMs?: number;
   /** How long a listing of the bucket may be old. */
   catalogTtlMs?: number;
 }
@@ -64,6 +66,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     },
   });
   const queries = createQueries(engine);
+  const resumeEveryMs = Math.min(RESUME_EVERY_MS, (engine.leases.timing.leaseMs * 2) / 3);
   const stopped = new AbortController();
 
   const resume = async (): Promise<void> => {
@@ -105,7 +108,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     start: async () => {
       await warnOfStore(deps);
       await resume();
-      void repeat(clock, RESUME_EVERY_MS, stopped.signal, resume);
+      void repeat(clock, resumeEveryMs, stopped.signal, resume);
     },
     drain: async (input) => {
       stopped.abort();
@@ -135,7 +138,10 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
       { ttlMs: settings.catalogTtlMs ?? 30_000 },
     ),
     jobs: createJobStore({ store: stateStore, keys, clock }),
-    leases: createLeases({ store: stateStore, clock, ids }, { owner: settings.instance }),
+    leases: createLeases(
+      { store: stateStore, clock, ids },
+      { owner: settings.instance, timing: leaseTiming(settings.leaseMs) },
+    ),
     clock,
     ids,
     log,

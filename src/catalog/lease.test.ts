@@ -5,7 +5,7 @@ import { createMemoryStore } from '../../test/sim/memory-store.ts';
 import { systemIds } from '../clock.ts';
 import { type BackupError, isBackupError } from '../errors.ts';
 import { NEVER } from '../signals.ts';
-import { CLOCK_SKEW_MS, createLeases, LEASE_MS } from './lease.ts';
+import { CLOCK_SKEW_MS, createLeases, LEASE_MS, leaseTiming } from './lease.ts';
 
 const signal = NEVER;
 
@@ -102,3 +102,12 @@ test('a damaged lease is an error, never a free machine', async () => {
 function isHeld(error: unknown): boolean {
   return isBackupError(error, 'lease_held');
 }
+
+test('the times of a lease fit each other however long it is', () => {
+  for (const leaseMs of [3000, 30_000, LEASE_MS, 3_600_000]) {
+    const { skewMs, renewEveryMs } = leaseTiming(leaseMs);
+    assert.ok(2 * renewEveryMs < leaseMs - skewMs, 'two tries before the owner stops believing');
+    assert.ok(skewMs <= CLOCK_SKEW_MS);
+  }
+  assert.deepEqual(leaseTiming(), { leaseMs: 90_000, skewMs: 15_000, renewEveryMs: 25_000 });
+});

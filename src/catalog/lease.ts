@@ -3,7 +3,7 @@
  *
  * Taken by a conditional create, renewed and taken over by a conditional replace. Each write carries a lease id of
  * its own, so an answer that got lost is resolved by reading back (the store port does that). Clocks differ: a lease
- * is another's until `CLOCK_SKEW_MS` after its end, and its owner stops believing in it the same span before.
+ * is another's until `skewMs` after its end, and its owner stops believing in it the same span before.
  * On a store without conditional writes it only guards one instance against itself; `facts()` says so at start.
  */
 import { z } from 'zod';
@@ -16,6 +16,21 @@ export const LEASE_MS = 90_000;
 export const RENEW_EVERY_MS = 25_000;
 /** Servers synchronised by NTP differ by far less; S3 itself refuses requests 15 minutes off. */
 export const CLOCK_SKEW_MS = 15_000;
+
+/** The times of a lease; all instances on a bucket must have the same. */
+export interface LeaseTiming {
+  leaseMs: number;
+  /** How much the clocks of two instances may differ. */
+  skewMs: number;
+  /** Two tries fit in before the owner stops believing in it. */
+  renewEveryMs: number;
+}
+
+/** The times that belong to leases of `leaseMs`: of 90 s, 15 s for the clocks (never more), renewed every 25 s. */
+export function leaseTiming(leaseMs: number = LEASE_MS): LeaseTiming {
+  const skewMs = Math.min(CLOCK_SKEW_MS, Math.floor(leaseMs / 6));
+  return { leaseMs, skewMs, renewEveryMs: Math.floor((leaseMs * 5) / 18) };
+}
 
 const leaseSchema = z.object({
   version: z.literal(1),
@@ -45,6 +60,7 @@ export interface LeaseHolder {
 }
 
 export interface Leases {
+  readonly timing: LeaseTiming;
   /** Errors: `lease_held` with details job_id, owner, expires_at. */
   take(input: { key: string; jobId: string }, options: Cancellable): Promise<Lease>;
   look(key: string, options: Cancellable): Promise<LeaseHolder | undefined>;
@@ -58,12 +74,18 @@ export interface LeaseDeps {
 
 interface Context extends LeaseDeps {
   owner: string;
+  timing: LeaseTiming;
 }
 
 /** Leases owned by `owner` (one name an instance). */
-export function createLeases(deps: LeaseDeps, settings: { owner: string }): Leases {
-  const context: Context = { ...deps, owner: settings.owner };
+export function createLeases(
+  deps: LeaseDeps,
+  settings: { owner: string; timing?: LeaseTiming },
+): Leases {
+  const { owner, timing = leaseTiming() } = settings;
+  const context: Context = { ...deps, owner, timing };
   return {
+    timing,
     take: async (input, options) => {
       const etag = await claim(context, input, options);
       return hold(context, { ...input, etag });
@@ -73,10 +95,10 @@ export function createLeases(deps: LeaseDeps, settings: { owner: string }): Leas
 }
 
 function hold(context: Context, taken: { key: string; jobId: string; etag: string }): Lease {
-  const { store, clock } = context;
+  const { store, clock, timing } = context;
   const { key, jobId } = taken;
   let { etag } = taken;
-  let expiresAt = clock.now() + LEASE_MS;
+  let expiresAt = clock.now() + timing.leaseMs;
   const isOurs = (holder: LeaseHolder) => holder.owner === context.owner && holder.jobId === jobId;
 
   async function write(options: Cancellable): Promise<string> {
@@ -95,9 +117,9 @@ function hold(context: Context, taken: { key: string; jobId: string; etag: strin
   return {
     key,
     jobId,
-    held: () => clock.now() < expiresAt - CLOCK_SKEW_MS,
+    held: () => clock.now() < expiresAt - timing.skewMs,
     renew: async (options) => {
-      const until = clock.now() + LEASE_MS;
+      const until = clock.now() + timing.leaseMs;
       try {
         etag = await write(options);
         expiresAt = until;
@@ -141,12 +163,12 @@ async function claim(
   }
 }
 
-function body({ clock, ids, owner }: Context, jobId: string): string {
-  const expires_at = formatTime(clock.now() + LEASE_MS);
+function body({ clock, ids, owner, timing }: Context, jobId: string): string {
+  const expires_at = formatTime(clock.now() + timing.leaseMs);
   return JSON.stringify({ version: 1, id: ids.uuid(), job_id: jobId, owner, expires_at });
 }
 
-async function read({ store, clock }: Context, key: string, options: Cancellable) {
+async function read({ store, clock, timing }: Context, key: string, options: Cancellable) {
   const found = await store.get(key, options);
   if (found === undefined) return undefined;
   const lease = leaseSchema.safeParse(parseJson(found.bytes));
@@ -155,7 +177,7 @@ async function read({ store, clock }: Context, key: string, options: Cancellable
   }
   const { job_id: jobId, owner, expires_at } = lease.data;
   const expiresAt = parseTime(expires_at);
-  const expired = clock.now() > expiresAt + CLOCK_SKEW_MS;
+  const expired = clock.now() > expiresAt + timing.skewMs;
   return { etag: found.etag, holder: { jobId, owner, expiresAt, expired } };
 }
 
