@@ -49,7 +49,14 @@ export interface FaultTarget {
   partNumber: number | undefined;
 }
 
+/**
+ * Sees every request twice: before anything is done (`done` false), and after it was carried out. The request waits
+ * for it, and the answer `cut` ends its connection there.
+ */
+export type Watch = (request: FaultTarget & { done: boolean }) => unknown;
+
 export interface Faults {
+  watch?: Watch | undefined;
   /** Plans a fault; the returned function takes it back. */
   add(fault: Fault): () => void;
   clear(): void;

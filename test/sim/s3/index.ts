@@ -15,6 +15,7 @@ import { errorAnswer, sendAnswer } from './answer.ts';
 import {
   beforeOperation,
   ConnectionCut,
+  cut,
   damageStored,
   dataFilter,
   onAnswer,
@@ -23,13 +24,13 @@ import {
 import { toBuffer } from './bytes.ts';
 import type { Answer, Call, World } from './call.ts';
 import { S3Error } from './errors.ts';
-import { createFaults, type Faults } from './faults.ts';
+import { createFaults, type Faults, type Watch } from './faults.ts';
 import { applyLifecycle } from './lifecycle.ts';
 import { type Operation, refuseAsR2, route } from './route.ts';
 import { verifySignature } from './signature.ts';
 import { createBucket, currentVersion } from './state.ts';
 
-export type { Fault, FaultEffect, Faults } from './faults.ts';
+export type { Fault, FaultEffect, Faults, Watch } from './faults.ts';
 
 /** Bigger reads from the socket: fewer chunks per part. */
 const SOCKET_BUFFER_BYTES = 1024 * 1024;
@@ -328,6 +329,10 @@ function readQuery(raw: string): [string, string][] {
     });
 }
 
+async function look({ faults }: Running, call: Call, request: Parameters<Watch>[0]): Promise<void> {
+  if ((await faults.watch?.(request)) === 'cut') throw cut(call.request);
+}
+
 async function perform(
   running: Running,
   call: Call,
@@ -347,6 +352,7 @@ async function perform(
       ? Number(call.query.get('partNumber'))
       : undefined;
     const target = { operation: name, bucket: call.bucketName, key: call.key, partNumber };
+    await look(running, call, { ...target, done: false });
     const effect = faults.strike(target);
     await beforeOperation(effect, call.request, closing.signal);
     if (effect?.kind === 'error-in-200') throw new S3Error(200, effect.code, 'planned fault');
@@ -355,6 +361,7 @@ async function perform(
     const onWire = wireCounter(effect, call.request, call.onWire);
     const answer = await operation.handle({ ...call, onWire, onData: dataFilter(effect) });
     damageStored(effect, call);
+    await look(running, call, { ...target, done: true });
     const cutAfterBytes = effect?.kind === 'cut-answer' ? effect.afterBytes : undefined;
     return { answer: onAnswer(effect, call.request, answer), cutAfterBytes };
   } finally {

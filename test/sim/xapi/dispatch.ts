@@ -59,6 +59,10 @@ async function hang(sim: Sim, call: Call): Promise<void> {
   });
 }
 
+async function look(sim: Sim, { method, params }: Call, done: boolean): Promise<void> {
+  if ((await sim.faults.watch?.({ method, params, done })) === 'cut') throw new NoAnswer('cut');
+}
+
 function lookUp(method: string): { spec: CallSpec; name: string; isAsync: boolean } {
   const isAsync = method.startsWith('Async.');
   const plain = isAsync ? method.slice('Async.'.length) : method;
@@ -120,6 +124,7 @@ function startAsync(context: CallContext, name: string, spec: CallSpec, args: Va
 export async function dispatch(sim: Sim, call: Call): Promise<Value> {
   if (call.method === 'system.listMethods') return methodNames();
   coalesceDue(sim);
+  await look(sim, call, false);
   applyFaults(sim, call);
   await hang(sim, call);
   const { spec, name, isAsync } = lookUp(call.method);
@@ -136,6 +141,7 @@ export async function dispatch(sim: Sim, call: Call): Promise<Value> {
   const result = isAsync
     ? startAsync(withSession, name, spec, args)
     : await spec.run(withSession, args);
+  await look(sim, call, true);
   const accepts = (params: { method: string }) => params.method === call.method;
   if (sim.faults.take('answer-lost', { accepts })) throw new NoAnswer('cut');
   return result;

@@ -129,7 +129,15 @@ async function exportVm(exchange: Exchange): Promise<void> {
     const refused = sim.faults.take('export-refused', { vm: liveUuid(sim, vm) });
     if (refused !== undefined) throw new XenError(refused.code, refused.params);
     const operation = { vm, operation: 'export', taskRef: task, signal, waitMs: EXPORT_WAIT_MS };
-    await duringOperation(sim, operation, () => stream(exchange, progress));
+    await duringOperation(sim, operation, async () => {
+      const look = { method: '/export', params: [liveUuid(sim, vm) ?? ''] };
+      await sim.faults.watch?.({ ...look, done: false });
+      try {
+        await stream(exchange, progress);
+      } finally {
+        await sim.faults.watch?.({ ...look, done: true });
+      }
+    });
     settleTask(sim, task, liveUuid(sim, vm));
   } catch (error) {
     const failure = translate(error, signal);

@@ -6,6 +6,8 @@
  * source; the switch only decides when.
  */
 
+import type { Value } from './values.ts';
+
 export interface FaultParams {
   /** The export's socket is closed without end blocks after so many bytes of body. */
   'export-ends-early': { afterBytes: number };
@@ -50,7 +52,18 @@ export interface FaultParams {
 
 export type FaultName = keyof FaultParams;
 
+/**
+ * Sees every call twice: before anything is done (`done` false), and after it was carried out. The call waits for it,
+ * and the answer `cut` ends its connection there. An export is the method `/export` with the live machine's uuid as parameter.
+ */
+export type WatchCall = (call: {
+  method: string;
+  params: readonly Value[];
+  done: boolean;
+}) => unknown;
+
 export interface Faults {
+  watch?: WatchCall | undefined;
   /** Arms a fault; `count` is how often it fires (1), `vm` the uuid of the only machine it concerns. */
   set<Name extends FaultName>(
     name: Name,
