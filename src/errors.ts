@@ -42,7 +42,7 @@ export const ERROR_CODES = {
     'The object store does not answer: check endpoint and network, then try again.',
   store_refused: 'The object store refused the call: the detail has its code.',
   store_credentials:
-    'The object store refused the credentials or lacks a right: the detail names it.',
+    'The object store refused the credentials, or they lack a right: the detail names it.',
   data_corrupt: 'The data do not match their checksum or structure: nothing was stored.',
   configuration: 'Correct the settings named in the detail.',
   cancelled: 'The job was cancelled on request.',

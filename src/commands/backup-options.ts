@@ -1,8 +1,13 @@
 /** The options of `backup` and `run`, and what they ask for. */
 import { BACKUP_MODES, COMPRESSIONS } from '../catalog/record.ts';
-import { BackupError } from '../errors.ts';
 import type { Wishes } from './client.ts';
-import { listOption, type OptionHelp, type OptionValues, textOption } from './command.ts';
+import {
+  choiceOption,
+  listOption,
+  type OptionHelp,
+  type OptionValues,
+  textOption,
+} from './command.ts';
 
 /** As both commands take them. */
 export const BACKUP_OPTIONS: Record<string, OptionHelp> = {
@@ -18,8 +23,8 @@ export const BACKUP_OPTIONS: Record<string, OptionHelp> = {
     value: '<disk>',
     help: 'Leave out a disk: userdevice, VDI uuid or name; may be repeated',
   },
-  mode: { type: 'string', value: '<mode>', help: 'auto (default), full or delta' },
-  compression: { type: 'string', value: '<kind>', help: 'none (default) or zstd' },
+  mode: { type: 'string', value: '<mode>', help: 'auto (default) or full; delta is not built yet' },
+  compression: { type: 'string', value: '<kind>', help: 'none (default); zstd is not built yet' },
   note: { type: 'string', value: '<text>', help: 'Kept with the backup' },
   'dry-run': { type: 'boolean', help: 'Only say what would be done' },
 };
@@ -36,21 +41,9 @@ export function readWishes(options: OptionValues): Wishes {
   if (note !== undefined) wishes.note = note;
   if (exclude.length > 0) wishes.exclude_disks = exclude;
   if (options['dry-run'] === true) wishes.dry_run = true;
-  const mode = choice(options, 'mode', BACKUP_MODES);
-  const compression = choice(options, 'compression', COMPRESSIONS);
+  const mode = choiceOption(options, 'mode', BACKUP_MODES);
+  const compression = choiceOption(options, 'compression', COMPRESSIONS);
   if (mode !== undefined) wishes.mode = mode;
   if (compression !== undefined) wishes.compression = compression;
   return wishes;
-}
-
-function choice<T extends string>(
-  options: OptionValues,
-  name: string,
-  known: readonly T[],
-): T | undefined {
-  const text = textOption(options, name);
-  if (text === undefined) return undefined;
-  const found = known.find((one) => one === text);
-  if (found !== undefined) return found;
-  throw new BackupError('invalid_request', `read --${name}: one of ${known.join(', ')}`);
 }

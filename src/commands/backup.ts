@@ -1,4 +1,5 @@
 /** `xvault backup`: one machine now, here or through a running service. */
+import { BackupError } from '../errors.ts';
 import { BACKUP_OPTIONS, readWishes } from './backup-options.ts';
 import { openClient } from './client.ts';
 import type { Command } from './command.ts';
@@ -25,10 +26,18 @@ cleans up.`,
   async run({ positionals, options, json, terminal, signal }) {
     const wishes = readWishes(options);
     const vm = positionals[0] ?? '';
-    await using client = await openClient({ terminal, resume: true });
+    const leave = options['no-wait'] === true;
+    if (leave && options.wait === true) {
+      throw new BackupError('invalid_request', 'choose --wait or --no-wait, not both');
+    }
+    await using client = await openClient({ terminal, resume: !leave });
+    if (leave && client.kind === 'direct') {
+      const text =
+        'use --no-wait with XVAULT_URL only: without a service this process does the work';
+      throw new BackupError('invalid_request', text);
+    }
     const wait =
-      client.kind === 'direct' ||
-      (options['no-wait'] !== true && (options.wait === true || terminal.errIsTty));
+      client.kind === 'direct' || (!leave && (options.wait === true || terminal.errIsTty));
     if (wait) {
       const ended = await backUp({ client, terminal, signal }, { vm, wishes });
       if (json) terminal.out(`${JSON.stringify(ended)}\n`);

@@ -57,7 +57,10 @@ export const command: Command = {
       );
       const lines = judge(report, { vm: textOption(options, 'vm'), warning, critical });
       const state = lines[0]?.state ?? 'OK';
-      if (json) terminal.out(`${JSON.stringify({ state, code: CODES[state], lines })}\n`);
+      if (json)
+        terminal.out(
+          `${JSON.stringify({ state, code: CODES[state], lines: lines.map(lineJson) })}\n`,
+        );
       else terminal.out(render(lines, { warning, critical }));
       return CODES[state];
     } catch (thrown) {
@@ -69,6 +72,15 @@ export const command: Command = {
     }
   },
 };
+
+/** In the names of the API. */
+function lineJson({ ageSeconds, uuid, ...line }: Line): Record<string, unknown> {
+  return {
+    ...line,
+    ...(uuid === '' ? {} : { uuid }),
+    ...(ageSeconds === undefined ? {} : { age_seconds: ageSeconds }),
+  };
+}
 
 interface Rules {
   warning: Threshold;

@@ -46,6 +46,22 @@ test('an unknown command is a usage mistake with the nearest', async () => {
   assert.equal((await cli('toString')).code, 2);
 });
 
+test('help on an unknown topic says so', async () => {
+  const { code, out, err } = await cli('help', 'exit-code');
+  assert.equal(code, 2);
+  assert.equal(out, '');
+  assert.match(err, /unknown command exit-code; did you mean exit-codes\?/);
+});
+
+test('an option value that is none of the known ones is refused before anything is asked', async () => {
+  const { code, err } = await cli('jobs', '--status', 'broken');
+  assert.equal(code, 2);
+  assert.match(err, /--status: one of queued, running, succeeded, failed, cancelled/);
+  const both = await cli('backup', 'web-1', '--wait', '--no-wait');
+  assert.equal(both.code, 2);
+  assert.match(both.err, /--wait or --no-wait/);
+});
+
 test('an unknown option is a usage mistake with the nearest', async () => {
   const { code, err } = await cli('config', '--jsno');
   assert.equal(code, 2);

@@ -6,13 +6,16 @@
  * object on stderr, in the shape of the API's problems.
  */
 import { parseArgs } from 'node:util';
-import { type BackupError, isBackupError, toBackupError } from '../errors.ts';
+import { type BackupError, ERROR_CODES, isBackupError, toBackupError } from '../errors.ts';
 import { nearest } from '../nearest.ts';
 import type { Command, Invocation, Terminal } from './command.ts';
 import { EXIT_CODES, exitCodeOf } from './exit-code.ts';
 import { plain } from './format.ts';
 import { COMMON_OPTIONS, commandHelp, styler } from './help.ts';
 import { COMMANDS } from './index.ts';
+
+/** What the message itself tells to mend: repeating the code's advice would be noise. */
+const SELF_EXPLAINED = ['invalid_request', 'configuration', 'cancelled'] as const;
 
 export interface CliInput {
   args: readonly string[];
@@ -49,9 +52,13 @@ async function help(topic: string | undefined, input: CliInput): Promise<number>
     terminal.out(`${lines.join('\n')}\n`);
     return 0;
   }
-  if (topic === undefined || !Object.hasOwn(COMMANDS, topic)) {
+  if (topic === undefined) {
     terminal.out(mainHelp(input.version, terminal.color));
-    return topic === undefined ? 0 : 2;
+    return 0;
+  }
+  if (!Object.hasOwn(COMMANDS, topic)) {
+    const known = [...Object.keys(COMMANDS), 'exit-codes'];
+    return usage(terminal, unknown('command', topic, known), 'xvault --help');
   }
   const loaded = await COMMANDS[topic]?.load();
   if (loaded !== undefined) terminal.out(commandHelp(loaded.command, terminal.color));
@@ -123,33 +130,47 @@ function report(error: BackupError, terminal: Terminal, json: boolean): number {
     return exitCodeOf(code);
   }
   const style = styler(terminal.color);
-  terminal.err(`${style('red', 'xvault:')} ${error.message} (${error.code})\n`);
+  // Some messages have a line for each mistake; the code belongs to the first, not to the last example.
+  const [first, ...more] = error.message.split('\n');
+  terminal.err(`${[`${style('red', 'xvault:')} ${first} (${error.code})`, ...more].join('\n')}\n`);
   const cause = causeLine(error);
   if (cause !== undefined) terminal.err(`  because ${cause}\n`);
   for (const line of detailLines(error)) terminal.err(`  ${line}\n`);
+  if (!SELF_EXPLAINED.some((code) => code === error.code)) {
+    terminal.err(`  → ${ERROR_CODES[error.code]}\n`);
+  }
   if (error.code === 'internal' && error.cause instanceof Error) {
     terminal.err(`${error.cause.stack ?? ''}\n`);
   }
   return exitCodeOf(error.code);
 }
 
-/** The machines an ambiguous name may mean; the fields a request had wrong. */
-function detailLines({ details }: BackupError): string[] {
-  const { candidates, errors } = details;
-  return [candidates, errors]
+/** The machines an ambiguous name may mean; the fields a request had wrong; the job that is in the way. */
+function detailLines({ code, details }: BackupError): string[] {
+  const { candidates, errors, job_id: jobId, owner, expires_at: expiresAt } = details;
+  const lines = [candidates, errors]
     .flatMap((list) => (Array.isArray(list) ? list : []))
     .map((entry) =>
       Object.values(entry as Record<string, unknown>)
         .map((value) => plain(String(value)))
         .join('  '),
     );
+  if (code !== 'job_conflict' || typeof jobId !== 'string') return lines;
+  lines.push(`job ${plain(jobId)}${typeof owner === 'string' ? `, instance ${plain(owner)}` : ''}`);
+  if (typeof expiresAt === 'string') {
+    lines.push(`if that instance was killed, its lease ends at ${plain(expiresAt)}`);
+  }
+  return lines;
 }
 
 function causeLine(error: BackupError): string | undefined {
   const { cause } = error;
-  if (!(cause instanceof Error) || error.code === 'internal') return undefined;
-  const code = 'code' in cause && typeof cause.code === 'string' ? ` (${cause.code})` : '';
-  return cause.message === '' ? undefined : `${cause.message}${isBackupError(cause) ? '' : code}`;
+  if (!(cause instanceof Error) || cause.message === '' || error.code === 'internal') {
+    return undefined;
+  }
+  const code = 'code' in cause && typeof cause.code === 'string' ? cause.code : '';
+  const told = code === '' || isBackupError(cause) || cause.message.includes(code);
+  return told ? cause.message : `${cause.message} (${code})`;
 }
 
 function mainHelp(version: string, color: boolean): string {
@@ -169,6 +190,6 @@ ${style('bold', 'Examples')}
 ${style('bold', 'Commands')}
 ${commands.join('\n')}
 
-xvault <command> --help says more; settings: xvault config --help; xvault help exit-codes.
+xvault <command> --help says more; every setting: xvault config --help; exit codes: xvault help exit-codes.
 `;
 }

@@ -5,6 +5,7 @@
  * code and throws BackupErrors. Modules are imported when their command is called: help stays instant.
  */
 import type { ParseArgsOptionDescriptor } from 'node:util';
+import { BackupError } from '../errors.ts';
 
 export interface OptionHelp extends ParseArgsOptionDescriptor {
   /** One line for the help page. */
@@ -56,6 +57,19 @@ export interface Command {
 export function textOption(options: OptionValues, name: string): string | undefined {
   const value = options[name];
   return typeof value === 'string' ? value : undefined;
+}
+
+/** The option's text, one of the known ones, if it was given. Errors: `invalid_request`. */
+export function choiceOption<T extends string>(
+  options: OptionValues,
+  name: string,
+  known: readonly T[],
+): T | undefined {
+  const text = textOption(options, name);
+  if (text === undefined) return undefined;
+  const found = known.find((one) => one === text);
+  if (found !== undefined) return found;
+  throw new BackupError('invalid_request', `read --${name}: one of ${known.join(', ')}`);
 }
 
 /** The option's texts, each possibly a comma-separated list. */

@@ -189,7 +189,7 @@ function sayCheck(terminal: Terminal, check: ArchiveCheck): void {
   }
 }
 
-function sayEnd(terminal: Terminal, url: string, { left, seconds, ok, once }: Ending): void {
+function sayEnd(terminal: Terminal, url: string, { left, seconds, ok, once, check }: Ending): void {
   const style = styler(terminal.color);
   const clean = left.length === 0;
   terminal.err(
@@ -203,10 +203,10 @@ function sayEnd(terminal: Terminal, url: string, { left, seconds, ok, once }: En
   terminal.err(`
 ${style('bold', 'Try it')} (the service stays up until Ctrl-C)
   curl -X POST ${url}/v1/vms/web-01/backups
-  curl -X POST ${url}/v1/vms/usb-store/backups --json '{"exclude_disks": ["1"]}'
-  curl ${url}/v1/backups?page_size=3
-  curl ${url}/v1/status?format=nagios
-  curl -L -O -J ${url}/v1/backups/{id}/xva
+  curl -X POST ${url}/v1/vms/usb-store/backups -H 'Content-Type: application/json' -d '{"exclude_disks": ["1"]}'
+  curl '${url}/v1/backups?page_size=3'
+  curl '${url}/v1/status?format=nagios'
+  curl -L -O -J ${url}/v1/backups/${check.backup_id}/xva
   XVAULT_URL=${url} npm run -s xvault -- backup db-01
   open ${url}/ (status) or ${url}/docs (the API)
 `);

@@ -103,11 +103,13 @@ function reportSkew({ report }: Look, skewMs: number): void {
   const seconds = Math.round(Math.abs(skewMs) / 1000);
   const far = Math.abs(skewMs) > SKEW_WARN_MS;
   const text =
-    Math.abs(skewMs) <= CLOCK_GRAIN_MS ? 'same time as the store' : `${seconds} s off the store's`;
+    Math.abs(skewMs) <= CLOCK_GRAIN_MS
+      ? 'same time as the store'
+      : `this clock is ${seconds} s off the store's`;
   report({
     check: 'clock',
     state: far ? 'warn' : 'ok',
-    text: `this clock: ${text}`,
+    text,
     ...(far ? { mend: 'Run NTP here: signatures and leases depend on the time.' } : {}),
   });
 }

@@ -38,15 +38,32 @@ export async function runCheck<T>(
     const error = limit.aborted
       ? new BackupError('internal', `no answer within ${CHECK_LIMIT_MS / 1000} s`)
       : toBackupError(thrown);
+    const mend = limit.aborted
+      ? 'Check network and firewall between here and there.'
+      : mendOf(error);
     report({
       check,
       state: 'fail',
-      text: error.message,
+      text: `${error.message}${causeText(error)}`,
       code: error.code,
-      mend: limit.aborted
-        ? 'Check network and firewall between here and there.'
-        : ERROR_CODES[error.code],
+      ...(mend === undefined ? {} : { mend }),
     });
     return undefined;
   }
+}
+
+/** The cause's code (ECONNREFUSED …), where the message does not have it. */
+function causeText({ message, cause }: BackupError): string {
+  if (!(cause instanceof Error) || !('code' in cause) || typeof cause.code !== 'string') return '';
+  return message.includes(cause.code) ? '' : ` reason=${cause.code}`;
+}
+
+/** The advice of the code, or the very setting where it is known; none where the message says it already. */
+function mendOf({ code, details }: BackupError): string | undefined {
+  const found = details.found_sha256;
+  if (code === 'pool_certificate' && typeof found === 'string') {
+    const look = 'openssl x509 -noout -fingerprint -sha256 -in /etc/xensource/xapi-ssl.pem';
+    return `Compare with \`${look}\` on the host; if it is the same, set XVAULT_POOL_FINGERPRINT=${found}`;
+  }
+  return code === 'configuration' || code === 'store_credentials' ? undefined : ERROR_CODES[code];
 }

@@ -126,7 +126,7 @@ function reportStorage(states: readonly VmState[], report: Report): void {
     }
   }
   for (const { sr, machines } of storages.values()) {
-    const about = `storage ${sr.nameLabel} (${sr.type})`;
+    const about = `${sr.nameLabel} (${sr.type})`;
     if (!sr.canSnapshot) {
       report({
         check: 'storage',

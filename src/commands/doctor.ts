@@ -7,7 +7,7 @@ import type { Command, Terminal } from './command.ts';
 import { checkBucket } from './doctor-bucket.ts';
 import type { Finding, FindingState, Report } from './doctor-checks.ts';
 import { checkPool } from './doctor-pool.ts';
-import { formatBytes, plain } from './format.ts';
+import { count, formatBytes, plain } from './format.ts';
 import { styler } from './help.ts';
 import { ARENA_UNIT_BYTES, wireAdapters } from './wire.ts';
 
@@ -51,11 +51,19 @@ Exit code: 0 nothing failed, 1 something did, 2 the settings are wrong.`,
     if (json) {
       const status = failed ? 'fail' : warned ? 'warn' : 'ok';
       terminal.out(`${JSON.stringify({ status, checks: findings })}\n`);
-    }
+    } else terminal.out(`\n${verdict(findings)}\n`);
     if (config.settings === undefined) return 2;
     return failed ? 1 : 0;
   },
 };
+
+/** The last line: what one has to look at again. */
+function verdict(findings: readonly Finding[]): string {
+  const number = (state: FindingState) => findings.filter((one) => one.state === state).length;
+  const [failed, warned, unknown] = [number('fail'), number('warn'), number('unknown')];
+  if (failed === 0 && warned === 0) return `Nothing wrong; ${unknown} not seen from here.`;
+  return `${failed} failed, ${count(warned, 'warning')}, ${unknown} not seen from here.`;
+}
 
 function reportSettings(config: ReturnType<typeof inspectSettings>, report: Report): void {
   for (const { name, message, example } of config.mistakes) {
@@ -67,7 +75,8 @@ function reportSettings(config: ReturnType<typeof inspectSettings>, report: Repo
       ...(example === undefined ? {} : { mend: `e.g. ${example}` }),
     });
   }
-  for (const warning of config.warnings) report({ check: 'names', state: 'warn', text: warning });
+  for (const warning of config.warnings)
+    report({ check: 'settings', state: 'warn', text: warning });
   if (config.mistakes.length === 0) {
     report({ check: 'settings', state: 'ok', text: 'complete; `xvault config` prints them' });
   }

@@ -1,7 +1,8 @@
 /** `xvault jobs`: jobs, newest first. */
+import { JOB_STATUSES } from '../catalog/record.ts';
 import { systemClock } from '../clock.ts';
 import { openClient } from './client.ts';
-import type { Command } from './command.ts';
+import { type Command, choiceOption } from './command.ts';
 import { formatTable, plain } from './format.ts';
 import { filterOption, formatAgo, LIST_OPTIONS, readLimit } from './list-options.ts';
 import { progressText } from './progress.ts';
@@ -31,11 +32,12 @@ export const command: Command = {
   },
   words: { min: 0, max: 0 },
   async run({ options, json, terminal, signal }) {
+    const status = choiceOption(options, 'status', JOB_STATUSES);
     await using client = await openClient({ terminal });
     const page = await client.listJobs(
       {
         pageSize: readLimit(options),
-        ...filterOption(options, 'status'),
+        ...(status === undefined ? {} : { status }),
         ...filterOption(options, 'vm'),
         ...filterOption(options, 'pool'),
       },

@@ -43,7 +43,7 @@ export const command: Command = {
       return 0;
     }
     if (page.backups.length === 0) {
-      terminal.err('no backups\n');
+      terminal.err(vm === undefined ? 'no backups\n' : `no backups of ${plain(vm)}\n`);
       return 0;
     }
     const now = systemClock.now();

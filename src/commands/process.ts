@@ -4,6 +4,7 @@ import { BackupError } from '../errors.ts';
 import type { Terminal } from './command.ts';
 
 const INTERRUPTED = 130;
+const DEFAULT_COLUMNS = 80;
 
 /** Writes to the process's own outputs; colours only where stderr and stdout show them. */
 export function createTerminal(): Terminal {
@@ -21,7 +22,8 @@ export function createTerminal(): Terminal {
     outIsTty: process.stdout.isTTY === true,
     errIsTty: process.stderr.isTTY === true,
     color: !noColor && process.stderr.isTTY === true && process.stdout.isTTY === true,
-    columns: () => process.stderr.columns ?? 80,
+    // 0 is what a terminal says that was never told its size (`script`, some containers).
+    columns: () => process.stderr.columns || DEFAULT_COLUMNS,
   };
 }
 

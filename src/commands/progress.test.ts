@@ -61,12 +61,12 @@ test('the bar has always the same width', () => {
 });
 
 test('progress says bytes, rate and the time left at most', () => {
-  assert.equal(progressText(exporting(0), undefined), 'exporting  0 B');
+  assert.equal(progressText(exporting(0), undefined), 'exporting');
   assert.equal(
     progressText(exporting(500 * MIB), 50 * MIB),
     'exporting  500 MiB  50.0 MiB/s  at most 10s left',
   );
-  assert.equal(progressText(exporting(0, { cancel_requested: true }), undefined), 'stopping  0 B');
+  assert.equal(progressText(exporting(0, { cancel_requested: true }), undefined), 'stopping');
 });
 
 test('without a terminal there is a line for each phase and one a minute', () => {

@@ -66,6 +66,7 @@ export function progressText(job: JobView, rate: number | undefined): string {
   const phase = job.cancel_requested ? 'stopping' : (PHASES[job.phase] ?? job.phase);
   if (job.phase !== 'exporting') return phase;
   const { read_bytes: read, total_bytes: total } = job.progress;
+  if (read === 0) return phase;
   const parts = [`${phase}  ${formatBytes(read)}`];
   if (rate === undefined || rate === 0) return parts.join('  ');
   parts.push(`${formatBytes(rate)}/s`);

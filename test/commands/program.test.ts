@@ -114,6 +114,7 @@ test('missing settings are all named at once, with exit code 2', async () => {
   const { code, err } = await run(['serve'], env);
   assert.equal(code, 2);
   for (const name of Object.keys(env)) assert.match(err, new RegExp(`${name}: .*required`));
+  assert.match(err, /^xvault: .* \(configuration\)\n/, 'the code stands in the first line');
 });
 
 test('doctor finds nothing wrong here, and names what is wrong elsewhere', async () => {
@@ -127,9 +128,29 @@ test('doctor finds nothing wrong here, and names what is wrong elsewhere', async
   assert.equal(good.code, 0, good.out);
   assert.ok(s3.inspect.keys('vm-backups').every((key) => !key.includes('doctor')));
   assert.equal(bad.code, 1);
-  const { checks } = JSON.parse(bad.out) as { checks: { state: string; code?: string }[] };
-  const codes = checks.filter(({ state }) => state === 'fail').map((one) => one.code);
-  assert.deepEqual(codes, ['pool_certificate', 'configuration']);
+  type Check = { state: string; code?: string; mend?: string };
+  const { checks } = JSON.parse(bad.out) as { checks: Check[] };
+  const failed = checks.filter(({ state }) => state === 'fail');
+  assert.deepEqual(
+    failed.map(({ code }) => code),
+    ['pool_certificate', 'configuration'],
+  );
+  // The mend can be pasted: any member's pin will do.
+  const pin = /XVAULT_POOL_FINGERPRINT=(\w+)$/.exec(failed[0]?.mend ?? '')?.[1] ?? '';
+  assert.ok(pool.fingerprints.includes(pin), failed[0]?.mend);
+});
+
+test('a backup that nobody would do is refused: --no-wait without a service', async () => {
+  const { code, err } = await run(['backup', 'small', '--no-wait']);
+  assert.equal(code, 2);
+  assert.match(err, /XVAULT_URL/);
+  assert.equal((await pool.auditWhenQuiet()).length, 0);
+});
+
+test('an error says what, why and the mend', async () => {
+  const { code, err } = await run(['backup', 'nothere']);
+  assert.equal(code, 10);
+  assert.match(err, /^xvault: find machine nothere: .* \(not_found\)\n {2}→ Check the name or id/);
 });
 
 test('serve does the work for others, drains on SIGTERM and ends with 0', async () => {
