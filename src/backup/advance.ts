@@ -6,8 +6,8 @@
  *
  * A step takes the job's record and returns the next one; the driver writes it to the bucket in between. A process
  * may die anywhere: whoever takes the job over begins the same step again, so each looks first for what an earlier
- * try left (the snapshot carries the job's id in its name, the upload's id is in the checkpoint). Cleaning runs in
- * every outcome, with time of its own.
+ * try left (the snapshot carries the job's id in its name, the upload's id is in the checkpoint). Finishing and cleaning
+ * have time of their own: a cancel that comes so late changes nothing any more.
  */
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
@@ -16,6 +16,7 @@ import type { SnapshotFacts, VmState } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
+import { insist } from './deadline.ts';
 import { exportStep } from './export-step.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
 import { type Preflight, preflight } from './preflight.ts';
@@ -132,7 +133,8 @@ async function takeSnapshot(job: Job, context: StepContext): Promise<Job> {
     checkpoint: {
       ...job.checkpoint,
       snapshot_uuid: snapshot.uuid,
-      snapshot_at: found ? (job.checkpoint.snapshot_at ?? snapshotAt) : snapshotAt,
+      // made before a crash: surely not before the job began, and no younger than it is
+      snapshot_at: found ? (job.started_at ?? job.created_at) : snapshotAt,
     },
   };
 }
@@ -156,7 +158,12 @@ function proveSnapshot(vm: VmState, excluded: ReadonlySet<string>, snapshot: Sna
 async function publish(job: Job, { engine, signal }: StepContext): Promise<Job> {
   const { result } = job.checkpoint;
   if (result === undefined) throw new BackupError('internal', `publish job=${job.id}: no result`);
-  await engine.catalog.publish(result, { signal });
+  const onFailure = ({ message }: Error) =>
+    engine.log.warn('backup not published yet', { job_id: job.id, error: message });
+  await insist(engine.clock, () => engine.catalog.publish(result, { signal }), {
+    signal,
+    onFailure,
+  });
   return { ...job, phase: 'cleaning' };
 }
 

@@ -9,28 +9,19 @@ import { isEnded, type Job } from '../catalog/record.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
 import type { SnapshotFacts, VmRef } from '../ports.ts';
 import { poolOf, SNAPSHOT_PREFIX, type StepContext } from './context.ts';
+import { insist } from './deadline.ts';
 import { snapshotName } from './look.ts';
 
 /** Doubled each time; cleaning's deadline (CLEANUP_MS) ends it. */
-const FIRST_RETRY_MS = 1_000;
+const FIRST_LOOK_MS = 1_000;
 const JOB_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** Removes every snapshot of this job, however many tries made one. Errors: the pool's last one. */
 export async function removeOurSnapshots(job: Job, context: StepContext): Promise<void> {
   const { engine, signal } = context;
-  let reason: unknown;
-  for (let waitMs = FIRST_RETRY_MS; ; waitMs *= 2) {
-    try {
-      if (reason !== undefined) await engine.clock.sleep(waitMs / 2, { signal });
-      return await removeOnce(job, context);
-    } catch (error) {
-      // when the time is over, why it did not work before says more than that
-      if (signal.aborted) throw reason ?? error;
-      if (!isBackupError(error) || error.retry !== 'later') throw error;
-      reason = error;
-      engine.log.info('snapshot not removed yet', { job_id: job.id, error: error.message });
-    }
-  }
+  const onFailure = ({ message }: Error) =>
+    engine.log.info('snapshot not removed yet', { job_id: job.id, error: message });
+  await insist(engine.clock, () => removeOnce(job, context), { signal, onFailure });
 }
 
 async function removeOnce(job: Job, context: StepContext): Promise<void> {
@@ -54,7 +45,7 @@ async function isSnapshotUnderWay(job: Job, { engine, signal }: StepContext): Pr
   const { vm_ref: vmRef, snapshot_uuid: known } = job.checkpoint;
   if (job.error === undefined || vmRef === undefined || known !== undefined) return false;
   const pool = poolOf(engine, job.vm.pool);
-  for (let waitMs = FIRST_RETRY_MS, waited = false; ; waitMs *= 2, waited = true) {
+  for (let waitMs = FIRST_LOOK_MS, waited = false; ; waitMs *= 2, waited = true) {
     const vm = await pool.inspectVm(vmRef as VmRef, { signal }).catch((error) => {
       if (isBackupError(error, 'not_found')) return undefined;
       throw error;

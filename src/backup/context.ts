@@ -11,6 +11,9 @@ import type { Normaliser, OvaRewrite } from '../xva/types.ts';
 /** Long enough for a host that is busy with the end of an export, short enough not to hold a drain for ever. */
 export const CLEANUP_MS = 120_000;
 
+/** An archive that took hours is worth a wait for the bucket; should the process be killed, another publishes it. */
+export const PUBLISH_MS = 600_000;
+
 /** Every snapshot of ours begins so; the job's id follows. */
 export const SNAPSHOT_PREFIX = 'xvault:';
 

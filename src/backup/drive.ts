@@ -1,23 +1,32 @@
 /**
  * The driver: a thin loop round `advance` that keeps record, lease and signal of one job together.
  *
- * While a step runs, a heartbeat writes progress, renews the lease and notices a cancel asked for elsewhere. Losing
- * the lease stops the step at once: whoever took it over does the rest, and every write of ours to the record is
- * conditional on being its last writer, so a process that slept through its lease cannot spoil anything.
+ * While a step runs, a heartbeat writes progress and notices a cancel asked for elsewhere (keep-lease.ts renews the
+ * lease). Losing the lease stops the step at once: whoever took it over does the rest, and every write of ours to the
+ * record is conditional on being its last writer, so a process that slept through its lease cannot spoil anything.
  */
 import type { Versioned } from '../catalog/job-store.ts';
-import type { Lease } from '../catalog/lease.ts';
-import { RENEW_EVERY_MS } from '../catalog/lease.ts';
 import { isEnded, type Job, type Progress } from '../catalog/record.ts';
 import { BackupError, type ErrorCode, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import { advance, failed } from './advance.ts';
-import { CLEANUP_MS, type Engine, type StepContext } from './context.ts';
+import { CLEANUP_MS, type Engine, PUBLISH_MS, type StepContext } from './context.ts';
 import { withDeadline } from './deadline.ts';
+import type { KeptLease } from './keep-lease.ts';
 
 /** R2 takes one write a second and key; pollers see progress at least this often. */
 const HEARTBEAT_MS = 2000;
+/** A heartbeat that takes longer is given up; the next one writes the same. */
+const HEARTBEAT_LIMIT_MS = 25_000;
+/**
+ * Steps that go on though the job was cancelled or is being drained: a whole archive is published, not thrown away,
+ * and what was made on the pool is removed.
+ */
+const OWN_TIME_MS: Partial<Record<Job['phase'], number>> = {
+  finishing: PUBLISH_MS,
+  cleaning: CLEANUP_MS,
+};
 /** Tries to write the last record before giving the job up to whoever finds its lease expired. */
 const LAST_SAVE_ATTEMPTS = 5;
 
@@ -25,9 +34,9 @@ export interface DriveInput {
   engine: Engine;
   state: Versioned;
   /** Absent for a dry run: it changes nothing, so it needs no lease. */
-  lease?: Lease | undefined;
+  lease?: KeptLease | undefined;
   instance: string;
-  /** Aborted with the reason (`cancelled`, `draining`); cleaning up still happens. */
+  /** Aborted with the reason (`cancelled`, `draining`, `lease_lost`); cleaning up still happens. */
   controller: AbortController;
 }
 
@@ -35,6 +44,8 @@ export interface DriveInput {
 export async function drive(input: DriveInput): Promise<Job> {
   const run = createRun(input);
   const { clock } = input.engine;
+  // asked for while the job waited, or before its last instance died
+  if (run.job().cancel_requested) input.controller.abort(cancelled());
   await run.change((job) => ({
     ...job,
     status: 'running',
@@ -47,8 +58,8 @@ export async function drive(input: DriveInput): Promise<Job> {
 
 async function step(input: DriveInput, run: Run): Promise<void> {
   const { engine, controller } = input;
-  const cleaning = run.job().phase === 'cleaning';
-  const own = cleaning ? undefined : controller.signal;
+  const ownMs = OWN_TIME_MS[run.job().phase];
+  const own = ownMs === undefined ? controller.signal : undefined;
   const heart = new AbortController();
   const beating = beat(input, run, heart.signal);
   let next: Job;
@@ -60,11 +71,12 @@ async function step(input: DriveInput, run: Run): Promise<void> {
       run.change((job) => ({ ...job, checkpoint: { ...job.checkpoint, ...patch } })),
   });
   try {
-    next = own
-      ? await advance(run.job(), contextFor(own))
-      : await withDeadline(engine.clock, CLEANUP_MS, (signal) =>
-          advance(run.job(), contextFor(signal)),
-        );
+    next =
+      ownMs === undefined
+        ? await advance(run.job(), contextFor(controller.signal))
+        : await withDeadline(engine.clock, ownMs, (signal) =>
+            advance(run.job(), contextFor(signal)),
+          );
   } catch (thrown) {
     const error = own?.aborted ? own.reason : thrown;
     if (isBackupError(error, 'lease_lost')) throw error;
@@ -75,7 +87,7 @@ async function step(input: DriveInput, run: Run): Promise<void> {
     await beating;
   }
   // given back first: whoever sees the job ended may start the next one at once
-  if (isEnded(next)) await release(input);
+  if (isEnded(next)) await input.lease?.giveBack();
   await run.finish(next);
 }
 
@@ -142,12 +154,14 @@ function createRun({ engine, state, instance, controller }: DriveInput): Run {
         const mine = { ...next, cancel_requested: current.job.cancel_requested };
         current = { ...current, job: mine };
         await saveOutcome(engine, mine, () =>
-          withDeadline(engine.clock, CLEANUP_MS, (signal) => write(() => mine, { signal })),
+          withDeadline(engine.clock, CLEANUP_MS, (signal) =>
+            write(({ cancel_requested }) => ({ ...mine, cancel_requested }), { signal }),
+          ),
         );
       }),
     beat: () =>
       inTurn(() =>
-        withDeadline(engine.clock, RENEW_EVERY_MS, (signal) => write((job) => job, { signal })),
+        withDeadline(engine.clock, HEARTBEAT_LIMIT_MS, (signal) => write((job) => job, { signal })),
       ),
   };
 }
@@ -173,26 +187,19 @@ async function saveOutcome(engine: Engine, job: Job, save: () => Promise<void>):
   }
 }
 
-/** Progress, lease and cancel while a step runs. A store that is away for a while is no reason to stop by itself. */
-async function beat(input: DriveInput, run: Run, stop: AbortSignal): Promise<void> {
-  const { engine, lease, controller } = input;
-  let renewedAt = engine.clock.elapsed();
+/** Progress and cancel while a step runs. A store that is away for a while is no reason to stop by itself. */
+async function beat(
+  { engine, controller }: DriveInput,
+  run: Run,
+  stop: AbortSignal,
+): Promise<void> {
   while (await pause(engine, stop)) {
     try {
       await run.beat();
-      if (lease && engine.clock.elapsed() - renewedAt >= RENEW_EVERY_MS) {
-        await withDeadline(engine.clock, RENEW_EVERY_MS, (signal) => lease.renew({ signal }));
-        renewedAt = engine.clock.elapsed();
-      }
     } catch (error) {
-      const lost = isBackupError(error, 'lease_lost') || lease?.held() === false;
-      engine.log.warn('heartbeat failed', {
-        job_id: run.job().id,
-        error: toBackupError(error).message,
-      });
-      if (!lost) continue;
-      controller.abort(isBackupError(error, 'lease_lost') ? error : leaseExpired(run.job()));
-      return;
+      const { message } = toBackupError(error);
+      engine.log.warn('heartbeat failed', { job_id: run.job().id, error: message });
+      if (isBackupError(error, 'lease_lost')) return controller.abort(error);
     }
   }
 }
@@ -203,19 +210,6 @@ async function pause(engine: Engine, stop: AbortSignal): Promise<boolean> {
     return true;
   } catch {
     return false; // the step ended
-  }
-}
-
-async function release({ engine, lease }: DriveInput): Promise<void> {
-  if (lease === undefined) return;
-  try {
-    await withDeadline(engine.clock, CLEANUP_MS, (signal) => lease.release({ signal }));
-  } catch (error) {
-    // it runs out by itself; until then the machine is only blocked, never backed up twice
-    engine.log.warn('lease not released', {
-      job_id: lease.jobId,
-      error: toBackupError(error).message,
-    });
   }
 }
 
@@ -241,8 +235,4 @@ function logFailure(engine: Engine, job: Job, error: unknown, thrown: unknown): 
 /** The reason a job ends `cancelled`. */
 export function cancelled(): BackupError {
   return new BackupError('cancelled', 'cancel job: asked for');
-}
-
-function leaseExpired(job: Job): BackupError {
-  return new BackupError('lease_lost', `renew lease in time job=${job.id}`);
 }

@@ -4,7 +4,7 @@
  * The five proofs before an archive counts (docs/design.md): every expected disk seen to its full virtual size, every
  * checksum right, the end of the archive there, the XenAPI task a success, and the stored object of the size (and
  * checksum, where the store gives one) that was sent. An export cannot be resumed: a second try begins a new upload
- * from the same snapshot and aborts the first one's.
+ * from the same snapshot, aborts the first one's and takes a backup id of its own.
  */
 import type { Backup, Job } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
@@ -13,6 +13,7 @@ import { formatTime, parseTime } from '../time.ts';
 import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { exportArchive } from './export-archive.ts';
+import { siblingId } from './ids.ts';
 import { findOurSnapshot, inspect } from './look.ts';
 import { maxArchiveBytes } from './size.ts';
 
@@ -28,14 +29,14 @@ interface Moved {
 }
 
 /** Exports the job's snapshot into the bucket; the next phase publishes the result. */
-export async function exportStep(job: Job, context: StepContext): Promise<Job> {
-  const snapshot = await findOurSnapshot(job, context);
+export async function exportStep(given: Job, context: StepContext): Promise<Job> {
+  const snapshot = await findOurSnapshot(given, context);
   if (snapshot === undefined) {
-    throw new BackupError('snapshot_refused', `find snapshot of job=${job.id}: it is gone`, {
+    throw new BackupError('snapshot_refused', `find snapshot of job=${given.id}: it is gone`, {
       retry: 'later',
     });
   }
-  await abortEarlierUpload(job, context);
+  const job = await startAfresh(given, context);
   const vm = await inspect(job, context);
   const moved = await move(job, snapshot, rewriteFor(vm, snapshot), context);
   const result = backupOf(job, vm, moved, context);
@@ -71,7 +72,11 @@ async function move(
     },
     { signal },
   );
-  await context.remember({ archive_key: key, upload_id: upload.uploadId });
+  await context.remember({
+    backup_id: parts.backupId,
+    archive_key: key,
+    upload_id: upload.uploadId,
+  });
   const pool = poolOf(engine, job.vm.pool);
   await using source = await pool.openExport(
     { snapshot: snapshot.ref, label: `xvault backup of ${job.vm.name}` },
@@ -142,10 +147,16 @@ function rewriteFor(vm: VmState, snapshot: SnapshotFacts): OvaRewrite {
   return { nameLabel: vm.nameLabel, nameDescription: vm.nameDescription, vmUuid: vm.uuid, disks };
 }
 
-async function abortEarlierUpload(job: Job, { engine, signal }: StepContext): Promise<void> {
-  const { archive_key: key, upload_id: uploadId } = job.checkpoint;
-  if (key === undefined || uploadId === undefined) return;
+/**
+ * After an earlier try: its upload is aborted, and this one gets a key of its own. The earlier one may have been
+ * completed a moment before its instance died, or be completed yet by one that only slept.
+ */
+async function startAfresh(job: Job, { engine, signal }: StepContext): Promise<Job> {
+  const { archive_key: key, upload_id: uploadId, backup_id: earlierId } = job.checkpoint;
+  if (key === undefined || uploadId === undefined) return job;
   await engine.store.abortUpload({ key, uploadId }, { signal });
+  const backup_id = siblingId(earlierId, engine.ids.uuid());
+  return { ...job, checkpoint: { ...job.checkpoint, backup_id } };
 }
 
 function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepContext): Backup {
@@ -186,7 +197,8 @@ function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepContext):
     read_bytes: moved.readBytes,
     sent_bytes: counters.sentBytes,
     copied_bytes: counters.copiedBytes,
-    duration_seconds: (now - parseTime(job.started_at ?? job.created_at)) / 1000,
+    // clocks are set, and another instance's differs: never below zero, which no reader would take
+    duration_seconds: Math.max(0, now - parseTime(job.started_at ?? job.created_at)) / 1000,
     export_seconds: moved.exportMs / 1000,
     host: moved.host,
     ...(job.request.note === undefined ? {} : { note: job.request.note }),

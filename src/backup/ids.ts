@@ -4,3 +4,9 @@
 export function uuidTimeMs(id: string): number {
   return Number.parseInt(id.replaceAll('-', '').slice(0, 12), 16);
 }
+
+/** Another id of the same instant: sorts beside `id`, tells the same time, and is unique by `fresh`. */
+export function siblingId(id: string, fresh: string): string {
+  const TIME = 'xxxxxxxx-xxxx'.length;
+  return id.slice(0, TIME) + fresh.slice(TIME);
+}

@@ -6,18 +6,18 @@
  */
 import type { Versioned } from '../catalog/job-store.ts';
 import type { Lease } from '../catalog/lease.ts';
-import { RENEW_EVERY_MS } from '../catalog/lease.ts';
 import { type BackupRequest, isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
-import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { cancelled, type DriveInput, drive } from './drive.ts';
 import { findVm } from './find-vm.ts';
+import { keepLease, release } from './keep-lease.ts';
 import { checkKind } from './preflight.ts';
 import { createQueue, type Queue, type QueueLimits } from './queue.ts';
 import type { StartInput } from './service.ts';
+import { leftJob } from './take-over.ts';
 
 /** Newest records looked at for jobs a dead instance left; older ones are reported by the status, not resumed. */
 const RESUME_WINDOW = 500;
@@ -25,39 +25,37 @@ const RESUME_WINDOW = 500;
 export interface JobRunner {
   start(input: StartInput, options: Cancellable): Promise<Job>;
   cancel(id: string, options: Cancellable): Promise<Job | undefined>;
-  /** Takes over jobs whose instance died. Returns how many. */
-  resume(options: Cancellable): Promise<number>;
+  /**
+   * Takes over jobs whose instance died, and follows cancels that other instances took for jobs that wait here.
+   * `also`: jobs to look at beside the newest ones.
+   */
+  resume(options: Cancellable & { also?: readonly string[] }): Promise<void>;
   drain(input: { drainMs: number }): Promise<void>;
   readonly draining: boolean;
   readonly running: number;
   readonly waiting: number;
 }
 
-interface Live {
-  controller: AbortController;
-  lease: Lease | undefined;
-}
-
 /** The runner of one process. */
 export function createJobRunner(
   engine: Engine,
-  settings: { instance: string; limits: QueueLimits },
+  settings: { instance: string; limits: QueueLimits; onLeaseLost?: () => void },
 ): JobRunner {
   const queue = createQueue(settings.limits);
-  const live = new Map<string, Live>();
+  const live = new Map<string, AbortController>();
   let draining = false;
 
   const enqueue = (state: Versioned, lease: Lease | undefined, srs: readonly string[]): void => {
     const { id, vm } = state.job;
     const controller = new AbortController();
-    live.set(id, { controller, lease });
-    const waited = new AbortController();
-    if (lease) void keepLease(engine, lease, controller, waited.signal);
+    live.set(id, controller);
+    const kept = lease && keepLease(engine, lease, controller);
     const run = async (): Promise<void> => {
-      waited.abort();
       engine.meter.count('jobs_queued', -1);
-      await runJob({ engine, state, lease, instance: settings.instance, controller });
+      const input = { engine, state, lease: kept, instance: settings.instance, controller };
+      const error = await runJob(input);
       live.delete(id);
+      if (isBackupError(error, 'lease_lost')) settings.onLeaseLost?.();
     };
     engine.meter.count('jobs_queued', 1);
     queue.add({ id, pool: vm.pool, srs, run });
@@ -71,6 +69,11 @@ export function createJobRunner(
     });
   };
 
+  const cancelHere = (id: string): void => {
+    live.get(id)?.abort(cancelled());
+    queue.startNow(id);
+  };
+
   return {
     start: async ({ vm: wanted, request, triggeredBy, jobId }, options) => {
       const again = jobId === undefined ? undefined : await engine.jobs.load(jobId, options);
@@ -82,10 +85,11 @@ export function createJobRunner(
       const job = newJob(engine, { pool: pool.name, vm, request, triggeredBy, jobId });
       const lease = request.dry_run ? undefined : await takeLease(engine, job, options);
       try {
+        refuseIfBusy(); // others came, or a drain began, while the pool was asked
         const state = await engine.jobs.create(job, options);
         enqueue(state, lease, [...new Set(disks.map((disk) => disk.sr.uuid))]);
       } catch (error) {
-        await lease?.release(options);
+        if (lease) await release(engine, lease);
         throw error;
       }
       return job;
@@ -93,26 +97,21 @@ export function createJobRunner(
     cancel: async (id, options) => {
       const ask = (job: Job) => (isEnded(job) ? undefined : { ...job, cancel_requested: true });
       const job = await engine.jobs.update(id, ask, options);
-      const mine = live.get(id);
-      if (mine) {
-        mine.controller.abort(cancelled());
-        queue.startNow(id);
-      }
+      cancelHere(id);
       return job;
     },
     resume: async (options) => {
-      let resumed = 0;
-      for (const id of (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW)) {
-        const left =
-          live.has(id) || draining
-            ? undefined
-            : await leftJob(engine, { id, instance: settings.instance }, options);
-        if (left === undefined) continue;
+      const look = async (id: string): Promise<void> => {
+        // one that waits here may have been cancelled through another instance
+        if (live.has(id) && (await engine.jobs.read(id))?.cancel_requested) cancelHere(id);
+        if (live.has(id) || draining) return;
+        const left = await leftJob(engine, { id, instance: settings.instance }, options);
+        if (left === undefined) return;
         engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
         enqueue(left.state, left.lease, []);
-        resumed++;
-      }
-      return resumed;
+      };
+      const newest = (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW);
+      await eachReadable(engine, new Set([...(options.also ?? []), ...newest]), look);
     },
     drain: async ({ drainMs }) => {
       draining = true;
@@ -130,16 +129,36 @@ export function createJobRunner(
   };
 }
 
-/** Drives one job to its end; what cannot be written down is logged, and left to whoever finds its lease expired. */
-async function runJob(input: DriveInput): Promise<void> {
+/** One record that cannot be read must not keep the others from being looked at. */
+async function eachReadable(
+  engine: Engine,
+  ids: Iterable<string>,
+  look: (id: string) => Promise<void>,
+): Promise<void> {
+  for (const id of ids) {
+    try {
+      await look(id);
+    } catch (error) {
+      if (!isBackupError(error, 'data_corrupt')) throw error;
+      engine.log.warn('job not looked at', { job_id: id, error: error.message });
+    }
+  }
+}
+
+/** Drives one job to its end; why it was given up instead is logged and told: whoever finds its lease free goes on. */
+async function runJob(input: DriveInput): Promise<BackupError | undefined> {
   const { engine, state } = input;
   engine.meter.count('jobs_running', 1);
   try {
     report(engine, await drive(input));
-  } catch (error) {
-    const { code, message } = toBackupError(error);
+    return undefined;
+  } catch (thrown) {
+    const error = toBackupError(thrown);
+    const { code, message } = error;
     engine.log.error('job given up', { job_id: state.job.id, code, error: message });
+    return error;
   } finally {
+    await input.lease?.giveBack();
     engine.meter.count('jobs_running', -1);
   }
 }
@@ -148,13 +167,13 @@ async function runJob(input: DriveInput): Promise<void> {
 async function drainAll(
   engine: Engine,
   queue: Queue,
-  live: ReadonlyMap<string, Live>,
+  live: ReadonlyMap<string, AbortController>,
   drainMs: number,
 ): Promise<void> {
   const done = new AbortController();
   const late = engine.clock.sleep(drainMs, { signal: done.signal }).then(
     () => {
-      for (const [id, { controller }] of live) {
+      for (const [id, controller] of live) {
         controller.abort(new BackupError('draining', 'stop job: this instance is shutting down'));
         queue.startNow(id);
       }
@@ -205,56 +224,6 @@ async function takeLease(engine: Engine, job: Job, options: Cancellable): Promis
       details: { ...error.details, vm: job.vm.uuid },
       cause: error,
     });
-  }
-}
-
-/** A waiting job keeps its machine; losing the lease meanwhile ends it before it begins. */
-async function keepLease(
-  engine: Engine,
-  lease: Lease,
-  controller: AbortController,
-  stop: AbortSignal,
-): Promise<void> {
-  while (!stop.aborted) {
-    try {
-      await engine.clock.sleep(RENEW_EVERY_MS, { signal: stop });
-      await lease.renew({ signal: NEVER });
-    } catch (error) {
-      if (stop.aborted) return; // the job runs: its driver renews from now on
-      if (isBackupError(error, 'lease_lost')) return controller.abort(error);
-      engine.log.warn('lease not renewed', {
-        job_id: lease.jobId,
-        error: toBackupError(error).message,
-      });
-    }
-  }
-}
-
-/** The job `id` if its instance is gone, with its lease in our hands; undefined when it ended or lives elsewhere. */
-async function leftJob(
-  engine: Engine,
-  { id, instance }: { id: string; instance: string },
-  options: Cancellable,
-) {
-  const seen = await engine.jobs.read(id);
-  if (seen === undefined || isEnded(seen) || seen.request.dry_run) return undefined;
-  const key = engine.keys.lease(seen.vm.pool, seen.vm.uuid);
-  const holder = await engine.leases.look(key, options);
-  if (holder && !holder.expired) return undefined;
-  try {
-    const lease = await engine.leases.take({ key, jobId: id }, options);
-    const state = await engine.jobs.load(id, options);
-    if (state === undefined || isEnded(state.job)) {
-      await lease.release(options);
-      return undefined;
-    }
-    // the name tells the former owner, should it wake, that the record is no longer its to write
-    const again = { ...state.job, instance, attempt: state.job.attempt + 1 };
-    return { lease, state: await engine.jobs.save(state, again, options) };
-  } catch (error) {
-    // another instance was faster: exactly one wins the lease
-    if (isBackupError(error, 'lease_held', 'precondition_failed')) return undefined;
-    throw error;
   }
 }
 

@@ -1,0 +1,81 @@
+/**
+ * Keeps a job's lease from the moment it is taken until it is given back, whatever the job does meanwhile.
+ *
+ * It runs apart from steps and record writes: a step that ends, a record that is written slowly or a job that waits
+ * in the queue must not let the lease run out. When it is lost, or could not be renewed for so long that another
+ * instance may take it, the job is stopped with `lease_lost`.
+ */
+import type { Lease } from '../catalog/lease.ts';
+import { BackupError, isBackupError, toBackupError } from '../errors.ts';
+import { CLEANUP_MS, type Engine } from './context.ts';
+import { withDeadline } from './deadline.ts';
+
+/** A try takes at most this part of the time between two renewals (10 s of 25), the next begins so much later (5 s). */
+const TRY_SHARE = 0.4;
+const PAUSE_SHARE = 0.2;
+
+export interface KeptLease {
+  /** Stops renewing and gives the lease back; a second call does nothing. Never throws. */
+  giveBack(): Promise<void>;
+}
+
+/** Begins to renew `lease`; aborts `controller` when it is lost. */
+export function keepLease(engine: Engine, lease: Lease, controller: AbortController): KeptLease {
+  const stop = new AbortController();
+  const renewing = renew(engine, lease, { controller, stop: stop.signal });
+  return {
+    giveBack: async () => {
+      if (stop.signal.aborted) return;
+      stop.abort();
+      // a renewal under way would write the lease again after it was deleted
+      await renewing;
+      await release(engine, lease);
+    },
+  };
+}
+
+async function renew(
+  engine: Engine,
+  lease: Lease,
+  { controller, stop }: { controller: AbortController; stop: AbortSignal },
+): Promise<void> {
+  const { renewEveryMs } = engine.leases.timing;
+  const limitMs = renewEveryMs * TRY_SHARE;
+  for (let waitMs = renewEveryMs; await pause(engine, waitMs, stop); ) {
+    try {
+      await withDeadline(engine.clock, limitMs, (signal) => lease.renew({ signal }));
+      waitMs = renewEveryMs;
+    } catch (error) {
+      const { message } = toBackupError(error);
+      engine.log.warn('lease not renewed', { job_id: lease.jobId, error: message });
+      if (isBackupError(error, 'lease_lost')) return controller.abort(error);
+      if (!lease.held()) return controller.abort(expired(lease, error));
+      waitMs = renewEveryMs * PAUSE_SHARE;
+    }
+  }
+}
+
+async function pause({ clock }: Engine, ms: number, stop: AbortSignal): Promise<boolean> {
+  try {
+    await clock.sleep(ms, { signal: stop });
+    return true;
+  } catch {
+    return false; // it is given back
+  }
+}
+
+/** Gives a lease back in its own time. */
+export async function release(engine: Engine, lease: Lease): Promise<void> {
+  try {
+    await withDeadline(engine.clock, CLEANUP_MS, (signal) => lease.release({ signal }));
+  } catch (error) {
+    // it runs out by itself; until then the machine is only blocked, never backed up twice
+    const { message } = toBackupError(error);
+    engine.log.warn('lease not released', { job_id: lease.jobId, error: message });
+  }
+}
+
+function expired(lease: Lease, cause: unknown): BackupError {
+  const message = `renew lease in time job=${lease.jobId}`;
+  return new BackupError('lease_lost', message, { cause });
+}

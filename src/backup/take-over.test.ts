@@ -1,0 +1,344 @@
+/** Jobs that change hands, are cancelled at an awkward moment, or cannot clean up at once. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createScriptedPool, type ScriptedPool } from '../../test/backup/scripted-pool.ts';
+import { nextId, sampleJob } from '../../test/records.ts';
+import { createSimClock, type SimClock } from '../../test/sim/clock.ts';
+import { createMemoryStore, type MemoryStore } from '../../test/sim/memory-store.ts';
+import { createKeys } from '../catalog/keys.ts';
+import { CLOCK_SKEW_MS, createLeases, LEASE_MS } from '../catalog/lease.ts';
+import { backupRequestSchema, type Job, jobSchema } from '../catalog/record.ts';
+import { BackupError } from '../errors.ts';
+import type { Log, ObjectStore } from '../ports.ts';
+import { NEVER } from '../signals.ts';
+import { createService, type RunningService } from './create-service.ts';
+
+const options = { signal: NEVER };
+const keys = createKeys('xv');
+const LEASE_OVER_MS = LEASE_MS + CLOCK_SKEW_MS + 1000;
+const request = backupRequestSchema.parse({});
+
+interface World {
+  clock: SimClock;
+  store: MemoryStore;
+  pool: ScriptedPool;
+  lines: string[];
+  /** Another process, perhaps with its own connection to the bucket. */
+  instance(name: string, store?: ObjectStore): RunningService;
+  start(service: RunningService): Promise<Job>;
+  record(id: string): Job;
+  /** Lets time pass until the job ended. */
+  ended(id: string): Promise<Job>;
+  backups(): string[];
+}
+
+function setUp(): World {
+  const clock = createSimClock();
+  const store = createMemoryStore(clock);
+  const pool = createScriptedPool();
+  const lines: string[] = [];
+  const write = (message: string, fields: object = {}) => {
+    lines.push(`${message} ${JSON.stringify(fields)}`);
+  };
+  const log: Log = { debug: write, info: write, warn: write, error: write, child: () => log };
+  const meter = { count: () => undefined, observe: () => undefined };
+  const record = (id: string): Job => {
+    const bytes = store.objects.get(keys.job(id))?.bytes ?? Buffer.alloc(0);
+    return jobSchema.parse(JSON.parse(bytes.toString('utf8')));
+  };
+  return {
+    clock,
+    store,
+    pool,
+    lines,
+    record,
+    instance: (name, over = store) =>
+      createService(
+        {
+          pools: [pool],
+          store: over,
+          stateStore: over,
+          clock,
+          ids: { uuid: nextId },
+          log,
+          meter,
+        },
+        {
+          prefix: 'xv',
+          concurrency: 4,
+          concurrencyPerPool: 4,
+          concurrencyPerSr: 4,
+          queueLimit: 10,
+          instance: name,
+        },
+      ),
+    start: (service) => service.startBackup({ vm: 'web', request, triggeredBy: 'test' }, options),
+    ended: async (id) => {
+      for (let round = 0; round < 200; round++) {
+        const job = record(id);
+        if (['succeeded', 'failed', 'cancelled'].includes(job.status)) return job;
+        await clock.advance(5000);
+      }
+      throw new Error(`job does not end: ${JSON.stringify(record(id))}\n${lines.join('\n')}`);
+    },
+    backups: () => [...store.objects.keys()].filter((key) => key.endsWith('/backup.json')),
+  };
+}
+
+/** The same bucket behind a connection of its own, which can be cut. */
+function connect(store: ObjectStore): { store: ObjectStore; cut(isCut: boolean): void } {
+  let away = false;
+  const guarded = new Proxy(store, {
+    get: (target, name: keyof ObjectStore) => {
+      const method = target[name] as (...args: unknown[]) => unknown;
+      return (...args: unknown[]) =>
+        away
+          ? Promise.reject(new BackupError('store_unavailable', 'reach the bucket'))
+          : method(...args);
+    },
+  });
+  return {
+    store: guarded,
+    cut: (isCut) => {
+      away = isCut;
+    },
+  };
+}
+
+/** A job record whose instance died in this phase, its lease long over. */
+async function leave(world: World, over: Partial<Job>): Promise<Job> {
+  const job = sampleJob({ status: 'running', instance: 'dead', ...over });
+  await world.store.put(keys.job(job.id), JSON.stringify(job), options);
+  return job;
+}
+
+const waiting = () => Promise.withResolvers<void>();
+
+test('a job is backed up, and nothing is left', async () => {
+  const world = setUp();
+  const { id } = await world.start(world.instance('a'));
+  assert.equal((await world.ended(id)).status, 'succeeded');
+  assert.equal(world.backups().length, 1);
+  assert.deepEqual(world.pool.snapshots, []);
+  assert.equal(world.store.uploads.size, 0);
+});
+
+test('a cancel asked for before the instance died is followed by the one that takes over', async () => {
+  const world = setUp();
+  const job = await leave(world, { phase: 'exporting', cancel_requested: true });
+  world.pool.make(`xvault:${job.id}`);
+  await world.instance('b').start();
+  const ended = await world.ended(job.id);
+  assert.equal(ended.status, 'cancelled');
+  assert.deepEqual(world.pool.snapshots, []);
+  assert.deepEqual(world.backups(), []);
+});
+
+test('an archive that was completed just before the crash does not stop the next try', async () => {
+  const world = setUp();
+  const backupId = nextId();
+  const archiveKey = keys.archive(
+    { retention: 'daily', pool: 'dc1', vmUuid: sampleJob().vm.uuid, backupId },
+    'web',
+  );
+  const checkpoint = {
+    backup_id: backupId,
+    archive_key: archiveKey,
+    upload_id: 'gone',
+    snapshot_uuid: 'snapshot',
+    excluded_disks: [],
+    warnings: [],
+  };
+  await world.store.put(archiveKey, 'whole', options);
+  const job = await leave(world, { phase: 'exporting', checkpoint });
+  world.pool.make(`xvault:${job.id}`);
+  await world.instance('b').start();
+  const ended = await world.ended(job.id);
+  assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));
+  assert.notEqual(ended.result?.id, backupId);
+  assert.equal(ended.result?.id.slice(0, 13), backupId.slice(0, 13), 'as old as the job');
+  assert.equal(world.store.objects.get(archiveKey)?.bytes.toString(), 'whole', 'never modified');
+  assert.equal(world.backups().length, 1);
+});
+
+test('an instance that slept through its lease leaves the job to the one that took it', async () => {
+  const world = setUp();
+  const line = connect(world.store);
+  const exporting = waiting();
+  const resume = waiting();
+  let first = true;
+  world.pool.onCall = async (operation) => {
+    if (operation !== 'fill' || !first) return;
+    first = false;
+    exporting.resolve();
+    await resume.promise;
+  };
+  const { id } = await world.start(world.instance('a', line.store));
+  await world.clock.advance(1000);
+  await exporting.promise;
+  line.cut(true);
+  await world.clock.advance(LEASE_OVER_MS);
+  // taken over, but not begun: the record tells of the new owner all the same
+  const other = world.instance('b');
+  const begun = waiting();
+  world.pool.onCall = async (operation) => {
+    if (operation === 'findSnapshots') await begun.promise;
+  };
+  await other.start();
+  assert.equal(world.record(id).instance, 'b');
+  line.cut(false);
+  resume.resolve();
+  await world.clock.advance(5000);
+  assert.equal(world.record(id).instance, 'b', 'the former owner does not write any more');
+  begun.resolve();
+  const ended = await world.ended(id);
+  assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));
+  assert.equal(ended.attempt, 2);
+  assert.equal(world.backups().length, 1);
+  assert.deepEqual(world.pool.snapshots, []);
+});
+
+test('a record that cannot be read does not keep others from being taken over', async () => {
+  const world = setUp();
+  const job = await leave(world, { phase: 'preparing' });
+  await world.store.put(keys.job(nextId()), '{"version":9}', options);
+  await world.instance('b').start();
+  assert.equal((await world.ended(job.id)).status, 'succeeded');
+});
+
+test('a job whose instances die again and again is given up and cleaned', async () => {
+  const world = setUp();
+  const job = await leave(world, { phase: 'exporting', attempt: 5 });
+  world.pool.make(`xvault:${job.id}`);
+  await world.instance('b').start();
+  const ended = await world.ended(job.id);
+  assert.equal(ended.status, 'failed');
+  assert.match(ended.error?.detail ?? '', /5 instances/);
+  assert.deepEqual(world.pool.snapshots, []);
+  assert.deepEqual(world.backups(), []);
+});
+
+test('a backup whose record is being published is not called cancelled', async () => {
+  const world = setUp();
+  const service = world.instance('a');
+  let id = '';
+  world.store.onCall = (operation, key) => {
+    if (operation === 'put' && key.endsWith('/backup.json')) void service.cancelJob(id, options);
+  };
+  ({ id } = await world.start(service));
+  const ended = await world.ended(id);
+  assert.equal(ended.status, world.backups().length === 1 ? 'succeeded' : 'cancelled');
+});
+
+test('a snapshot that is still being made when the job is cancelled is waited for and removed', async () => {
+  const world = setUp();
+  const service = world.instance('a');
+  const asked = waiting();
+  world.pool.onCall = async (operation, signal) => {
+    if (operation !== 'snapshotVm') return;
+    world.pool.operations = ['snapshot'];
+    asked.resolve();
+    await new Promise((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  };
+  const { id } = await world.start(service);
+  await asked.promise;
+  await service.cancelJob(id, options);
+  await world.clock.advance(20_000);
+  // the pool goes on by itself: the name appears only when all disks are done
+  world.pool.make(`xvault:${id}`);
+  world.pool.operations = [];
+  const ended = await world.ended(id);
+  assert.equal(ended.status, 'cancelled');
+  assert.deepEqual(world.pool.snapshots, []);
+});
+
+test('every snapshot of the job is removed, also if two were made', async () => {
+  const world = setUp();
+  const job = await leave(world, { phase: 'exporting' });
+  world.pool.make(`xvault:${job.id}`);
+  world.pool.make(`xvault:${job.id}`);
+  await world.instance('b').start();
+  await world.ended(job.id);
+  assert.deepEqual(world.pool.snapshots, []);
+});
+
+test('a pool that is away for minutes is waited for, and the snapshot removed then', async () => {
+  const world = setUp();
+  let away = 0;
+  world.pool.onCall = (operation) => {
+    if (operation === 'removeSnapshot' && ++away <= 5) {
+      throw new BackupError('pool_unavailable', 'call the pool');
+    }
+  };
+  const { id } = await world.start(world.instance('a'));
+  const ended = await world.ended(id);
+  assert.equal(ended.status, 'succeeded');
+  assert.deepEqual(ended.result?.warnings, [
+    'the machine has no disk: the archive holds its configuration only',
+  ]);
+  assert.deepEqual(world.pool.snapshots, []);
+});
+
+test('what cannot be removed is named at the end', async () => {
+  const world = setUp();
+  world.pool.onCall = (operation) => {
+    if (operation === 'removeSnapshot') throw new BackupError('pool_refused', 'remove snapshot');
+  };
+  const { id } = await world.start(world.instance('a'));
+  const ended = await world.ended(id);
+  assert.equal(ended.status, 'succeeded');
+  assert.match(
+    ended.result?.warnings.at(-1) ?? '',
+    new RegExp(`xvault:${id}.*next backup of this machine removes it`),
+  );
+});
+
+test('the lease is renewed however the steps of the job fall', async () => {
+  const world = setUp();
+  const { id } = await world.start(world.instance('a'));
+  const slow = new Set(['snapshotVm', 'markSnapshot', 'openExport', 'settle', 'removeSnapshot']);
+  world.pool.onCall = async (operation, signal) => {
+    if (slow.has(operation)) await world.clock.sleep(20_000, { signal });
+  };
+  const watcher = createLeases(
+    { store: world.store, clock: world.clock, ids: { uuid: nextId } },
+    { owner: 'b' },
+  );
+  const key = keys.lease('dc1', sampleJob().vm.uuid);
+  let leastMs = Number.POSITIVE_INFINITY;
+  for (let second = 0; second < 150; second++) {
+    const holder = await watcher.look(key, options);
+    if (holder) leastMs = Math.min(leastMs, holder.expiresAt - world.clock.now());
+    await world.clock.advance(1000);
+  }
+  assert.equal(world.record(id).status, 'succeeded');
+  assert.ok(leastMs >= LEASE_MS / 2, `left=${leastMs}`);
+});
+
+test('a machine is free again at once when its job could not be recorded', async () => {
+  const world = setUp();
+  const service = world.instance('a');
+  world.store.onCall = (operation, key) => {
+    if (operation === 'put' && key.includes('/jobs/')) {
+      throw new BackupError('store_unavailable', 'put job');
+    }
+  };
+  await assert.rejects(world.start(service), { code: 'store_unavailable' });
+  delete world.store.onCall;
+  const { id } = await world.start(service);
+  assert.equal((await world.ended(id)).status, 'succeeded');
+});
+
+test('a clock that was set back does not spoil the record', async () => {
+  const world = setUp();
+  const now = world.clock.now;
+  world.pool.onCall = (operation) => {
+    if (operation === 'openExport') world.clock.now = () => now() - 3_600_000;
+  };
+  const { id } = await world.start(world.instance('a'));
+  const ended = await world.ended(id);
+  assert.equal(ended.status, 'succeeded');
+  assert.equal(ended.result?.duration_seconds, 0);
+});

@@ -1,0 +1,72 @@
+/**
+ * Jobs whose instance died: recognised by their free or expired lease, and continued at the step they were in.
+ *
+ * The lease decides who takes over, the record then tells everybody: it is written on condition that nobody wrote
+ * since, with the new owner's name in it, so that a former owner that only slept finds out with its next write.
+ */
+import type { Versioned } from '../catalog/job-store.ts';
+import type { Lease } from '../catalog/lease.ts';
+import { problemOf } from '../catalog/problem.ts';
+import { isEnded, type Job } from '../catalog/record.ts';
+import { BackupError, isBackupError } from '../errors.ts';
+import type { Cancellable } from '../ports.ts';
+import type { Engine } from './context.ts';
+import { release } from './keep-lease.ts';
+
+/** Instances that may die with a job; then it is taken to be the reason. */
+const MAX_ATTEMPTS = 5;
+
+/** The job `id` if its instance is gone, with its lease in our hands; undefined when it ended or lives elsewhere. */
+export async function leftJob(
+  engine: Engine,
+  { id, instance }: { id: string; instance: string },
+  options: Cancellable,
+): Promise<{ lease: Lease; state: Versioned } | undefined> {
+  const seen = await engine.jobs.read(id);
+  if (seen === undefined || isEnded(seen) || seen.request.dry_run) return undefined;
+  const key = engine.keys.lease(seen.vm.pool, seen.vm.uuid);
+  const holder = await engine.leases.look(key, options);
+  if (holder && !holder.expired) return undefined;
+  const lease = await takeFree(engine, { key, jobId: id }, options);
+  if (lease === undefined) return undefined;
+  try {
+    const state = await engine.jobs.load(id, options);
+    if (state !== undefined && !isEnded(state.job)) {
+      const again = takenOver(state.job, instance);
+      return { lease, state: await engine.jobs.save(state, again, options) };
+    }
+  } catch (error) {
+    await release(engine, lease);
+    // its instance is alive after all and wrote: it will notice that its lease is gone
+    if (isBackupError(error, 'precondition_failed')) return undefined;
+    throw error;
+  }
+  await release(engine, lease);
+  return undefined;
+}
+
+async function takeFree(
+  engine: Engine,
+  input: { key: string; jobId: string },
+  options: Cancellable,
+): Promise<Lease | undefined> {
+  try {
+    return await engine.leases.take(input, options);
+  } catch (error) {
+    if (isBackupError(error, 'lease_held')) return undefined; // exactly one wins
+    throw error;
+  }
+}
+
+/** The record as its new owner writes it. One that ends every instance is not tried for ever. */
+function takenOver(job: Job, instance: string): Job {
+  // the name tells the former owner, should it wake, that the record is no longer its to write
+  const again = { ...job, instance, attempt: job.attempt + 1 };
+  const closing = job.phase === 'finishing' || job.phase === 'cleaning';
+  if (closing || job.attempt < MAX_ATTEMPTS) return again;
+  const error = new BackupError(
+    'internal',
+    `end job: ${job.attempt} instances died with it; look at their memory and their logs`,
+  );
+  return { ...again, phase: 'cleaning', error: problemOf(error, { jobId: job.id }) };
+}
