@@ -17,8 +17,8 @@ flock 9
 [ -x "$folder/usr/bin/radosgw" ] && exit 0
 
 [ -r $keys ] || { echo "no Debian archive keys in $keys" >&2; exit 3; }
-# The mirror apt is set up with, or MIRROR from outside.
-mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m1 '/debian$' || true)}
+# The mirror apt is set up with (asked so that it answers before any `apt-get update`), or MIRROR from outside.
+mirror=${MIRROR:-$(apt-get --print-uris update | sed -n "s#^'\\([^' ]*/debian\\)/dists/.*#\\1#p" | sed -n 1p)}
 [ -n "$mirror" ] || { echo "apt knows no Debian mirror; set MIRROR" >&2; exit 3; }
 
 work=$folder.part
@@ -32,6 +32,7 @@ apt=(apt-get -q
   -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
   -o Dir::State="$work" -o Dir::State::lists="$work/lists" -o Dir::State::status="$work/status"
   -o Dir::Cache="$work/cache" -o APT::Sandbox::User= -o APT::Install-Recommends=false
+  -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15 -o Acquire::Retries=1
   -o Acquire::Languages=none -o APT::Update::Error-Mode=any -o APT::Architecture=amd64 -o APT::Architectures=amd64)
 packages=(radosgw ceph-mon ceph-osd ceph-common base-files)
 "${apt[@]}" update >"$work/log" 2>&1 || { tail -3 "$work/log" >&2; exit 3; }
