@@ -289,7 +289,12 @@ export interface ObjectStore {
   put(
     key: string,
     body: Uint8Array | string,
-    options: Cancellable & PutCondition & { contentType?: string },
+    options: Cancellable &
+      PutCondition & {
+        contentType?: string;
+        /** Work of hours hangs on it: tried as long as a part of an archive (minutes), not as a small call (seconds). */
+        patient?: boolean;
+      },
   ): Promise<{ etag: string }>;
   /** undefined when there is no such object. */
   get(

@@ -91,7 +91,7 @@ async function move(
   const exportMs = engine.clock.elapsed() - startedAt;
   proveDisks(normaliser.totals(), snapshot);
   const indexKey = engine.keys.index(parts);
-  await engine.store.put(indexKey, normaliser.index(), { signal });
+  await engine.store.put(indexKey, normaliser.index(), { signal, patient: true });
   const stored = await upload.complete({ signal });
   engine.meter.count('pool_read_bytes_total', readBytes, { pool: job.vm.pool });
   return {

@@ -16,6 +16,7 @@ import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore, PutCondition } from '../ports.ts';
 import { storeStatus } from './calls.ts';
 import type { StoreContext } from './context.ts';
+import { TRANSFER_BUDGET } from './retry.ts';
 
 type PutOptions = Parameters<ObjectStore['put']>[2];
 
@@ -27,7 +28,7 @@ export async function putObject(
   options: PutOptions,
 ): Promise<{ etag: string }> {
   const { client, calls, bucket } = context;
-  const { signal, contentType } = options;
+  const { signal, contentType, patient = false } = options;
   const bytes = typeof body === 'string' ? Buffer.from(body) : body;
   const input = {
     Bucket: bucket,
@@ -42,6 +43,7 @@ export async function putObject(
     const answer = await calls('PutObject', (to) => client.send(new PutObjectCommand(input), to), {
       signal,
       key,
+      ...(patient ? { budget: context.transferBudget ?? TRANSFER_BUDGET } : {}),
       onRetry: (failure) => {
         unclear ||= failure === 'unclear';
       },

@@ -17,7 +17,7 @@ import { type ExportRequestDeps, type ExportResponse, requestExport } from './ex
 import type { Host } from './facts.ts';
 import { formatAuthority, type Origin, withAddress } from './origin.ts';
 import type { Live } from './session.ts';
-import { awaitTask, dropTask, readTask, type TaskDeps } from './task.ts';
+import { awaitTask, dropTask, readTask, startTask, type TaskDeps } from './task.ts';
 import type { TrustBook } from './trust.ts';
 import { createWatch, type Watch } from './watch.ts';
 
@@ -138,7 +138,7 @@ function toRequestDeps(
 }
 
 async function createTask(deps: TaskDeps, label: string, options: Cancellable): Promise<string> {
-  const task = String(await deps.session.call('task.create', [label, ''], options));
+  const task = await startTask(deps, { method: 'task.create', params: [label, ''] }, options);
   try {
     await deps.session.call('task.set_progress', [task, double(-1)], options);
   } catch (error) {

@@ -23,6 +23,9 @@ const UNREACHABLE_MS = 5 * 60_000;
 /** Cancelling is noticed within 10 s of progress; cleaning up must not hold a job for ever. */
 const CANCEL_MS = 15_000;
 
+/** A call that is under way when its caller leaves is answered within milliseconds, or the pool hangs. */
+const ANSWER_MS = 3_000;
+
 export type TaskStatus = 'pending' | 'success' | 'failure' | 'cancelled';
 
 export interface TaskState {
@@ -105,7 +108,7 @@ export async function runTask(
   { method, params }: { method: string; params: readonly XapiParam[] },
   options: { signal: AbortSignal },
 ): Promise<string> {
-  const task = String(await deps.session.call(`Async.${method}`, params, options));
+  const task = await startTask(deps, { method: `Async.${method}`, params }, options);
   let over = false;
   try {
     const state = await awaitTask(deps, { task, limitMs: TASK_LIMIT_MS }, options);
@@ -122,6 +125,37 @@ export async function runTask(
     );
   } finally {
     await dropTask(deps, { task, over });
+  }
+}
+
+/**
+ * Makes a call that answers with a new task of ours.
+ *
+ * Cancel: waits a moment for the answer, since without it nobody could end the task, and drops it.
+ */
+export async function startTask(
+  deps: TaskDeps,
+  { method, params }: { method: string; params: readonly XapiParam[] },
+  { signal }: { signal: AbortSignal },
+): Promise<string> {
+  signal.throwIfAborted();
+  const answered = new AbortController();
+  const late = new AbortController();
+  const onAbort = () => {
+    deps.clock.sleep(ANSWER_MS, { signal: answered.signal }).then(
+      () => late.abort(signal.reason),
+      () => undefined, // answered in time
+    );
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    const task = String(await deps.session.call(method, params, { signal: late.signal }));
+    if (signal.aborted) await dropTask(deps, { task, over: false });
+    signal.throwIfAborted();
+    return task;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    answered.abort();
   }
 }
 

@@ -1,0 +1,275 @@
+/**
+ * The pool in trouble while a backup runs: every way an export can end wrongly, refused snapshots, disks in use,
+ * lost sessions, moved masters, hung and unanswered calls.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { backupRequestSchema } from '../../src/catalog/record.ts';
+import { systemIds } from '../../src/clock.ts';
+import type { VmRef } from '../../src/ports.ts';
+import { NEVER } from '../../src/signals.ts';
+import type { FaultName, FaultParams } from '../sim/pool.ts';
+import { createFastClock } from '../xapi/fast-clock.ts';
+import { assertOutcome, type Expected, type FaultWorld, startFaultWorld } from './faults-world.ts';
+
+const MIB = 1_048_576;
+const HALF = 8 * MIB;
+
+interface Case {
+  what: string;
+  arm(set: Arm): void;
+  expected: Expected | 'succeeds';
+}
+type Arm = <Name extends FaultName>(
+  name: Name,
+  params: FaultParams[Name] & { count?: number },
+) => void;
+
+const FAILED: Expected = { code: 'source_failed', retry: 'later' };
+const TRUNCATED: Expected = { code: 'source_truncated', retry: 'later' };
+const CORRUPT: Expected = { code: 'data_corrupt' };
+
+const EXPORTS: Case[] = [
+  {
+    what: 'ends early, without a word',
+    arm: (set) => set('export-ends-early', { afterBytes: HALF }),
+    expected: TRUNCATED,
+  },
+  {
+    what: 'ends within its first member',
+    arm: (set) => set('export-ends-early', { afterBytes: 700 }),
+    expected: TRUNCATED,
+  },
+  {
+    what: 'is reset',
+    arm: (set) => set('export-reset', { afterBytes: HALF }),
+    expected: TRUNCATED,
+  },
+  {
+    what: 'appends an error page to the archive',
+    arm: (set) => set('export-error', { afterBytes: HALF }),
+    expected: { ...FAILED, says: /VDI_IO_ERROR|HTTP|error/ },
+  },
+  {
+    what: 'falls silent and does not come back',
+    arm: (set) => set('export-silent', { afterBytes: HALF, silentMs: 600_000 }),
+    expected: { ...TRUNCATED, says: /neither bytes nor progress/ },
+  },
+  {
+    what: 'gets no answer at all',
+    arm: (set) => set('export-no-response', { code: 'NO_HOSTS_AVAILABLE', params: [] }),
+    expected: { code: 'pool_refused', says: /NO_HOSTS_AVAILABLE/ },
+  },
+  {
+    what: 'is refused with an error page',
+    arm: (set) => set('export-refused', { code: 'VDI_IO_ERROR', params: ['Device I/O error'] }),
+    expected: { ...FAILED, says: /VDI_IO_ERROR/ },
+  },
+  {
+    what: 'has a block with a wrong checksum',
+    arm: (set) => set('block-checksum', { block: 9 }),
+    expected: { ...CORRUPT, says: /block=9/ },
+  },
+  {
+    what: 'has a block twice',
+    arm: (set) => set('block-duplicate', { block: 9 }),
+    expected: CORRUPT,
+  },
+  {
+    what: 'lacks the last block of a disk',
+    arm: (set) => set('block-missing', { block: 27 }),
+    expected: CORRUPT,
+  },
+  {
+    what: 'is complete, but its task failed',
+    arm: (set) => set('task-failure', {}),
+    expected: { ...FAILED, says: /VDI_IO_ERROR/ },
+  },
+  {
+    what: 'is complete, but its task vanished',
+    arm: (set) => set('task-vanishes', {}),
+    expected: { ...FAILED, says: /task is gone/ },
+  },
+  {
+    what: 'is complete, but its task never ends',
+    arm: (set) => set('task-pending', {}),
+    expected: { ...FAILED, says: /does not end/ },
+  },
+  {
+    what: 'is redirected to an address outside the pool',
+    arm: (set) => set('redirect-unreachable', {}),
+    expected: { ...FAILED, says: /no member of the pool/ },
+  },
+  {
+    what: 'is redirected for ever',
+    arm: (set) => set('redirect-loop', { count: 9 }),
+    expected: FAILED,
+  },
+];
+
+const REFUSALS: [string, string[], Partial<Expected>][] = [
+  [
+    'SR_BACKEND_FAILURE_44',
+    ['', 'There is insufficient space', ''],
+    { says: /too little free space/ },
+  ],
+  [
+    'SR_BACKEND_FAILURE_109',
+    ['', 'The snapshot chain is too long', ''],
+    { retry: 'later', says: /chain/ },
+  ],
+  ['VDI_IN_USE', ['OpaqueRef:1', 'clone'], { retry: 'later', says: /in use/ }],
+  [
+    'OTHER_OPERATION_IN_PROGRESS',
+    ['VM', 'OpaqueRef:1'],
+    { retry: 'later', says: /another operation/ },
+  ],
+  ['VM_HAS_VUSBS', ['OpaqueRef:1'], { says: /USB/ }],
+  ['OPERATION_BLOCKED', ['OpaqueRef:1', 'no'], { says: /blocked/ }],
+  ['SR_OPERATION_NOT_SUPPORTED', ['OpaqueRef:1'], { says: /exclude_disks/ }],
+];
+
+const CALLS: Case[] = [
+  {
+    what: 'sessions are lost in the middle of the preparations',
+    arm: (set) => set('session-lost', { method: 'VM.get_all_records_where' }),
+    expected: 'succeeds',
+  },
+  {
+    what: 'sessions are lost when the snapshot is asked for',
+    arm: (set) => set('session-lost', { method: 'Async.VM.snapshot' }),
+    expected: 'succeeds',
+  },
+  {
+    what: 'sessions are lost when the snapshot is removed',
+    arm: (set) => set('session-lost', { method: 'Async.VDI.destroy', count: 2 }),
+    expected: 'succeeds',
+  },
+  {
+    what: 'another host becomes master before the export',
+    arm: (set) => set('master-moves', { method: 'task.create' }),
+    expected: 'succeeds',
+  },
+  {
+    what: 'the snapshot disks stay in use for a while',
+    arm: (set) => set('vdi-in-use', { count: 5 }),
+    expected: 'succeeds',
+  },
+  {
+    what: 'the answer to the marker is lost',
+    arm: (set) => set('answer-lost', { method: 'VM.add_to_other_config' }),
+    expected: { code: 'pool_unavailable', retry: 'later' },
+  },
+  {
+    what: 'the answer to the snapshot is lost',
+    arm: (set) => set('answer-lost', { method: 'Async.VM.snapshot' }),
+    expected: { code: 'pool_unavailable', retry: 'later' },
+  },
+  {
+    what: 'the call for the snapshot hangs',
+    arm: (set) => set('call-hangs', { method: 'Async.VM.snapshot' }),
+    expected: { code: 'pool_unavailable', retry: 'later', says: /wait for the pool/ },
+  },
+  {
+    what: 'a call for the export hangs',
+    arm: (set) => set('call-hangs', { method: 'task.set_progress' }),
+    expected: { code: 'pool_unavailable', retry: 'later', says: /task\.set_progress/ },
+  },
+  {
+    what: 'the pool is too busy for a moment',
+    arm: (set) =>
+      set('call-fails', { method: 'Async.VM.snapshot', code: 'TOO_MANY_PENDING_TASKS', count: 3 }),
+    expected: 'succeeds',
+  },
+  {
+    what: 'the role does not allow snapshots',
+    arm: (set) =>
+      set('call-fails', {
+        method: 'Async.VM.snapshot',
+        code: 'RBAC_PERMISSION_DENIED',
+        params: ['VM.snapshot', 'no'],
+      }),
+    expected: { code: 'pool_refused', retry: 'after-fix', says: /vm-power-admin/ },
+  },
+  {
+    what: 'removing the snapshot fails once',
+    arm: (set) =>
+      set('call-fails', { method: 'Async.VM.destroy', code: 'OTHER_OPERATION_IN_PROGRESS' }),
+    expected: 'succeeds',
+  },
+];
+
+/** One world after another: each case ends with a good backup, which the next one starts with. */
+function testCases(name: string, cases: readonly Case[]): void {
+  // the cases of one world come one after another
+  describe(name, { concurrency: 1 }, () => {
+    let world: FaultWorld;
+    before(async () => {
+      world = await startFaultWorld({
+        poolSettings: { stallTimeoutMs: 80_000, taskPollMs: 2000 },
+      });
+    });
+    after(() => world[Symbol.asyncDispose]());
+    for (const { what, arm, expected } of cases) {
+      test(what, async () => {
+        const { faults } = world.sim;
+        let armed: FaultName | undefined;
+        arm((name, params) => {
+          armed = name;
+          faults.set(name, params);
+        });
+        assert.ok(armed);
+        const before = faults.fired(armed);
+        await assertOutcome(world, expected);
+        assert.ok(faults.fired(armed) > before, `${armed} has fired`);
+      });
+    }
+  });
+}
+
+test('a snapshot that cannot be removed is told, and goes with the next backup', async () => {
+  await using world = await startFaultWorld();
+  world.sim.faults.set('vdi-in-use', { count: 1000 });
+  // its own clean-up time passes faster, too
+  const service = world.secondService({ clock: createFastClock(100) });
+  const started = await service.startBackup(
+    { vm: 'app', request: backupRequestSchema.parse({}), triggeredBy: 'test' },
+    { signal: NEVER },
+  );
+  const ended = await service.waitJob(started.id, { timeoutMs: 6_000_000 }, { signal: NEVER });
+  assert.equal(ended?.status, 'succeeded', JSON.stringify(ended?.error));
+  const left = `xvault:${started.id}`;
+  assert.match(
+    ended?.result?.warnings.join() ?? '',
+    new RegExp(`${left}.*VDI_IN_USE.*next backup`),
+  );
+  assert.match((await world.audit()).join(), new RegExp(`snapshot ${left}`));
+  world.sim.faults.clear();
+  const next = await world.run('app');
+  assert.equal(next.status, 'succeeded', JSON.stringify(next.error));
+  assert.deepEqual(await world.audit(), []);
+  await service.drain({ drainMs: 0 });
+});
+
+test('a snapshot named by a job nobody here knows is left alone', async () => {
+  await using world = await startFaultWorld();
+  const vm = world.sim.machine('app').ref as VmRef;
+  const name = `xvault:${systemIds.uuid()}`;
+  const left = await world.pool.snapshotVm({ vm, name, ignoreVdis: [] }, { signal: NEVER });
+  assert.equal((await world.run('app')).status, 'succeeded');
+  assert.match((await world.audit()).join(), new RegExp(`snapshot ${name}`));
+  await world.pool.removeSnapshot(left, { signal: NEVER });
+});
+
+describe('faults of the pool', { concurrency: true }, () => {
+  testCases('an export that', EXPORTS);
+  testCases(
+    'a snapshot refused as',
+    REFUSALS.map(([code, params, over]) => ({
+      what: code,
+      arm: (set) => set('snapshot-refused', { code, params }),
+      expected: { code: 'snapshot_refused', ...over },
+    })),
+  );
+  testCases('calls:', CALLS);
+});
