@@ -2,13 +2,20 @@
 import type { TestEvent } from 'node:test/reporters';
 
 const SLOWEST = 8;
+/** Of a file's standard error: where a file fails outside its tests, only that says why. */
+const STDERR_LIMIT = 4000;
 
 /** Reads the runner's events and yields text. */
 export default async function* summary(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   const counts = { passed: 0, failed: 0, skipped: 0 };
   const skips: string[] = [];
   const slow: { name: string; seconds: number }[] = [];
+  const stderr = new Map<string, string>();
   for await (const event of events) {
+    if (event.type === 'test:stderr') {
+      const { file, message } = event.data;
+      stderr.set(file, `${stderr.get(file) ?? ''}${message}`.slice(-STDERR_LIMIT));
+    }
     if (event.type !== 'test:pass' && event.type !== 'test:fail') continue;
     const { name, file = '', skip, details, nesting } = event.data;
     if (details.type === 'suite') continue;
@@ -22,6 +29,7 @@ export default async function* summary(events: AsyncIterable<TestEvent>): AsyncG
       const { error } = event.data.details;
       const cause = (error.cause ?? error) as Error;
       yield `\n✖ ${name}\n  ${file}:${event.data.line}\n  ${String(cause.stack ?? cause)}\n`;
+      if (name.endsWith('.test.ts')) yield `${stderr.get(file) ?? ''}\n`;
     }
     if (nesting === 0) slow.push({ name, seconds: details.duration_ms / 1000 });
   }
