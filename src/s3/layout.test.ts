@@ -13,11 +13,12 @@ const budget = { totalBytes: 30 * UNIT, unitBytes: UNIT, activeUploads: 1 };
 const generic = quirksOf({ provider: 'generic' });
 const r2 = quirksOf({ provider: 'r2' });
 
-test('parts begin with one unit and grow with what was sent, up to a share of the budget', () => {
+test('parts begin with two units and grow with what was sent, up to a share of the budget', () => {
   const at = (sentBytes: number, activeUploads = 1) =>
     wantPartBytes({ ...budget, activeUploads }, sentBytes, 5 * GIB) / UNIT;
-  assert.equal(at(0), 1);
-  assert.equal(at(8 * GIB), 1);
+  assert.equal(at(0), 2);
+  assert.equal(at(0, 16), 1);
+  assert.equal(at(8 * GIB), 2);
   assert.equal(at(40 * GIB), 5);
   assert.equal(at(10 * TIB), 7);
   assert.equal(at(10 * TIB, 2), 3);
