@@ -121,33 +121,40 @@ async function filterOf(
 }
 
 async function viewsOf(engine: Engine, pool: Pool, options: Cancellable): Promise<VmView[]> {
-  const [vms, newest] = await Promise.all([pool.listVms(options), engine.catalog.newest()]);
-  return Promise.all(vms.map((vm) => viewOf(engine, pool, vm, newest, options)));
+  const { keys, leases, catalog } = engine;
+  const [vms, newest, holders] = await Promise.all([
+    pool.listVms(options),
+    catalog.newest(),
+    leases.list(keys.lease(pool.name, ''), options),
+  ]);
+  const entries = vms.flatMap((vm) => newest.get(`${pool.name}/${vm.uuid}`) ?? []);
+  const records = new Map(
+    (await catalog.records(entries, options)).map((record) => [record.vm.uuid, record]),
+  );
+  const nowMs = engine.clock.now();
+  return vms.map((vm) => {
+    const holder = holders.get(keys.lease(pool.name, vm.uuid));
+    const view = viewOf(vm, { pool: pool.name, record: records.get(vm.uuid), nowMs });
+    return holder && !holder.expired ? { ...view, running_job_id: holder.jobId } : view;
+  });
 }
 
-async function viewOf(
-  engine: Engine,
-  pool: Pool,
+function viewOf(
   vm: VmFacts,
-  newest: Map<string, BackupEntry>,
-  options: Cancellable,
-): Promise<VmView> {
-  const entry = newest.get(`${pool.name}/${vm.uuid}`);
-  const holder = await engine.leases.look(engine.keys.lease(pool.name, vm.uuid), options);
+  { pool, record, nowMs }: { pool: string; record: Backup | undefined; nowMs: number },
+): VmView {
   const view: VmView = {
     uuid: vm.uuid,
     name: vm.nameLabel,
-    pool: pool.name,
+    pool,
     power_state: vm.powerState,
     tags: vm.tags,
   };
-  if (holder && !holder.expired) view.running_job_id = holder.jobId;
   if (vm.tags.includes(SKIP_TAG)) view.skipped_because = `it carries the tag ${SKIP_TAG}`;
-  const [record] = entry ? await engine.catalog.records([entry], options) : [];
   if (record === undefined) return view;
   const { id, created_at, retention, archive } = record;
   view.last_backup = { id, created_at, retention, size_bytes: archive.size_bytes };
-  view.age_seconds = Math.max(0, Math.round((engine.clock.now() - parseTime(created_at)) / 1000));
+  view.age_seconds = Math.max(0, Math.round((nowMs - parseTime(created_at)) / 1000));
   return view;
 }
 

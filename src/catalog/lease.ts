@@ -64,6 +64,8 @@ export interface Leases {
   /** Errors: `lease_held` with details job_id, owner, expires_at. */
   take(input: { key: string; jobId: string }, options: Cancellable): Promise<Lease>;
   look(key: string, options: Cancellable): Promise<LeaseHolder | undefined>;
+  /** Every lease whose key begins so. Few exist: a machine has one only while a job of it waits or runs. */
+  list(prefix: string, options: Cancellable): Promise<Map<string, LeaseHolder>>;
 }
 
 export interface LeaseDeps {
@@ -91,6 +93,7 @@ export function createLeases(
       return hold(context, { ...input, etag });
     },
     look: async (key, options) => (await read(context, key, options))?.holder,
+    list: async (prefix, options) => await list(context, prefix, options),
   };
 }
 
@@ -179,6 +182,21 @@ async function read({ store, clock, timing }: Context, key: string, options: Can
   const expiresAt = parseTime(expires_at);
   const expired = clock.now() > expiresAt + timing.skewMs;
   return { etag: found.etag, holder: { jobId, owner, expiresAt, expired } };
+}
+
+async function list(context: Context, prefix: string, options: Cancellable) {
+  const holders = new Map<string, LeaseHolder>();
+  let startAfter: string | undefined;
+  do {
+    const from = startAfter === undefined ? {} : { startAfter };
+    const page = await context.store.list({ prefix, ...from }, options);
+    for (const { key } of page.objects) {
+      const found = await read(context, key, options);
+      if (found) holders.set(key, found.holder); // else given back meanwhile
+    }
+    startAfter = page.next;
+  } while (startAfter !== undefined);
+  return holders;
 }
 
 function held(key: string, holder: LeaseHolder): BackupError {

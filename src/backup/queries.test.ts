@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createScriptedPool } from '../../test/backup/scripted-pool.ts';
+import { nextId, sampleBackup } from '../../test/records.ts';
+import { createSimClock } from '../../test/sim/clock.ts';
+import { createMemoryStore } from '../../test/sim/memory-store.ts';
+import { createKeys } from '../catalog/keys.ts';
+import { createLeases } from '../catalog/lease.ts';
+import type { Log } from '../ports.ts';
+import { NEVER } from '../signals.ts';
+import { createService } from './create-service.ts';
+
+const options = { signal: NEVER };
+const keys = createKeys('xv');
+const MACHINES = 200;
+
+test('a pool of many machines costs one listing of leases, and few records at once', async () => {
+  const clock = createSimClock();
+  const store = createMemoryStore(clock);
+  const ids = { uuid: nextId };
+  const pool = createScriptedPool();
+  const [template] = await pool.listVms(options);
+  assert.ok(template);
+  const uuids = Array.from({ length: MACHINES }, nextId);
+  pool.listVms = async () => uuids.map((uuid) => ({ ...template, uuid, nameLabel: uuid }));
+  for (const uuid of uuids) {
+    const backup = sampleBackup({ vm: { uuid, name: uuid, pool: 'dc1' } });
+    const parts = { retention: 'daily', pool: 'dc1', vmUuid: uuid, backupId: backup.id };
+    await store.put(keys.archive(parts, uuid), 'x', options);
+    await store.put(keys.record(parts), JSON.stringify(backup), options);
+  }
+  const busy = uuids[7] ?? '';
+  const key = keys.lease('dc1', busy);
+  await createLeases({ store, clock, ids }, { owner: 'a' }).take({ key, jobId: 'job' }, options);
+  const log: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
+  const meter = { count: () => undefined, observe: () => undefined };
+  let atOnce = 0;
+  let most = 0;
+  let leaseReads = 0;
+  const counting = {
+    ...store,
+    get: async (...args: Parameters<typeof store.get>) => {
+      if (args[0].includes('/leases/')) leaseReads += 1;
+      most = Math.max(most, ++atOnce);
+      await new Promise((resolve) => setImmediate(resolve));
+      atOnce -= 1;
+      return store.get(...args);
+    },
+  };
+  const service = createService(
+    { pools: [pool], store: counting, stateStore: counting, clock, ids, log, meter },
+    {
+      prefix: 'xv',
+      concurrency: 4,
+      concurrencyPerPool: 4,
+      concurrencyPerSr: 4,
+      queueLimit: 10,
+      instance: 'a',
+    },
+  );
+  const vms = await service.listVms({}, options);
+  assert.equal(vms.filter((vm) => vm.last_backup !== undefined).length, MACHINES);
+  const running = vms.filter((vm) => vm.running_job_id !== undefined);
+  assert.deepEqual(
+    running.map((vm) => [vm.uuid, vm.running_job_id]),
+    [[busy, 'job']],
+  );
+  assert.equal(leaseReads, 1);
+  assert.ok(most <= 20, `most=${most}`);
+});
