@@ -12,7 +12,7 @@ import { poolOf, SNAPSHOT_PREFIX, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
 import { snapshotName } from './look.ts';
 
-/** Doubled each time; cleaning's deadline (CLEANUP_MS) ends it. */
+/** Doubled each time; cleaning's deadline (CLEANING_MS) ends it. */
 const FIRST_LOOK_MS = 1_000;
 const JOB_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 

@@ -8,8 +8,14 @@ import { BackupError } from '../errors.ts';
 import type { Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import type { Normaliser, OvaRewrite } from '../xva/types.ts';
 
-/** Long enough for a host that is busy with the end of an export, short enough not to hold a drain for ever. */
+/** Writing the last record, giving a lease back: what must not hold a drain for long. */
 export const CLEANUP_MS = 120_000;
+
+/**
+ * Removing the snapshot: sixteen disks, one after another, at a quarter of a minute each on busy block storage, or a
+ * toolstack that restarts. Should the process be killed meanwhile, another goes on.
+ */
+export const CLEANING_MS = 300_000;
 
 /** An archive that took hours is worth a wait for the bucket; should the process be killed, another publishes it. */
 export const PUBLISH_MS = 600_000;

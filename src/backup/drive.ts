@@ -11,7 +11,7 @@ import { BackupError, type ErrorCode, isBackupError, toBackupError } from '../er
 import type { Cancellable } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import { advance, failed } from './advance.ts';
-import { CLEANUP_MS, type Engine, PUBLISH_MS, type StepContext } from './context.ts';
+import { CLEANING_MS, CLEANUP_MS, type Engine, PUBLISH_MS, type StepContext } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import type { KeptLease } from './keep-lease.ts';
 
@@ -25,7 +25,7 @@ const HEARTBEAT_LIMIT_MS = 25_000;
  */
 const OWN_TIME_MS: Partial<Record<Job['phase'], number>> = {
   finishing: PUBLISH_MS,
-  cleaning: CLEANUP_MS,
+  cleaning: CLEANING_MS,
 };
 /** Tries to write the last record before giving the job up to whoever finds its lease expired. */
 const LAST_SAVE_ATTEMPTS = 5;

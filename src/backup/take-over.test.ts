@@ -281,6 +281,18 @@ test('a pool that is away for minutes is waited for, and the snapshot removed th
   assert.deepEqual(world.pool.snapshots, []);
 });
 
+test('many slow disks are removed to the last', async () => {
+  const world = setUp();
+  world.pool.onCall = async (operation, signal) => {
+    // sixteen disks on busy block storage
+    if (operation === 'removeSnapshot') await world.clock.sleep(16 * 15_000, { signal });
+  };
+  const { id } = await world.start(world.instance('a'));
+  const ended = await world.ended(id);
+  assert.deepEqual(world.pool.snapshots, []);
+  assert.equal(ended.status, 'succeeded');
+});
+
 test('what cannot be removed is named at the end', async () => {
   const world = setUp();
   world.pool.onCall = (operation) => {
