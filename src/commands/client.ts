@@ -28,6 +28,8 @@ export type Wishes = Partial<BackupRequest>;
 export interface ServiceClient extends AsyncDisposable {
   /** 'direct': the engine runs here and ends with this process. */
   readonly kind: 'direct' | 'remote';
+  /** With 'direct': the name leases and jobs of this process carry. */
+  readonly instance?: string;
   startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
   /** The job now, then whenever it changed, up to its end. */
   watchJob(id: string, options: Cancellable): AsyncIterable<JobView>;
@@ -82,6 +84,7 @@ async function openDirect(settings: Settings, input: ClientInput): Promise<Servi
   await wired.ready();
   if (input.resume) await wired.service.start();
   return createDirectClient(wired.service, {
+    instance: settings.instance,
     close: async () => {
       await wired.service.drain({ drainMs: settings.drainMs });
       await wired[Symbol.asyncDispose]();

@@ -9,10 +9,11 @@ import type { ServiceClient } from './client.ts';
 /** Wraps a service; `close` is called when the client is disposed. */
 export function createDirectClient(
   service: Service,
-  { close }: { close: () => Promise<void> },
+  { instance, close }: { instance: string; close: () => Promise<void> },
 ): ServiceClient {
   return {
     kind: 'direct',
+    instance,
     startBackup: async ({ vm, wishes }, options) => {
       const parsed = backupRequestSchema.safeParse(wishes);
       if (!parsed.success) {

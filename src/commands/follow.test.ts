@@ -6,7 +6,7 @@ import type { Job } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import { jobView } from '../http/views.ts';
 import type { ServiceClient } from './client.ts';
-import { follow, jobExitCode } from './follow.ts';
+import { backUp, follow, jobExitCode } from './follow.ts';
 
 const never = () => Promise.reject(new Error('not asked for in this test'));
 
@@ -73,4 +73,45 @@ test('the exit code of a failed job is that of its error', () => {
   const error = { type: '', title: '', status: 503, detail: '', code: 'pool_unavailable' };
   assert.equal(jobExitCode(jobView(sampleJob({ status: 'failed', error }))), 13);
   assert.equal(jobExitCode(jobView(sampleJob({ status: 'failed' }))), 1);
+});
+
+/** A client whose machine is taken by a job of `owner` until that job was watched to its end. */
+function takenClient(owner: string) {
+  const left = sampleJob({ id: '019aaf4a-0000-7c51-8f0a-5b7d0c1e2f34', status: 'running' });
+  const own = sampleJob({ status: 'queued' });
+  const watched: string[] = [];
+  const client: ServiceClient = {
+    ...scriptedClient({}).client,
+    kind: 'direct',
+    instance: 'this-one',
+    startBackup: () => {
+      if (watched.includes(left.id)) return Promise.resolve(jobView(own));
+      const details = { job_id: left.id, owner };
+      return Promise.reject(new BackupError('job_conflict', 'start job', { details }));
+    },
+    watchJob: async function* (id) {
+      const job = id === left.id ? left : own;
+      yield jobView(job);
+      watched.push(id);
+      yield jobView({ ...job, status: 'succeeded' });
+    },
+  };
+  return { client, left, own };
+}
+
+test('a job that this process took over is finished first, then comes the backup asked for', async () => {
+  const { client, left, own } = takenClient('this-one');
+  const terminal = createTestTerminal();
+  const signal = new AbortController().signal;
+  const ended = await backUp({ client, terminal, signal }, { vm: 'web', wishes: {} });
+  assert.equal(ended.id, own.id);
+  assert.equal(ended.status, 'succeeded');
+  assert.match(terminal.text.err, new RegExp(`an earlier run left: ${left.id}`));
+});
+
+test('a job of another instance is a conflict', async () => {
+  const { client } = takenClient('another-one');
+  const signal = new AbortController().signal;
+  const input = { client, terminal: createTestTerminal(), signal };
+  await assert.rejects(backUp(input, { vm: 'web', wishes: {} }), { code: 'job_conflict' });
 });

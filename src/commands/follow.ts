@@ -5,7 +5,7 @@
  * one wants to know; a second one ends the program at once.
  */
 import { systemClock } from '../clock.ts';
-import { BackupError } from '../errors.ts';
+import { BackupError, isBackupError } from '../errors.ts';
 import type { JobView } from '../http/views.ts';
 import type { ServiceClient, Wishes } from './client.ts';
 import type { Terminal } from './command.ts';
@@ -21,13 +21,40 @@ export interface FollowInput {
   signal: AbortSignal;
 }
 
-/** Runs one backup to its end, with progress. */
+/**
+ * Runs one backup to its end, with progress.
+ *
+ * A job of this machine that a killed run left was taken over by this very process when the client was opened. It is
+ * finished first: refusing the backup because of it would also end it, since it lives no longer than the process.
+ */
 export async function backUp(
   input: FollowInput,
   { vm, wishes }: { vm: string; wishes: Wishes },
 ): Promise<JobView> {
-  const started = await input.client.startBackup({ vm, wishes }, { signal: input.signal });
+  const { client, terminal, signal } = input;
+  const start = () => client.startBackup({ vm, wishes }, { signal });
+  const started = await start().catch(async (error: unknown) => {
+    const left = await takenOver(client, error, signal);
+    if (left === undefined) throw error;
+    terminal.err(`first the job that an earlier run left: ${left.id}\n`);
+    await follow(input, left);
+    signal.throwIfAborted();
+    return await start();
+  });
   return await follow(input, started);
+}
+
+/** The job in the way, if it is this process that works on it. */
+async function takenOver(
+  client: ServiceClient,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<JobView | undefined> {
+  if (!isBackupError(error, 'job_conflict') || client.instance === undefined) return undefined;
+  const { job_id: id, owner } = error.details;
+  if (owner !== client.instance || typeof id !== 'string') return undefined;
+  for await (const job of client.watchJob(id, { signal })) return job;
+  return undefined;
 }
 
 /** Watches a job to its end, with progress. Errors: `not_found` when it vanishes. */

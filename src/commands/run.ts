@@ -19,8 +19,8 @@ export const command: Command = {
     ...BACKUP_OPTIONS,
   },
   words: { min: 0, max: 0 },
-  notes: `What an earlier run left when it was killed is taken over first. SIGTERM cancels the backup and cleans up.
-Exit codes: xvault help exit-codes.`,
+  notes: `What an earlier run left when it was killed is finished first, then comes the backup asked for.
+SIGTERM cancels the backup and cleans up. Exit codes: xvault help exit-codes.`,
   async run({ options, json, terminal, signal }) {
     const vm = textOption(options, 'vm');
     if (vm === undefined) throw new BackupError('invalid_request', 'name the machine with --vm');

@@ -225,7 +225,7 @@ function routeError(c: AppContext): HTTPException {
   }
   const allow = methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]));
   return new HTTPException(405, {
-    message: `find ${c.req.method} ${c.req.path.slice(0, 200)}: it only knows ${allow.join(', ')}`,
+    message: `use ${allow.join(', ')} on ${c.req.path.slice(0, 200)}: it does not know ${c.req.method}`,
     res: new Response(null, { headers: { allow: allow.join(', ') } }),
   });
 }

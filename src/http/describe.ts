@@ -57,8 +57,10 @@ export function openApiDocument(routes: readonly AnyRoute[], version: string): o
       title: 'xvault',
       version,
       description: 'Backs up XenServer and XCP-ng machines to object storage as importable .xva.',
-      license: { name: 'MIT' },
+      license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
     },
+    // relative: every instance describes itself
+    servers: [{ url: '/' }],
   });
 }
 

@@ -13,10 +13,12 @@ export function nagiosText(report: StatusReport): string {
   const [critical = 0, warning = 0, ok = 0] = counts;
   const worst = vms.find((vm) => vm.status !== 'ok');
   const parts = [`${ok} of ${vms.length} machines backed up`];
-  if (worst) parts.push(`${clean(worst.vm.name)}: ${clean(worst.reason)}`);
+  if (worst) parts.push(`${clean(worst.vm.name || worst.vm.uuid)}: ${clean(worst.reason)}`);
   if (report.unreachable_pools.length > 0) {
     parts.push(`no answer from pool ${report.unreachable_pools.map(clean).join(', ')}`);
   }
+  const names = vms.map(({ vm }) => machine(vm));
+  const twice = new Set(names.filter((name, at) => names.indexOf(name) !== at));
   const figures = [
     `ok=${ok};;;0`,
     `warning=${warning};;;0`,
@@ -24,7 +26,7 @@ export function nagiosText(report: StatusReport): string {
     ...vms.flatMap((vm) =>
       vm.age_seconds === undefined
         ? []
-        : [`'${label(vm.vm)}'=${Math.round(vm.age_seconds)}s;${report.max_age_seconds};;0`],
+        : [`'${label(vm.vm, twice)}'=${Math.round(vm.age_seconds)}s;${report.max_age_seconds};;0`],
     ),
   ];
   const lines = vms.map(
@@ -34,13 +36,21 @@ export function nagiosText(report: StatusReport): string {
   return `${[first, ...lines].join('\n')}\n`;
 }
 
-function machine(vm: { pool: string; name: string }): string {
-  return clean(`${vm.pool}/${vm.name}`);
+interface Named {
+  uuid: string;
+  pool: string;
+  name: string;
 }
 
-/** In quotes: an equals sign would end it, a quote is doubled. */
-function label(vm: { pool: string; name: string }): string {
-  return machine(vm).replaceAll('=', '-').replaceAll("'", "''");
+function machine({ uuid, pool, name }: Named): string {
+  return clean(`${pool}/${name || uuid}`);
+}
+
+/** A label must be there once, so machines of one name have their uuid. A quote is doubled, an equals sign ends it. */
+function label(vm: Named, twice: ReadonlySet<string>): string {
+  const name = machine(vm);
+  const unique = twice.has(name) ? `${name} ${vm.uuid}` : name;
+  return unique.replaceAll('=', '-').replaceAll("'", "''");
 }
 
 /** Bars and line ends would end the text early. */

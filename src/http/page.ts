@@ -9,13 +9,14 @@ import type { Answer } from './route.ts';
 const STYLE = `
 :root{color-scheme:light dark;--line:#8884;--soft:#8882}
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}h3{font-size:1rem;margin-bottom:.3rem}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .7rem;border-bottom:1px solid var(--line)}
-td.n{text-align:right;font-variant-numeric:tabular-nums}code,pre{font:13px/1.45 ui-monospace,monospace}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}h2 code{font-size:1rem}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .7rem;border-bottom:1px solid var(--line)}
+.n{text-align:right;font-variant-numeric:tabular-nums}code,pre{font:13px/1.45 ui-monospace,monospace}
 pre{background:var(--soft);padding:.7rem;overflow:auto;border-radius:.4rem}
 .tag{padding:.1rem .5rem;border-radius:1rem;font-size:.85rem;color:#fff;background:#666}
 .ok{background:#1a7f37}.warning{background:#b35900}.critical{background:#c62828}.quiet{opacity:.7}
-progress{width:9rem}nav a{margin-right:1rem}`;
+progress{width:9rem}nav a{margin-right:1rem}.k,.n,time{white-space:nowrap}.k{width:9rem}table+table{margin-top:1rem}
+@media(max-width:45rem){.wide{display:none}th,td{padding:.35rem .4rem}.k{width:auto}}`;
 
 export type Html = ReturnType<typeof html>;
 

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { createHarness } from '../../test/http/harness.ts';
 import { exampleBackup, exampleJob } from '../../test/http/records.ts';
 import type { StatusReport } from '../backup/service.ts';
-import { backupSchema, jobSchema } from '../catalog/record.ts';
+import { backupRequestSchema, backupSchema, jobSchema } from '../catalog/record.ts';
 import { BackupError, ERROR_CODES } from '../errors.ts';
 import { apiPage, errorsPage } from './describe.ts';
 import { STATUS_EXAMPLE } from './examples.ts';
@@ -60,6 +60,7 @@ test('the description has what a client generator needs', async () => {
     'Problem',
     'Readiness',
     'Status',
+    'SweepReport',
     'VmList',
   ]);
   const listed = paths['/v1/jobs']?.get?.parameters?.map((parameter) => parameter.name);
@@ -127,6 +128,42 @@ test('the page at /docs has every route with a curl line', async () => {
   assert.ok(page.includes('http://vault.example/v1/jobs/$ID/events'));
 });
 
+test('the page at /docs tells every field of a body and what it may be', async () => {
+  const page = await (await createHarness().request('GET', '/docs', { headers: {} })).text();
+  for (const name of Object.keys(backupRequestSchema.shape)) {
+    assert.ok(page.includes(`<code>${name}</code>`), name);
+  }
+  assert.match(page, /<code>\?max_age<\/code>/);
+  assert.match(page, /Default<\/span> <code>&quot;daily&quot;<\/code>/);
+  assert.equal(page.includes('`'), false, 'backticks have become code');
+});
+
+test('the status page has the worst first, and tells machines of one name apart', async () => {
+  const { get, service } = createHarness();
+  const [good] = STATUS_EXAMPLE.vms;
+  assert.ok(good);
+  const named = (uuid: string, name: string) => ({ ...good, vm: { uuid, name, pool: 'lab' } });
+  const bad = { ...named('u4', 'last'), status: 'critical' as const };
+  const vms = [named('u1', 'twin'), named('u2', 'twin'), named('u3', ''), bad];
+  service.status = async () => ({ ...STATUS_EXAMPLE, status: 'critical', vms });
+  const page = await (await get('/')).text();
+  assert.match(page, /3 of 4 backed up/);
+  const shown = [...page.matchAll(/<tr><td><span title="(u\d)">(\w*)<\/span>(.*?)<\/td>/g)];
+  assert.deepEqual(
+    shown.map(([, uuid, name]) => [uuid, name]),
+    [
+      ['u4', 'last'],
+      ['u1', 'twin'],
+      ['u2', 'twin'],
+      ['u3', ''],
+    ],
+  );
+  assert.deepEqual(
+    shown.map(([, uuid = '', , more = '']) => more.includes(uuid)),
+    [false, true, true, true],
+  );
+});
+
 test('status is 200 unless strict is asked for and it is critical', async () => {
   const { get, service } = createHarness();
   const response = await get('/v1/status?max_age=3d&pool=lab');
@@ -165,6 +202,16 @@ test('nagios gets one line with figures, then the machines, the worst first', as
   );
   const response = await createHarness().get('/v1/status?format=nagios');
   assert.match(await response.text(), /^OK - 1 of 1 machines backed up \| /);
+});
+
+test('nagios labels are there once: machines of one name, and nameless ones, have their uuid', () => {
+  const [good] = STATUS_EXAMPLE.vms;
+  assert.ok(good);
+  const named = (uuid: string, name: string) => ({ ...good, vm: { uuid, name, pool: 'lab' } });
+  const vms = [named('u1', 'twin'), named('u2', 'twin'), named('u3', '')];
+  const [first = ''] = nagiosText({ ...STATUS_EXAMPLE, vms }).split('\n');
+  const labels = [...first.matchAll(/'([^']*)'=/g)].map(([, label]) => label);
+  assert.deepEqual(labels, ['lab/twin u1', 'lab/twin u2', 'lab/u3']);
 });
 
 test('probes answer without a token, and tell details only with one', async () => {

@@ -23,6 +23,9 @@ const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
   store_unavailable: 10,
 };
 
+/** Wrong fields the detail tells; `errors` has all. */
+const SHOWN_ERRORS = 5;
+
 /** For a 429 or 503 that the table does not name. */
 const BUSY_SECONDS = 30;
 
@@ -69,14 +72,25 @@ export function bodyError(error: z.ZodError): BackupError {
       }
     } else errors.push({ detail: issue.message, pointer: pointer(issue.path) });
   }
-  const names = errors.map((field) => field.pointer).join(', ');
-  return new BackupError('invalid_request', `accept body: ${names}`, { details: { errors } });
+  return new BackupError('invalid_request', `accept body: ${listed(errors)}`, {
+    details: { errors },
+  });
 }
 
 /** The same for a query. */
 export function queryError(errors: FieldError[]): BackupError {
-  const names = errors.map((field) => field.parameter).join(', ');
-  return new BackupError('invalid_request', `accept query: ${names}`, { details: { errors } });
+  return new BackupError('invalid_request', `accept query: ${listed(errors)}`, {
+    details: { errors },
+  });
+}
+
+/** Every wrong field with what is wrong: many clients show the detail only. */
+function listed(errors: readonly FieldError[]): string {
+  const shown = errors
+    .slice(0, SHOWN_ERRORS)
+    .map(({ detail, pointer: at, parameter }) => `${at ?? parameter}: ${detail}`);
+  const more = errors.length - shown.length;
+  return `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}`;
 }
 
 function backupProblem(error: BackupError, requestId: string): HttpProblem {

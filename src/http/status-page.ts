@@ -1,6 +1,6 @@
 /** The page at /: every machine with its last good backup, what runs now, and where to go on. */
 import { html } from 'hono/html';
-import type { StatusReport } from '../backup/service.ts';
+import type { StatusReport, Verdict } from '../backup/service.ts';
 import type { Job } from '../catalog/record.ts';
 import type { BackupError } from '../errors.ts';
 import type { Html } from './page.ts';
@@ -28,36 +28,58 @@ ${Array.isArray(jobs) ? jobTable(jobs) : trouble(jobs)}
 ${'vms' in status ? vmTable(status) : trouble(status)}`;
 }
 
+/** The worst first; within one verdict as the service sorts them. */
+const ORDER: readonly Verdict[] = ['critical', 'warning', 'ok'];
+
 function vmTable(report: StatusReport): Html {
-  const rows = report.vms.slice(0, MAX_ROWS).map(
-    (row) => html`<tr><td>${row.vm.name}</td><td>${row.vm.pool}</td><td>${tag(row.status)}</td>
-<td class="n">${row.age_seconds === undefined ? 'never' : ageText(row.age_seconds)}</td>
-<td>${row.last_backup_at ?? ''}</td><td>${row.reason}</td></tr>`,
+  const sorted = report.vms.toSorted((a, b) => ORDER.indexOf(a.status) - ORDER.indexOf(b.status));
+  const names = sorted.map(({ vm }) => vm.name);
+  const twice = new Set(names.filter((name, at) => names.indexOf(name) !== at));
+  const rows = sorted.slice(0, MAX_ROWS).map(
+    (
+      row,
+    ) => html`<tr><td>${machine(row.vm, twice)}</td><td class="wide">${row.vm.pool}</td><td>${tag(row.status)}</td>
+<td class="n">${row.age_seconds === undefined ? 'never' : `${ageText(row.age_seconds)} ago`}</td>
+<td class="wide">${row.last_backup_at === undefined ? '' : time(row.last_backup_at)}</td><td class="${row.status === 'ok' ? 'wide' : ''}">${row.reason}</td></tr>`,
   );
+  const good = report.vms.filter(({ status }) => status === 'ok').length;
   const left = report.vms.length - rows.length;
   return html`${report.unreachable_pools.map(
     (pool) =>
       html`<p class="tag critical">Pool ${pool} does not answer: its machines are known from the bucket only.</p>`,
   )}
-<table><thead><tr><th>machine</th><th>pool</th><th>status</th><th>last good backup</th><th>at</th><th>reason</th></tr></thead>
+<p>${good} of ${report.vms.length} backed up as they should be.</p>
+<table><thead><tr><th>machine</th><th class="wide">pool</th><th>status</th><th class="n">last good backup</th><th class="wide">at</th><th>reason</th></tr></thead>
 <tbody>${rows}</tbody></table>
-<p class="quiet">${left > 0 ? `${left} more are not shown. ` : ''}Overdue after ${ageText(report.max_age_seconds)}. Looked at ${report.checked_at}.</p>`;
+<p class="quiet">${left > 0 ? `${left} more are not shown. ` : ''}Overdue after ${ageText(report.max_age_seconds)}. Looked at ${time(report.checked_at)}.</p>`;
 }
 
 function jobTable(jobs: Job[]): Html {
   if (jobs.length === 0) return html`<p class="quiet">Nothing.</p>`;
   const rows = jobs.map(jobView).map(
-    (job) => html`<tr><td>${job.vm.name}</td><td>${job.status}, ${job.phase}</td>
+    (job) => html`<tr><td>${job.vm.name || job.vm.uuid}</td><td>${job.status}, ${job.phase}</td>
 <td><progress max="100" value="${job.progress.percent ?? 0}"></progress></td>
 <td class="n">${bytesText(job.progress.read_bytes)}</td><td class="n">${bytesText(job.progress.sent_bytes)}</td>
-<td>${job.triggered_by}</td><td><code>${job.id}</code></td></tr>`,
+<td class="wide">${job.triggered_by}</td><td class="wide"><code>${job.id}</code></td></tr>`,
   );
-  return html`<table><thead><tr><th>machine</th><th>job</th><th></th><th>read</th><th>sent</th><th>by</th><th>id</th></tr></thead>
+  return html`<table><thead><tr><th>machine</th><th>job</th><th></th><th class="n">read</th><th class="n">sent</th><th class="wide">by</th><th class="wide">id</th></tr></thead>
 <tbody>${rows}</tbody></table>`;
 }
 
 function trouble(error: BackupError): Html {
   return html`<p><span class="tag critical">${error.code}</span> ${error.message}</p>`;
+}
+
+/** Its name; a nameless one, and one of several with a name, has its uuid. */
+function machine(vm: { uuid: string; name: string }, twice: ReadonlySet<string>): Html {
+  const shown = vm.name !== '' && !twice.has(vm.name);
+  return html`<span title="${vm.uuid}">${vm.name}</span>${shown ? '' : html` <code class="quiet">${vm.uuid}</code>`}`;
+}
+
+/** 2026-11-23T08:08:51.193Z → 2026-11-23 08:08:51 UTC. */
+function time(text: string): Html {
+  const shown = text.replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC');
+  return html`<time datetime="${text}">${shown}</time>`;
 }
 
 function tag(verdict: string): Html {

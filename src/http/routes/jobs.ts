@@ -26,6 +26,28 @@ const jobDoc = (description: string) => ({
   example: JOB_EXAMPLE,
 });
 
+const { shape } = backupRequestSchema;
+/** The request as stored in jobs, with a sentence for each field. */
+const startBackupBody = backupRequestSchema.extend({
+  pool: shape.pool.meta({ description: 'Only look for the machine in this pool.' }),
+  mode: shape.mode.meta({
+    description: 'How to make it. `delta` is not built yet: such a job fails.',
+  }),
+  retention: shape.retention.meta({
+    description: 'Retention class: which rule of the bucket removes it one day.',
+    example: 'weekly',
+  }),
+  exclude_disks: shape.exclude_disks.meta({
+    description: 'Disks to leave out, each by userdevice, VDI uuid or name.',
+    example: ['2'],
+  }),
+  compression: shape.compression.meta({
+    description: 'Of the archive. `zstd` is not built yet: such a job fails.',
+  }),
+  note: shape.note.meta({ description: 'Kept with the backup.' }),
+  dry_run: shape.dry_run.meta({ description: 'Only say what would be done.' }),
+});
+
 const startBackup = defineRoute({
   method: 'POST',
   path: '/v1/vms/{vm}/backups',
@@ -35,7 +57,7 @@ const startBackup = defineRoute({
     'Starts one job and answers at once with it; `Prefer: wait=N` waits up to 55 s for its end. ' +
     'With `Idempotency-Key` a repeat gets the first answer, for two days.',
   params: { vm: 'uuid of a machine, or its name where no other machine has it' },
-  body: backupRequestSchema,
+  body: startBackupBody,
   waits: true,
   answers: {
     200: jobDoc('The job, ended within the time waited: succeeded, failed or cancelled.'),
