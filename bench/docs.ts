@@ -9,22 +9,16 @@ const BEGIN = '<!-- bench: begin; written by `npm run bench -- --write-docs` -->
 const END = '<!-- bench: end -->';
 
 /** Replaces what stands between the markers. */
-export function writeDocs(result: {
-  date: string;
-  quick: boolean;
-  machine: Machine;
-  sections: Section[];
-}): void {
+export function writeDocs(result: { date: string; machine: Machine; sections: Section[] }): void {
   const text = readFileSync(FILE, 'utf8');
   const [before, after] = [text.indexOf(BEGIN), text.indexOf(END)];
   if (before < 0 || after < before) throw new Error(`no markers in ${FILE}`);
   const head = `${result.date}: ${result.machine.text}.`;
-  const warning = result.quick ? ' **A quick run on a busy machine: only the form is right.**' : '';
   const blocks = result.sections.flatMap(({ tables, notes }) => [
     ...tables.map(formatTable),
     ...notes,
   ]);
-  const all = [`${head}${warning}`, ...blocks, formatTable(targetTable(result.sections))];
+  const all = [head, ...blocks, formatTable(targetTable(result.sections))];
   const made = `${BEGIN}\n\n${all.join('\n\n')}\n\n`;
   writeFileSync(FILE, text.slice(0, before) + made + text.slice(after));
 }

@@ -89,4 +89,4 @@ for (const file of [kept, values.json]) {
   if (file === kept) mkdirSync(folder, { recursive: true });
   writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
 }
-if (values['write-docs']) writeDocs(result);
+if (values['write-docs'] && !values.quick) writeDocs(result);
