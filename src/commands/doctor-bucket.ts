@@ -58,7 +58,7 @@ export async function checkBucket(
     check: 'lifecycle',
     state: 'unknown',
     text: 'the rules are not read here',
-    mend: `Rotation needs a rule per class on ${input.prefix}backups/<class>/ and one that aborts incomplete uploads after a day.`,
+    mend: `Rotation needs a rule per class on ${input.prefix}backups/<class>/ and one that aborts uploads left for a week: docs/deploy.md has them all.`,
   });
 }
 
@@ -210,7 +210,7 @@ async function checkDelete({ store, report, signal, scratch }: Look): Promise<vo
       state: 'warn',
       text: error.message,
       code: error.code,
-      mend: 'Allow s3:DeleteObject on leases/, idempotency/, staging/ and probe/; it is not needed on backups/.',
+      mend: 'Allow s3:DeleteObject on leases/, staging/ and probe/; it is not needed on backups/.',
     });
   }
 }

@@ -95,7 +95,7 @@ const getJob = defineRoute({
   answers: {
     200: jobDoc('The job. A failed job is an answer too: see `status` and `error`.'),
     304: { description: 'Unchanged since the ETag in If-None-Match.' },
-    404: problemDoc('No such job; jobs are kept for 30 days.'),
+    404: problemDoc('No such job, or a rule of the bucket removed it.'),
   },
   handle: async (call) => {
     const id = idOf(call, 'job');
