@@ -17,6 +17,7 @@ import { formatTime } from '../time.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
+import { discardUploads } from './discard-uploads.ts';
 import { exportStep } from './export-step.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
 import { type Preflight, preflight } from './preflight.ts';
@@ -168,8 +169,23 @@ async function publish(job: Job, { engine, signal }: StepContext): Promise<Job> 
 }
 
 async function clean(job: Job, context: StepContext): Promise<Job> {
-  if (!job.request.dry_run) await removeOurSnapshots(job, context);
+  if (!job.request.dry_run) {
+    await removeOurSnapshots(job, context);
+    if (job.error) await abandonUploads(job, context);
+  }
   return endOf(job, formatTime(context.engine.clock.now()));
+}
+
+/** A failed step has aborted its own upload, if it could, and if it was not that of an instance that died. */
+async function abandonUploads(job: Job, context: StepContext): Promise<void> {
+  if (job.attempt === 1 && job.checkpoint.upload_id === undefined) return;
+  try {
+    await discardUploads(job, context);
+  } catch (error) {
+    // why the job failed says more; the sweep finds what is left
+    const { message } = toBackupError(error);
+    context.engine.log.warn('unfinished upload not aborted', { job_id: job.id, error: message });
+  }
 }
 
 function endOf(job: Job, finishedAt: string, leftover?: string): Job {

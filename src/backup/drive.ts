@@ -9,11 +9,12 @@ import type { Versioned } from '../catalog/job-store.ts';
 import { isEnded, type Job, type Progress } from '../catalog/record.ts';
 import { BackupError, type ErrorCode, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
+import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
 import { advance, failed } from './advance.ts';
 import { CLEANING_MS, CLEANUP_MS, type Engine, PUBLISH_MS, type StepContext } from './context.ts';
 import { withDeadline } from './deadline.ts';
-import type { KeptLease } from './keep-lease.ts';
+import { expired, type KeptLease } from './keep-lease.ts';
 
 /** R2 takes one write a second and key; pollers see progress at least this often. */
 const HEARTBEAT_MS = 2000;
@@ -27,8 +28,9 @@ const OWN_TIME_MS: Partial<Record<Job['phase'], number>> = {
   finishing: PUBLISH_MS,
   cleaning: CLEANING_MS,
 };
-/** Tries to write the last record before giving the job up to whoever finds its lease expired. */
-const LAST_SAVE_ATTEMPTS = 5;
+/** Tries to write the record of a job that ends before it is left to whoever finds its lease expired. */
+const SAVE_ATTEMPTS = 5;
+const SAVE_AGAIN_MS = 1000;
 
 export interface DriveInput {
   engine: Engine;
@@ -57,7 +59,8 @@ export async function drive(input: DriveInput): Promise<Job> {
 }
 
 async function step(input: DriveInput, run: Run): Promise<void> {
-  const { engine, controller } = input;
+  const { engine, controller, lease } = input;
+  if (lease?.held() === false) throw expired({ jobId: run.job().id });
   const ownMs = OWN_TIME_MS[run.job().phase];
   const own = ownMs === undefined ? controller.signal : undefined;
   const heart = new AbortController();
@@ -87,7 +90,7 @@ async function step(input: DriveInput, run: Run): Promise<void> {
     await beating;
   }
   // given back first: whoever sees the job ended may start the next one at once
-  if (isEnded(next)) await input.lease?.giveBack();
+  if (isEnded(next)) await lease?.giveBack();
   await run.finish(next);
 }
 
@@ -96,12 +99,13 @@ interface Run {
   report(progress: Progress): void;
   /** Changes the record here and in the bucket. */
   change(change: (job: Job) => Job): Promise<void>;
-  /** The step's outcome: kept here whatever happens to the bucket, written there as soon as it can be. */
+  /** The step's outcome, written to the bucket before the next step begins. */
   finish(next: Job): Promise<void>;
   beat(): Promise<void>;
 }
 
-function createRun({ engine, state, instance, controller }: DriveInput): Run {
+function createRun(input: DriveInput): Run {
+  const { engine, state, instance, controller } = input;
   let current = state;
   let progress: Progress | undefined;
   let queue: Promise<unknown> = Promise.resolve();
@@ -153,7 +157,7 @@ function createRun({ engine, state, instance, controller }: DriveInput): Run {
         progress = undefined;
         const mine = { ...next, cancel_requested: current.job.cancel_requested };
         current = { ...current, job: mine };
-        await saveOutcome(engine, mine, () =>
+        await saveOutcome(input, mine, () =>
           withDeadline(engine.clock, CLEANUP_MS, (signal) =>
             write(({ cancel_requested }) => ({ ...mine, cancel_requested }), { signal }),
           ),
@@ -167,24 +171,36 @@ function createRun({ engine, state, instance, controller }: DriveInput): Run {
 }
 
 /**
- * Between phases a failed write is not the job's failure: the record is written again after the next step, and a
- * take-over would only repeat a step. The last record must get there; if it does not, the lease runs out and
- * another instance ends the job.
+ * A phase begins when it is recorded: whoever takes the job over begins where the record says. A snapshot removed
+ * under "exporting" would be missing to the new owner, a backup published under "exporting" would be made again.
+ * So the write is repeated as long as the lease is ours. One exception: a failed job is cleaned up on the pool though
+ * the bucket is away for longer, which nobody else can do before the lease has run out. The last record must get
+ * there, too; if it does not, another instance ends the job.
  */
-async function saveOutcome(engine: Engine, job: Job, save: () => Promise<void>): Promise<void> {
+async function saveOutcome(input: DriveInput, job: Job, save: () => Promise<void>): Promise<void> {
+  const { engine, lease } = input;
   for (let attempt = 1; ; attempt++) {
     try {
       return await save();
     } catch (error) {
-      if (isBackupError(error, 'lease_lost') || (isEnded(job) && attempt === LAST_SAVE_ATTEMPTS))
-        throw error;
+      if (isBackupError(error, 'lease_lost')) throw error;
+      if (isEnded(job) && attempt === SAVE_ATTEMPTS) throw error;
       engine.log.warn('job record not written', {
         job_id: job.id,
         error: toBackupError(error).message,
       });
-      if (!isEnded(job)) return;
+      if (lease === undefined && !isEnded(job)) return;
+      if (lease?.held() === false && !isEnded(job)) throw expired({ jobId: job.id }, error);
+      if (mayGoOn(input, job, attempt)) return;
     }
+    await engine.clock.sleep(SAVE_AGAIN_MS, { signal: NEVER });
   }
+}
+
+function mayGoOn({ controller }: DriveInput, job: Job, attempt: number): boolean {
+  if (job.phase === 'cleaning') return !isEnded(job) && attempt === SAVE_ATTEMPTS;
+  // its next step ends at once, and leads to cleaning
+  return controller.signal.aborted && job.phase !== 'finishing';
 }
 
 /** Progress and cancel while a step runs. A store that is away for a while is no reason to stop by itself. */

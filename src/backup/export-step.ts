@@ -12,6 +12,7 @@ import type { SnapshotFacts, StoredObject, UploadCounters, VmState } from '../po
 import { formatTime, parseTime } from '../time.ts';
 import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
 import { poolOf, type StepContext } from './context.ts';
+import { discardUploads } from './discard-uploads.ts';
 import { exportArchive } from './export-archive.ts';
 import { siblingId } from './ids.ts';
 import { findOurSnapshot, inspect } from './look.ts';
@@ -151,11 +152,11 @@ function rewriteFor(vm: VmState, snapshot: SnapshotFacts): OvaRewrite {
  * After an earlier try: its upload is aborted, and this one gets a key of its own. The earlier one may have been
  * completed a moment before its instance died, or be completed yet by one that only slept.
  */
-async function startAfresh(job: Job, { engine, signal }: StepContext): Promise<Job> {
-  const { archive_key: key, upload_id: uploadId, backup_id: earlierId } = job.checkpoint;
-  if (key === undefined || uploadId === undefined) return job;
-  await engine.store.abortUpload({ key, uploadId }, { signal });
-  const backup_id = siblingId(earlierId, engine.ids.uuid());
+async function startAfresh(job: Job, context: StepContext): Promise<Job> {
+  const { upload_id: uploadId, backup_id: earlierId } = job.checkpoint;
+  if (uploadId === undefined && job.attempt === 1) return job;
+  await discardUploads(job, context);
+  const backup_id = siblingId(earlierId, context.engine.ids.uuid());
   return { ...job, checkpoint: { ...job.checkpoint, backup_id } };
 }
 

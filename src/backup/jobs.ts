@@ -11,16 +11,19 @@ import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
+import { withDeadline } from './deadline.ts';
 import { cancelled, type DriveInput, drive } from './drive.ts';
 import { findVm } from './find-vm.ts';
 import { keepLease, release } from './keep-lease.ts';
 import { checkKind } from './preflight.ts';
 import { createQueue, type Queue, type QueueLimits } from './queue.ts';
 import type { StartInput } from './service.ts';
-import { leftJob } from './take-over.ts';
+import { endedIn, leftJob } from './take-over.ts';
 
 /** Newest records looked at for jobs a dead instance left; older ones are reported by the status, not resumed. */
 const RESUME_WINDOW = 500;
+/** Two small writes, each tried for some seconds. */
+const START_MS = 30_000;
 
 export interface JobRunner {
   start(input: StartInput, options: Cancellable): Promise<Job>;
@@ -83,16 +86,12 @@ export function createJobRunner(
       checkKind(vm);
       const { disks } = await pool.inspectVm(vm.ref, options);
       const job = newJob(engine, { pool: pool.name, vm, request, triggeredBy, jobId });
-      const lease = request.dry_run ? undefined : await takeLease(engine, job, options);
-      try {
-        refuseIfBusy(); // others came, or a drain began, while the pool was asked
-        const state = await engine.jobs.create(job, options);
-        enqueue(state, lease, [...new Set(disks.map((disk) => disk.sr.uuid))]);
-      } catch (error) {
-        if (lease) await release(engine, lease);
-        throw error;
-      }
-      return job;
+      options.signal.throwIfAborted();
+      const srs = [...new Set(disks.map((disk) => disk.sr.uuid))];
+      return await accept(engine, job, {
+        refuseIfBusy, // others came, or a drain began, while the pool was asked
+        enqueue: (state, lease) => enqueue(state, lease, srs),
+      });
     },
     cancel: async (id, options) => {
       const ask = (job: Job) => (isEnded(job) ? undefined : { ...job, cancel_requested: true });
@@ -214,10 +213,30 @@ function newJob(
   };
 }
 
+/** From here on the caller may leave: half a start would block the machine, or begin a job nobody knows of. */
+async function accept(
+  engine: Engine,
+  job: Job,
+  runner: { refuseIfBusy(): void; enqueue(state: Versioned, lease: Lease | undefined): void },
+): Promise<Job> {
+  return await withDeadline(engine.clock, START_MS, async (signal) => {
+    const lease = job.request.dry_run ? undefined : await takeLease(engine, job, { signal });
+    try {
+      runner.refuseIfBusy();
+      runner.enqueue(await engine.jobs.create(job, { signal }), lease);
+    } catch (error) {
+      if (lease) await release(engine, lease);
+      throw error;
+    }
+    return job;
+  });
+}
+
 async function takeLease(engine: Engine, job: Job, options: Cancellable): Promise<Lease> {
   const key = engine.keys.lease(job.vm.pool, job.vm.uuid);
   try {
-    return await engine.leases.take({ key, jobId: job.id }, options);
+    const ended = endedIn(engine, options);
+    return await engine.leases.take({ key, jobId: job.id, ended }, options);
   } catch (error) {
     if (!isBackupError(error, 'lease_held')) throw error;
     throw new BackupError('job_conflict', `start job: one is running for ${job.vm.name} already`, {

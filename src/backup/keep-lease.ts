@@ -15,6 +15,8 @@ const TRY_SHARE = 0.4;
 const PAUSE_SHARE = 0.2;
 
 export interface KeptLease {
+  /** False once another instance may have it: nothing may be begun any more. */
+  held(): boolean;
   /** Stops renewing and gives the lease back; a second call does nothing. Never throws. */
   giveBack(): Promise<void>;
 }
@@ -24,6 +26,7 @@ export function keepLease(engine: Engine, lease: Lease, controller: AbortControl
   const stop = new AbortController();
   const renewing = renew(engine, lease, { controller, stop: stop.signal });
   return {
+    held: lease.held,
     giveBack: async () => {
       if (stop.signal.aborted) return;
       stop.abort();
@@ -42,6 +45,8 @@ async function renew(
   const { renewEveryMs } = engine.leases.timing;
   const limitMs = renewEveryMs * TRY_SHARE;
   for (let waitMs = renewEveryMs; await pause(engine, waitMs, stop); ) {
+    // this process slept: the job stops before anything is asked
+    if (!lease.held()) return controller.abort(expired(lease));
     try {
       await withDeadline(engine.clock, limitMs, (signal) => lease.renew({ signal }));
       waitMs = renewEveryMs;
@@ -75,7 +80,7 @@ export async function release(engine: Engine, lease: Lease): Promise<void> {
   }
 }
 
-function expired(lease: Lease, cause: unknown): BackupError {
-  const message = `renew lease in time job=${lease.jobId}`;
-  return new BackupError('lease_lost', message, { cause });
+/** What a job ends with here when its lease was not renewed in time. */
+export function expired({ jobId }: Pick<Lease, 'jobId'>, cause?: unknown): BackupError {
+  return new BackupError('lease_lost', `renew lease in time job=${jobId}`, { cause });
 }

@@ -5,7 +5,7 @@
  * since, with the new owner's name in it, so that a former owner that only slept finds out with its next write.
  */
 import type { Versioned } from '../catalog/job-store.ts';
-import type { Lease } from '../catalog/lease.ts';
+import type { Lease, LeaseWish } from '../catalog/lease.ts';
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError } from '../errors.ts';
@@ -27,7 +27,11 @@ export async function leftJob(
   const key = engine.keys.lease(seen.vm.pool, seen.vm.uuid);
   const holder = await engine.leases.look(key, options);
   if (holder && !holder.expired) return undefined;
-  const lease = await takeFree(engine, { key, jobId: id }, options);
+  const lease = await takeFree(
+    engine,
+    { key, jobId: id, ended: endedIn(engine, options) },
+    options,
+  );
   if (lease === undefined) return undefined;
   try {
     const state = await engine.jobs.load(id, options);
@@ -45,9 +49,17 @@ export async function leftJob(
   return undefined;
 }
 
+/** Says of a job whether nobody works on it any more: it ended, or was never recorded. */
+export function endedIn(engine: Engine, options: Cancellable) {
+  return async (jobId: string): Promise<boolean> => {
+    const found = await engine.jobs.load(jobId, options);
+    return found === undefined || isEnded(found.job);
+  };
+}
+
 async function takeFree(
   engine: Engine,
-  input: { key: string; jobId: string },
+  input: LeaseWish,
   options: Cancellable,
 ): Promise<Lease | undefined> {
   try {

@@ -111,3 +111,12 @@ test('the times of a lease fit each other however long it is', () => {
   }
   assert.deepEqual(leaseTiming(), { leaseMs: 90_000, skewMs: 15_000, renewEveryMs: 25_000 });
 });
+
+test('the expired lease of a job that has not ended is for that job alone', async () => {
+  const { a, b, clock } = setUp();
+  await a.take({ key: 'leases/x', jobId: 'job-1' }, { signal });
+  await clock.advance(LEASE_MS + CLOCK_SKEW_MS + 1);
+  const ended = async (jobId: string) => jobId !== 'job-1';
+  await assert.rejects(b.take({ key: 'leases/x', jobId: 'job-2', ended }, { signal }), isHeld);
+  await b.take({ key: 'leases/x', jobId: 'job-1', ended }, { signal });
+});

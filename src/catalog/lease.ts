@@ -13,7 +13,6 @@ import { formatTime, parseTime } from '../time.ts';
 
 /** Long enough for a slow store, short enough that a dead instance's machines are free again soon. */
 export const LEASE_MS = 90_000;
-export const RENEW_EVERY_MS = 25_000;
 /** Servers synchronised by NTP differ by far less; S3 itself refuses requests 15 minutes off. */
 export const CLOCK_SKEW_MS = 15_000;
 
@@ -51,6 +50,16 @@ export interface Lease {
   release(options: Cancellable): Promise<void>;
 }
 
+export interface LeaseWish {
+  key: string;
+  jobId: string;
+  /**
+   * Asked about the other job whose lease has run out: one that has not ended has to be taken over first, in whose
+   * record its former owner, should it wake, sees that it was replaced. Absent: any expired lease is free.
+   */
+  ended?: (jobId: string) => Promise<boolean>;
+}
+
 export interface LeaseHolder {
   jobId: string;
   owner: string;
@@ -62,7 +71,7 @@ export interface LeaseHolder {
 export interface Leases {
   readonly timing: LeaseTiming;
   /** Errors: `lease_held` with details job_id, owner, expires_at. */
-  take(input: { key: string; jobId: string }, options: Cancellable): Promise<Lease>;
+  take(input: LeaseWish, options: Cancellable): Promise<Lease>;
   look(key: string, options: Cancellable): Promise<LeaseHolder | undefined>;
   /** Every lease whose key begins so. Few exist: a machine has one only while a job of it waits or runs. */
   list(prefix: string, options: Cancellable): Promise<Map<string, LeaseHolder>>;
@@ -90,7 +99,7 @@ export function createLeases(
     timing,
     take: async (input, options) => {
       const etag = await claim(context, input, options);
-      return hold(context, { ...input, etag });
+      return hold(context, { key: input.key, jobId: input.jobId, etag });
     },
     look: async (key, options) => (await read(context, key, options))?.holder,
     list: async (prefix, options) => await list(context, prefix, options),
@@ -142,7 +151,7 @@ function hold(context: Context, taken: { key: string; jobId: string; etag: strin
 /** Creates the lease, or takes an expired one over. Errors: `lease_held`, whoever was faster. */
 async function claim(
   context: Context,
-  { key, jobId }: { key: string; jobId: string },
+  { key, jobId, ended }: LeaseWish,
   options: Cancellable,
 ): Promise<string> {
   const put = async (condition: PutCondition) =>
@@ -154,6 +163,10 @@ async function claim(
   }
   const current = await read(context, key, options);
   if (current && !current.holder.expired) throw held(key, current.holder);
+  const other = current?.holder.jobId;
+  if (current && other !== undefined && other !== jobId && ended && !(await ended(other))) {
+    throw held(key, current.holder);
+  }
   try {
     // gone means released between the two calls: one more honest try
     return await put(current ? { ifMatch: current.etag } : { ifAbsent: true });
