@@ -41,6 +41,21 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
   pool_read_bytes: { kind: 'counter', help: 'Bytes read from pools', labels: ['pool'] },
   pool_logins: { kind: 'counter', help: 'Logins at pools', labels: ['pool'] },
   pool_call_failures: { kind: 'counter', help: 'XenAPI calls that failed', labels: ['pool'] },
+  leftover_snapshots: {
+    kind: 'gauge',
+    help: 'Snapshots and disks of no running job that carry our name, as of the last sweep',
+    labels: ['pool'],
+  },
+  unfinished_uploads: {
+    kind: 'gauge',
+    help: 'Unfinished uploads of no running job, as of the last sweep',
+    labels: [],
+  },
+  leftovers_removed: {
+    kind: 'counter',
+    help: 'What dead runs had left and a sweep removed',
+    labels: ['kind'],
+  },
   store_sent_bytes: { kind: 'counter', help: 'Bytes sent to the store', labels: [] },
   store_copied_bytes: { kind: 'counter', help: 'Bytes copied in the store', labels: [] },
   store_requests: {
@@ -109,14 +124,16 @@ export function createMetrics({ clock, version, machines }: MetricsDeps): Metric
   }).set({ version }, 1);
   const refresh =
     machines === undefined ? async () => {} : createMachineGauges(registry, clock, machines);
-  const report = (name: string, value: number, labels: Readonly<Record<string, string>> = {}) => {
-    const key = metricKey(name);
-    const metric = known.get(key);
-    if (metric === undefined) unknown.inc({ name: key });
-    else metric.report(value, labels);
-  };
+  const reporter =
+    (how: keyof Metric): Meter['count'] =>
+    (name, value, labels = {}) => {
+      const key = metricKey(name);
+      const metric = known.get(key);
+      if (metric === undefined) unknown.inc({ name: key });
+      else metric[how](value, labels);
+    };
   return {
-    meter: { count: report, observe: report },
+    meter: { count: reporter('count'), observe: reporter('observe') },
     render: async () => {
       await refresh();
       return { body: await registry.metrics(), contentType: registry.contentType };
@@ -124,8 +141,11 @@ export function createMetrics({ clock, version, machines }: MetricsDeps): Metric
   };
 }
 
+type Report = (value: number, labels: Readonly<Record<string, string>>) => void;
+
 interface Metric {
-  report(value: number, labels: Readonly<Record<string, string>>): void;
+  count: Report;
+  observe: Report;
 }
 
 function createMetric(name: string, spec: MetricSpec, registry: Registry): Metric {
@@ -140,10 +160,20 @@ function createMetric(name: string, spec: MetricSpec, registry: Registry): Metri
     Object.fromEntries(spec.labels.map((label) => [label, labels[label] ?? '']));
   if (spec.kind === 'histogram') {
     const histogram = new Histogram({ ...common, buckets: [...(spec.buckets ?? [])] });
-    return { report: (value, labels) => histogram.observe(only(labels), value) };
+    const observe: Report = (value, labels) => histogram.observe(only(labels), value);
+    return { count: observe, observe };
   }
-  const metric = spec.kind === 'gauge' ? new Gauge(common) : new Counter(common);
-  return { report: (value, labels) => metric.inc(only(labels), value) };
+  if (spec.kind === 'gauge') {
+    // counted up and down, or seen as it is
+    const gauge = new Gauge(common);
+    return {
+      count: (value, labels) => gauge.inc(only(labels), value),
+      observe: (value, labels) => gauge.set(only(labels), value),
+    };
+  }
+  const counter = new Counter(common);
+  const count: Report = (value, labels) => counter.inc(only(labels), value);
+  return { count, observe: count };
 }
 
 /** The table's key for a reported name. */

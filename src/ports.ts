@@ -174,6 +174,21 @@ export interface SnapshotFacts {
   }[];
 }
 
+/** Something on a pool that carries our prefix, whether its job lives or not. */
+export interface PoolLeftover {
+  /** `snapshot_disk`: a disk of a snapshot whose machine record is gone. */
+  kind: 'snapshot' | 'snapshot_disk' | 'task';
+  ref: string;
+  uuid: string;
+  nameLabel: string;
+  /** The text that begins with the prefix: a snapshot's name, a task's description; '' for a disk. */
+  label: string;
+  /** The entries of other_config whose keys begin with the prefix. */
+  marker: Readonly<Record<string, string>>;
+  /** By the pool's clock; absent where the pool does not say. */
+  createdAt?: number;
+}
+
 /**
  * One running `/export` with its own XenAPI task.
  *
@@ -216,7 +231,7 @@ export interface Pool {
     input: { vm: VmRef; name: string; ignoreVdis: VdiRef[] },
     options: Cancellable,
   ): Promise<SnapshotFacts>;
-  /** Adds our marker to the snapshot's other_config. Idempotent. */
+  /** Adds our marker to the other_config of the snapshot and of the disks it made. Idempotent. */
   markSnapshot(
     snapshot: VmRef,
     marker: Record<string, string>,
@@ -232,9 +247,22 @@ export interface Pool {
    * Never a CD, never a disk that is no snapshot.
    */
   removeSnapshot(snapshot: SnapshotFacts, options: Cancellable): Promise<void>;
-  /** Starts `/export` of a snapshot, from a host that sees its SRs, uncompressed, with a task of its own. */
+  /**
+   * Snapshots whose name begins with `prefix`, disks of snapshots that hang on nothing and were marked with keys of this
+   * prefix, tasks whose description begins with it. A copy of a marked disk carries the marker, too, and is none.
+   */
+  findLeftovers(input: { prefix: string }, options: Cancellable): Promise<PoolLeftover[]>;
+  /**
+   * Removes what `findLeftovers` gave; gone already is success. Errors: `precondition_failed` when it is not any more
+   * what it was then (renamed, in use again).
+   */
+  removeLeftover(leftover: PoolLeftover, options: Cancellable): Promise<void>;
+  /**
+   * Starts `/export` of a snapshot, from a host that sees its SRs, uncompressed, with a task of its own, which carries
+   * label and description from its first moment on.
+   */
   openExport(
-    input: { snapshot: VmRef; label: string },
+    input: { snapshot: VmRef; label: string; description?: string },
     options: Cancellable,
   ): Promise<ExportStream>;
   close(): Promise<void>;
@@ -274,6 +302,8 @@ export interface StoreFacts {
   copyParts: boolean;
   /** Every part but the last must have the same size (R2). */
   equalParts: boolean;
+  /** False where unfinished uploads cannot be listed by prefix. */
+  listsUploads?: boolean;
 }
 
 /**
@@ -382,7 +412,10 @@ export const MAX_RESERVE_BYTES = 1_050_112;
 
 // ------------------------------------------------------------------------------------------------ what is watched
 
-/** Counters and timings the engine and the adapters report; `metrics.ts` turns them into Prometheus names. */
+/**
+ * Counters, gauges and timings the engine and the adapters report; `metrics.ts` turns them into Prometheus names. A gauge
+ * is changed by `count` and set by `observe`.
+ */
 export interface Meter {
   count(name: string, value: number, labels?: Readonly<Record<string, string>>): void;
   observe(name: string, value: number, labels?: Readonly<Record<string, string>>): void;

@@ -13,6 +13,8 @@ import type { Engine } from './context.ts';
 import { createJobRunner } from './jobs.ts';
 import { createQueries } from './queries.ts';
 import type { Service } from './service.ts';
+import { createSweep } from './sweep.ts';
+import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
 
 /** How often a waiting caller looks at a record: it is read from the bucket at most once a second anyway. */
 const WATCH_EVERY_MS = 500;
@@ -46,7 +48,7 @@ export interface ServiceSettings {
 }
 
 export interface RunningService extends Service {
-  /** Takes over what a dead instance left, now and every minute. */
+  /** Takes over what a dead instance left, now and every minute, and sweeps, now and every hour. */
   start(): Promise<void>;
   readonly running: number;
   readonly waiting: number;
@@ -64,7 +66,9 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       perSr: settings.concurrencyPerSr,
       waiting: settings.queueLimit,
     },
+    onLeaseLost: () => sweeps.soon(),
   });
+  const sweeps = createSweeps(engine, { runner, deps, settings });
   const queries = createQueries(engine);
   const resumeEveryMs = Math.min(RESUME_EVERY_MS, (engine.leases.timing.leaseMs * 2) / 3);
   const stopped = new AbortController();
@@ -105,14 +109,16 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       }
     },
     watchJob,
+    sweep: sweeps.sweep,
     start: async () => {
       await warnOfStore(deps);
       await resume();
       void repeat(clock, resumeEveryMs, stopped.signal, resume);
+      sweeps.start();
     },
     drain: async (input) => {
       stopped.abort();
-      await runner.drain(input);
+      await Promise.all([runner.drain(input), sweeps.stop()]);
     },
     get draining() {
       return runner.draining;
@@ -124,6 +130,28 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       return runner.waiting;
     },
   };
+}
+
+function createSweeps(
+  engine: Engine,
+  {
+    runner,
+    deps,
+    settings,
+  }: { runner: ReturnType<typeof createJobRunner>; deps: ServiceDeps; settings: ServiceSettings },
+): SweepSchedule {
+  const sweep = createSweep({
+    engine,
+    stateStore: deps.stateStore,
+    takeOver: async (jobIds, { signal }) => {
+      await runner.resume({ signal, also: jobIds });
+      const jobs = await Promise.all(jobIds.map((id) => engine.jobs.load(id, { signal })));
+      return jobs.flatMap((found) =>
+        found?.job.instance === settings.instance ? [found.job.id] : [],
+      );
+    },
+  });
+  return createSweepSchedule(engine, sweep);
 }
 
 function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {

@@ -15,7 +15,7 @@ import { poolOf, type StepContext } from './context.ts';
 import { discardUploads } from './discard-uploads.ts';
 import { exportArchive } from './export-archive.ts';
 import { siblingId } from './ids.ts';
-import { findOurSnapshot, inspect } from './look.ts';
+import { findOurSnapshot, inspect, snapshotName } from './look.ts';
 import { maxArchiveBytes } from './size.ts';
 
 interface Moved {
@@ -80,7 +80,11 @@ async function move(
   });
   const pool = poolOf(engine, job.vm.pool);
   await using source = await pool.openExport(
-    { snapshot: snapshot.ref, label: `xvault backup of ${job.vm.name}` },
+    {
+      snapshot: snapshot.ref,
+      label: `xvault backup of ${job.vm.name}`,
+      description: snapshotName(job),
+    },
     { signal },
   );
   const startedAt = engine.clock.elapsed();

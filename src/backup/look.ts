@@ -4,7 +4,7 @@ import { BackupError } from '../errors.ts';
 import type { SnapshotFacts, VmRef, VmState } from '../ports.ts';
 import { poolOf, SNAPSHOT_PREFIX, type StepContext } from './context.ts';
 
-/** The name our snapshot of this job has on the pool. */
+/** The name our snapshot of this job has on the pool, and the description of its tasks. */
 export function snapshotName(job: Pick<Job, 'id'>): string {
   return `${SNAPSHOT_PREFIX}${job.id}`;
 }

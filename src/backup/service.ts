@@ -58,6 +58,33 @@ export interface Readiness {
   checks: Record<string, { status: 'pass' | 'warn' | 'fail'; output?: string }>;
 }
 
+/** What a sweep found, and what it did with it. */
+export interface SweepFinding {
+  kind: 'snapshot' | 'snapshot_disk' | 'task' | 'upload' | 'staging' | 'lease' | 'probe';
+  pool?: string;
+  /** uuid on the pool; upload id or key in the bucket. */
+  id: string;
+  /** What people see: the snapshot's name, the key of an upload. */
+  name: string;
+  job_id?: string;
+  /** Since it was made, of a lease since it expired; absent where nobody says. */
+  age_seconds?: number;
+  action: 'removed' | 'would_remove' | 'kept';
+  reason: string;
+}
+
+export interface SweepReport {
+  dry_run: boolean;
+  started_at: string;
+  finished_at: string;
+  counts: { removed: number; would_remove: number; kept: number };
+  findings: SweepFinding[];
+  /** Jobs whose instance died: this one goes on with them, and they clean up themselves. */
+  taken_over: string[];
+  /** What could not be looked through, or not be removed. */
+  errors: { where: string; code: string; detail: string }[];
+}
+
 export interface StartInput {
   /** uuid or unique name. */
   vm: string;
@@ -103,6 +130,11 @@ export interface Service {
     options: Cancellable,
   ): Promise<StatusReport>;
   readiness(options: Cancellable): Promise<Readiness>;
+  /**
+   * Looks for what dead runs left, on the pools and in the bucket, and removes what is surely ours and no living job's;
+   * with `dryRun` it only looks. A pool that does not answer is an entry of the report. Errors: `draining`.
+   */
+  sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
   /** Takes no new work, waits `drainMs` for running jobs, then cancels them as `draining` and waits for their clean-up. */
   drain(input: { drainMs: number }): Promise<void>;
   readonly draining: boolean;

@@ -28,6 +28,20 @@ test('keys of other kinds are no records', () => {
   assert.equal(keys.parseJob(keys.job(parts.backupId)), parts.backupId);
 });
 
+test('an archive, a lease and a staging object tell whose they are', () => {
+  for (const prefix of ['', 'xv']) {
+    const keys = createKeys(prefix);
+    assert.deepEqual(keys.parseArchive(keys.archive(parts, 'web')), parts);
+    assert.equal(keys.parseArchive(keys.record(parts)), undefined);
+    assert.equal(keys.parseArchive(`other/${keys.archive(parts, 'web')}`), undefined);
+    const { pool, vmUuid, backupId } = parts;
+    assert.deepEqual(keys.parseLease(keys.lease(pool, vmUuid)), { pool, vmUuid });
+    assert.equal(keys.parseLease(keys.job(backupId)), undefined);
+    assert.equal(keys.parseStaging(`${keys.staging(backupId)}x/1`), backupId);
+    assert.equal(keys.parseStaging(`${keys.stagingPrefix}somebody/1`), undefined);
+  }
+});
+
 test('any machine name becomes one plain path segment', () => {
   const names = [
     'web',

@@ -6,6 +6,7 @@
  *   <prefix>jobs/<job id>.json                                   30 days by rule
  *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes
  *   <prefix>staging/<job id>/<n>                                 parts of one outsized archive until they are joined
+ *   <prefix>probe/<random>/…                                     moments, when an instance first looks at the bucket
  *
  * Only [A-Za-z0-9._/-]: other characters break UploadPartCopy on older Ceph RGW. A rule selects by prefix, so the
  * retention class comes first. Backup and job ids are UUIDv7: keys under one machine sort by time.
@@ -23,6 +24,10 @@ export interface Keys {
   readonly backupsPrefix: string;
   readonly jobsPrefix: string;
   readonly pinnedPrefix: string;
+  readonly leasesPrefix: string;
+  readonly stagingPrefix: string;
+  /** Where the store adapter tries out what the bucket can. */
+  readonly probePrefix: string;
   classPrefix(retention: string): string;
   vmPrefix(retention: string, pool: string, vmUuid: string): string;
   archive(parts: BackupKeyParts, vmName: string): string;
@@ -35,6 +40,11 @@ export interface Keys {
   /** undefined for a key that is no `backup.json`. */
   parseRecord(key: string): BackupKeyParts | undefined;
   parseJob(key: string): string | undefined;
+  /** undefined for a key that is no archive. */
+  parseArchive(key: string): BackupKeyParts | undefined;
+  parseLease(key: string): { pool: string; vmUuid: string } | undefined;
+  /** The job id of a key below `staging/`. */
+  parseStaging(key: string): string | undefined;
 }
 
 /** Makes any machine name safe as one path segment: never empty, at most 80 characters. */
@@ -58,14 +68,26 @@ export function createKeys(prefix: string): Keys {
   }
   const folder = (p: BackupKeyParts) =>
     `${root}backups/${p.retention}/${segment(p.pool)}/${p.vmUuid}/${p.backupId}`;
-  const record = new RegExp(
-    `^${escapeRegExp(root)}backups/([^/]+)/([^/]+)/([^/]+)/([^/]+)/backup\\.json$`,
-  );
-  const job = new RegExp(`^${escapeRegExp(root)}jobs/([0-9a-f-]{36})\\.json$`);
+  const plainRoot = escapeRegExp(root);
+  const inFolder = (name: string) => {
+    const pattern = new RegExp(`^${plainRoot}backups/([^/]+)/([^/]+)/([^/]+)/([^/]+)/${name}$`);
+    return (key: string) => {
+      const [, retention, pool, vmUuid, backupId] = pattern.exec(key) ?? [];
+      return retention && pool && vmUuid && backupId
+        ? { retention, pool, vmUuid, backupId }
+        : undefined;
+    };
+  };
+  const lease = new RegExp(`^${plainRoot}leases/([^/]+)/([^/]+)$`);
+  const staging = new RegExp(`^${plainRoot}staging/([0-9a-f-]{36})/`);
+  const job = new RegExp(`^${plainRoot}jobs/([0-9a-f-]{36})\\.json$`);
   return {
     backupsPrefix: `${root}backups/`,
     jobsPrefix: `${root}jobs/`,
     pinnedPrefix: `${root}pinned/`,
+    leasesPrefix: `${root}leases/`,
+    stagingPrefix: `${root}staging/`,
+    probePrefix: `${root}probe/`,
     classPrefix: (retention) => `${root}backups/${retention}/`,
     vmPrefix: (retention, pool, vmUuid) =>
       `${root}backups/${retention}/${segment(pool)}/${vmUuid}/`,
@@ -76,13 +98,14 @@ export function createKeys(prefix: string): Keys {
     lease: (pool, vmUuid) => `${root}leases/${segment(pool)}/${vmUuid}`,
     idempotency: (hash) => `${root}idempotency/${hash}`,
     staging: (jobId) => `${root}staging/${jobId}/`,
-    parseRecord: (key) => {
-      const [, retention, pool, vmUuid, backupId] = record.exec(key) ?? [];
-      return retention && pool && vmUuid && backupId
-        ? { retention, pool, vmUuid, backupId }
-        : undefined;
-    },
+    parseRecord: inFolder('backup\\.json'),
+    parseArchive: inFolder('[^/]+\\.xva'),
     parseJob: (key) => job.exec(key)?.[1],
+    parseLease: (key) => {
+      const [, pool, vmUuid] = lease.exec(key) ?? [];
+      return pool && vmUuid ? { pool, vmUuid } : undefined;
+    },
+    parseStaging: (key) => staging.exec(key)?.[1],
   };
 }
 

@@ -3,7 +3,7 @@
  *
  * Answers have the shape of the HTTP API in both cases, so `--json` says the same.
  */
-import type { StatusReport } from '../backup/service.ts';
+import type { StatusReport, SweepReport } from '../backup/service.ts';
 import type { BackupRequest } from '../catalog/record.ts';
 import { readSettings, type Settings } from '../config.ts';
 import type { BackupView, JobView } from '../http/views.ts';
@@ -47,6 +47,7 @@ export interface ServiceClient extends AsyncDisposable {
     input: { maxAgeSeconds: number; pool?: string },
     options: Cancellable,
   ): Promise<StatusReport>;
+  sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
 }
 
 export interface ClientInput {
@@ -55,6 +56,8 @@ export interface ClientInput {
   direct?: boolean;
   /** Take over what a dead instance left before anything else. */
   resume?: boolean;
+  /** How long jobs of this process may run on when the client is closed; as in the settings unless given. */
+  drainMs?: number;
 }
 
 /** Opens the client the settings ask for. Errors: `configuration`. */
@@ -86,7 +89,7 @@ async function openDirect(settings: Settings, input: ClientInput): Promise<Servi
   return createDirectClient(wired.service, {
     instance: settings.instance,
     close: async () => {
-      await wired.service.drain({ drainMs: settings.drainMs });
+      await wired.service.drain({ drainMs: input.drainMs ?? settings.drainMs });
       await wired[Symbol.asyncDispose]();
     },
   });

@@ -45,6 +45,7 @@ export function createDirectClient(
       return { backups: items.map(backupView), next_page_token: nextPageToken ?? '' };
     },
     status: (input, options) => service.status(input, options),
+    sweep: (input, options) => service.sweep(input, options),
     [Symbol.asyncDispose]: close,
   };
 }

@@ -20,6 +20,7 @@ function scriptedClient(end: Partial<Job>) {
     listJobs: never,
     listBackups: never,
     status: never,
+    sweep: never,
     cancelJob: () => {
       asked.resolve();
       return Promise.resolve(jobView({ ...job, cancel_requested: true }));

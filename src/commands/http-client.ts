@@ -6,7 +6,7 @@
  * waited for, since the job goes on there. Starting carries an idempotency key, so it may be sent twice.
  */
 import { randomUUID } from 'node:crypto';
-import type { StatusReport } from '../backup/service.ts';
+import type { StatusReport, SweepReport } from '../backup/service.ts';
 import { systemClock } from '../clock.ts';
 import { BackupError, ERROR_CODES, type ErrorCode, isBackupError } from '../errors.ts';
 import type { JobView } from '../http/views.ts';
@@ -20,6 +20,8 @@ const MAX_MISSES = 60;
 const MISS_MS = 5000;
 const START_ATTEMPTS = 3;
 const CALL_TIMEOUT_MS = 60_000;
+/** The service ends a sweep after ten minutes: disks in use are waited for. */
+const SWEEP_TIMEOUT_MS = 11 * 60_000;
 
 export interface HttpClientSettings {
   url: string;
@@ -34,6 +36,7 @@ interface CallInput extends Cancellable {
   query?: Record<string, string | number | undefined>;
   body?: unknown;
   headers?: Record<string, string>;
+  timeoutMs?: number;
 }
 
 /** Makes the client; nothing is sent yet. */
@@ -64,6 +67,14 @@ export function createHttpClient(
       json<StatusReport>({
         path: '/v1/status',
         query: { max_age: `${maxAgeSeconds}s`, pool },
+        signal,
+      }),
+    sweep: ({ dryRun }, { signal }) =>
+      json<SweepReport>({
+        method: 'POST',
+        path: '/v1/sweep',
+        body: { dry_run: dryRun },
+        timeoutMs: SWEEP_TIMEOUT_MS,
         signal,
       }),
     [Symbol.asyncDispose]: () => Promise.resolve(),
@@ -115,7 +126,10 @@ function createCall({ url, token }: HttpClientSettings, send: typeof fetch) {
     const headers: Record<string, string> = { accept: 'application/json', ...input.headers };
     if (token !== undefined) headers.authorization = `Bearer ${token.reveal()}`;
     if (input.body !== undefined) headers['content-type'] = 'application/json';
-    const signal = AbortSignal.any([input.signal, AbortSignal.timeout(CALL_TIMEOUT_MS)]);
+    const signal = AbortSignal.any([
+      input.signal,
+      AbortSignal.timeout(input.timeoutMs ?? CALL_TIMEOUT_MS),
+    ]);
     let response: Response;
     try {
       response = await send(target, {

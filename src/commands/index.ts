@@ -23,6 +23,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   check: { summary: 'The same for Nagios and Icinga', load: () => import('./check.ts') },
   jobs: { summary: 'Jobs, newest first', load: () => import('./jobs.ts') },
   cancel: { summary: 'Cancel a job', load: () => import('./cancel.ts') },
+  sweep: { summary: 'Remove what crashed runs left', load: () => import('./sweep.ts') },
   doctor: {
     summary: 'Check pool, bucket and settings, and say the mend',
     load: () => import('./doctor.ts'),

@@ -55,6 +55,8 @@ export function lazyPool(name: string, load: () => Promise<Pool>): Pool {
       (await pool()).markSnapshot(snapshot, marker, options),
     findSnapshots: async (input, options) => (await pool()).findSnapshots(input, options),
     removeSnapshot: async (snapshot, options) => (await pool()).removeSnapshot(snapshot, options),
+    findLeftovers: async (input, options) => (await pool()).findLeftovers(input, options),
+    removeLeftover: async (leftover, options) => (await pool()).removeLeftover(leftover, options),
     openExport: async (input, options) => (await pool()).openExport(input, options),
     close: async () => await made?.close(),
   };

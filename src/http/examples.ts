@@ -1,6 +1,6 @@
 /** One backup and one job as examples of the description and of the pages; a test parses them with their schemas. */
 
-import type { StatusReport, VmView } from '../backup/service.ts';
+import type { StatusReport, SweepReport, VmView } from '../backup/service.ts';
 import type { Backup, Job } from '../catalog/record.ts';
 import { backupView, jobView } from './views.ts';
 
@@ -112,4 +112,36 @@ export const STATUS_EXAMPLE: StatusReport = {
     },
   ],
   unreachable_pools: [],
+};
+
+export const SWEEP_EXAMPLE: SweepReport = {
+  dry_run: false,
+  started_at: '2026-11-23T05:00:03.120Z',
+  finished_at: '2026-11-23T05:00:04.377Z',
+  counts: { removed: 1, would_remove: 0, kept: 1 },
+  findings: [
+    {
+      kind: 'snapshot',
+      pool: VM.pool,
+      id: '3f8a2c1e-5b7d-4e90-8a6f-0d1c2b3a4958',
+      name: `xvault:${JOB_ID}`,
+      job_id: JOB_ID,
+      age_seconds: 10_800,
+      action: 'removed',
+      reason: 'its job has ended: failed',
+    },
+    {
+      kind: 'snapshot',
+      pool: VM.pool,
+      id: '77b0c9d4-2f1e-4a3b-9c8d-5e6f70819203',
+      name: 'xvault:019aaf00-1111-7222-8333-444455556666',
+      job_id: '019aaf00-1111-7222-8333-444455556666',
+      age_seconds: 86_400,
+      action: 'kept',
+      reason:
+        'not ours as far as this bucket knows: no record of its job; another installation made it, or the record expired',
+    },
+  ],
+  taken_over: [],
+  errors: [],
 };

@@ -60,6 +60,7 @@ test('the description has what a client generator needs', async () => {
     'Problem',
     'Readiness',
     'Status',
+    'SweepReport',
     'VmList',
   ]);
   const listed = paths['/v1/jobs']?.get?.parameters?.map((parameter) => parameter.name);

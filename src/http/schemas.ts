@@ -111,3 +111,26 @@ export const readinessSchema = z
       .optional(),
   })
   .meta({ id: 'Readiness' });
+
+export const sweepReportSchema = z
+  .object({
+    dry_run: z.boolean(),
+    started_at: time,
+    finished_at: time,
+    counts: z.object({ removed: z.int(), would_remove: z.int(), kept: z.int() }),
+    findings: z.array(
+      z.object({
+        kind: z.enum(['snapshot', 'snapshot_disk', 'task', 'upload', 'staging', 'lease', 'probe']),
+        pool: z.string().optional(),
+        id: z.string(),
+        name: z.string(),
+        job_id: z.string().optional(),
+        age_seconds: seconds.optional(),
+        action: z.enum(['removed', 'would_remove', 'kept']),
+        reason: z.string(),
+      }),
+    ),
+    taken_over: z.array(z.string()),
+    errors: z.array(z.object({ where: z.string(), code: z.string(), detail: z.string() })),
+  })
+  .meta({ id: 'SweepReport' });

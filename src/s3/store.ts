@@ -140,6 +140,7 @@ function createFacts(context: StoreContext, prefix: string): ObjectStore['facts'
     ...(await probe({ signal: AbortSignal.timeout(PROBE_LIMIT_MS) })),
     copyParts: quirks.copyParts,
     equalParts: quirks.equalParts,
+    listsUploads: quirks.listUploads,
   });
   return async ({ signal }) => {
     signal.throwIfAborted();

@@ -42,7 +42,7 @@ export interface ExportDeps extends TaskDeps {
 }
 
 export type OpenExport = (
-  input: { snapshot: VmRef; label: string },
+  input: { snapshot: VmRef; label: string; description?: string },
   options: Cancellable,
 ) => Promise<ExportStream>;
 
@@ -79,6 +79,7 @@ export function createExports(settings: ExportSettings, deps: ExportDeps): OpenE
 interface StartInput {
   snapshot: VmRef;
   label: string;
+  description?: string;
   hosts: readonly Host[];
   chosen: Host | undefined;
   live: Live;
@@ -97,7 +98,7 @@ async function start(
   options: Cancellable,
 ): Promise<Opened> {
   const { snapshot, hosts, chosen, live } = input;
-  const task = await createTask(deps, input.label, options);
+  const task = await createTask(deps, input, options);
   const watch = createWatch(settings, deps, task);
   // No host can, as far as the records tell: the master is asked, and says why not.
   const origin: Origin =
@@ -137,8 +138,13 @@ function toRequestDeps(
   };
 }
 
-async function createTask(deps: TaskDeps, label: string, options: Cancellable): Promise<string> {
-  const task = await startTask(deps, { method: 'task.create', params: [label, ''] }, options);
+async function createTask(
+  deps: TaskDeps,
+  { label, description = '' }: { label: string; description?: string },
+  options: Cancellable,
+): Promise<string> {
+  const params = [label, description];
+  const task = await startTask(deps, { method: 'task.create', params }, options);
   try {
     await deps.session.call('task.set_progress', [task, double(-1)], options);
   } catch (error) {

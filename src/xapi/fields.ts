@@ -53,6 +53,15 @@ export function flag(record: XapiRecord, name: string): boolean {
   throw unexpected(name, 'boolean');
 }
 
+/** A date in milliseconds since 1970; undefined when absent or never set (the pool writes 1970 then). */
+export function date(record: XapiRecord, name: string): number | undefined {
+  const value = record[name];
+  if (value === undefined || value === '') return undefined;
+  if (!(value instanceof Date)) throw unexpected(name, 'date');
+  const ms = value.getTime();
+  return ms > 0 ? ms : undefined;
+}
+
 /** A set of texts or references; [] when absent. */
 export function texts(record: XapiRecord, name: string): string[] {
   const value = record[name];

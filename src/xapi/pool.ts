@@ -9,6 +9,7 @@ import { createConnections } from './connection.ts';
 import { isXapiError, translate } from './errors.ts';
 import { createExports } from './export.ts';
 import { type Host, readFacts, readFeatures, readHosts } from './facts.ts';
+import { findLeftovers, removeLeftover } from './leftovers.ts';
 import { parseOrigin } from './origin.ts';
 import { mapParallel } from './parallel.ts';
 import { createRedactor } from './redact.ts';
@@ -88,6 +89,8 @@ export function createXapiPool(given: PoolSettings, deps: PoolDeps): Pool {
     markSnapshot: (ref, marker, o) => told('mark snapshot', markSnapshot(task, ref, marker, o)),
     findSnapshots: (input, o) => told('find snapshots', findSnapshots(task, input, o)),
     removeSnapshot: (snapshot, o) => told('remove snapshot', removeSnapshot(task, snapshot, o)),
+    findLeftovers: (input, o) => told('find leftovers', findLeftovers(task, input, o)),
+    removeLeftover: (leftover, o) => told('remove leftover', removeLeftover(task, leftover, o)),
     openExport: (input, o) => told('start export', openExport(input, o)),
     close: session.close,
   };

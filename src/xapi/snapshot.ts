@@ -55,20 +55,44 @@ export async function snapshotVm(
   return await toSnapshotFacts(deps, { snapshot, record }, options);
 }
 
-/** Adds our marker. Idempotent: a key that is there already is replaced. */
+/** On a disk: its own uuid. Clones and snapshots of a marked disk inherit the marker; they have other uuids. */
+export const DISK_KEY = 'xvault:disk';
+
+/** Adds our marker to the snapshot and its disks. Idempotent: a key that is there already is replaced. */
 export async function markSnapshot(
-  { session }: TaskDeps,
+  deps: TaskDeps,
   snapshot: VmRef,
   marker: Record<string, string>,
   options: Cancellable,
 ): Promise<void> {
-  for (const [key, value] of Object.entries(marker)) {
+  await mark(deps, { cls: 'VM', ref: snapshot }, marker, options);
+  const vbds = texts({ VBDs: await deps.session.call('VM.get_VBDs', [snapshot], options) }, 'VBDs');
+  const disks = await readDisks(deps, vbds, options);
+  await mapParallel(disks, async ({ vdiRef, vdiUuid }) => {
     try {
-      await session.call('VM.add_to_other_config', [snapshot, key, value], options);
+      await mark(deps, { cls: 'VDI', ref: vdiRef }, { [DISK_KEY]: vdiUuid, ...marker }, options);
+    } catch (error) {
+      if (!isXapiError(error)) throw error;
+      // only a sweep after somebody else destroyed the record would miss it: no reason to make no backup
+      deps.log.warn('snapshot disk not marked', { vdi: vdiUuid, reason: String(error) });
+    }
+  });
+}
+
+async function mark(
+  { session }: TaskDeps,
+  { cls, ref: marked }: { cls: 'VM' | 'VDI'; ref: string },
+  marker: Record<string, string>,
+  options: Cancellable,
+): Promise<void> {
+  for (const [key, value] of Object.entries(marker)) {
+    const add = () => session.call(`${cls}.add_to_other_config`, [marked, key, value], options);
+    try {
+      await add();
     } catch (error) {
       if (!isXapiError(error, 'MAP_DUPLICATE_KEY')) throw error;
-      await session.call('VM.remove_from_other_config', [snapshot, key], options);
-      await session.call('VM.add_to_other_config', [snapshot, key, value], options);
+      await session.call(`${cls}.remove_from_other_config`, [marked, key], options);
+      await add();
     }
   }
 }
@@ -91,7 +115,8 @@ export async function findSnapshots(
   );
 }
 
-async function toSnapshotFacts(
+/** A snapshot's record with the disks it made. */
+export async function toSnapshotFacts(
   deps: TaskDeps,
   { snapshot, record }: { snapshot: string; record: XapiRecord },
   options: Cancellable,
@@ -136,7 +161,8 @@ async function readDisks(
   return disks.flat().sort((a, b) => Number(a.userdevice) - Number(b.userdevice));
 }
 
-async function readIfThere(call: Promise<unknown>): Promise<XapiRecord | undefined> {
+/** The record of a `get_record`; undefined when the object is gone. */
+export async function readIfThere(call: Promise<unknown>): Promise<XapiRecord | undefined> {
   try {
     return toRecord((await call) as XapiRecord);
   } catch (error) {
@@ -173,7 +199,12 @@ export async function removeSnapshot(
   if (record !== undefined) await destroyRecord(deps, snapshot.ref, record, options);
 }
 
-async function destroyDisk(deps: TaskDeps, vdiRef: string, options: Cancellable): Promise<void> {
+/** Destroys a snapshot's disk; retries one that is in use, gone already is success. */
+export async function destroyDisk(
+  deps: TaskDeps,
+  vdiRef: string,
+  options: Cancellable,
+): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     const vdi = await readIfThere(deps.session.call('VDI.get_record', [vdiRef], options));
     if (vdi === undefined) return;

@@ -78,6 +78,11 @@ export function createScriptedPool(): ScriptedPool {
       const at = snapshots.findIndex((one) => one.ref === snapshot.ref);
       if (at !== -1) snapshots.splice(at, 1);
     },
+    findLeftovers: async (_input, { signal }) => {
+      await enter('findLeftovers', signal);
+      return [];
+    },
+    removeLeftover: (_leftover, { signal }) => enter('removeLeftover', signal),
     openExport: async ({ snapshot }, { signal }) => {
       await enter('openExport', signal);
       if (!snapshots.some((one) => one.ref === snapshot)) {

@@ -6,7 +6,7 @@
 import type { Page, Service } from '../../src/backup/service.ts';
 import { type Backup, type BackupRequest, isEnded, type Job } from '../../src/catalog/record.ts';
 import { BackupError } from '../../src/errors.ts';
-import { STATUS_EXAMPLE, VM_EXAMPLE } from '../../src/http/examples.ts';
+import { STATUS_EXAMPLE, SWEEP_EXAMPLE, VM_EXAMPLE } from '../../src/http/examples.ts';
 import { exampleBackup, exampleJob } from './records.ts';
 
 export interface FakeService extends Service {
@@ -127,6 +127,10 @@ export function createFakeService(): FakeService {
     readiness: async () => {
       enter('readiness');
       return { status: 'pass', checks: { bucket: { status: 'pass', output: 'answers' } } };
+    },
+    sweep: async (input) => {
+      enter('sweep', input);
+      return { ...SWEEP_EXAMPLE, dry_run: input.dryRun };
     },
     drain: () => Promise.reject(new BackupError('internal', 'not asked here')),
   };

@@ -3,11 +3,13 @@ import type { AnyRoute } from '../route.ts';
 import { BACKUP_ROUTES } from './backups.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
+import { SWEEP_ROUTES } from './sweep.ts';
 import { WATCH_ROUTES } from './watch.ts';
 
 export const ROUTES: readonly AnyRoute[] = [
   ...JOB_ROUTES,
   ...BACKUP_ROUTES,
   ...WATCH_ROUTES,
+  ...SWEEP_ROUTES,
   ...PAGE_ROUTES,
 ];
