@@ -68,6 +68,19 @@ test('an unknown option is a usage mistake with the nearest', async () => {
   assert.match(err, /unknown option --jsno; did you mean --json\?/);
 });
 
+test('with --json a usage mistake is JSON, too', async () => {
+  for (const args of [
+    ['backup', '--json'],
+    ['config', 'what', '--json'],
+    ['list', '--json', '--pol', 'x'],
+  ]) {
+    const { code, out, err } = await cli(...args);
+    assert.equal(code, 2);
+    assert.equal(out, '');
+    assert.equal(JSON.parse(err).error.code, 'invalid_request');
+  }
+});
+
 test('too many words are a usage mistake', async () => {
   const { code, err } = await cli('config', 'what');
   assert.equal(code, 2);

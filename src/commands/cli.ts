@@ -69,7 +69,9 @@ async function runCommand(command: Command, args: string[], input: CliInput): Pr
   const { terminal } = input;
   const parsed = parse(command, args);
   const hint = `xvault ${command.name} --help`;
-  if (typeof parsed === 'string') return usage(terminal, parsed, hint);
+  // asked for before anything is parsed: a script wants its error in JSON even when an option is misspelt
+  const json = args.includes('--json');
+  if (typeof parsed === 'string') return usage(terminal, parsed, hint, json);
   if (parsed.values.help === true) {
     terminal.out(commandHelp(command, terminal.color));
     return 0;
@@ -77,9 +79,8 @@ async function runCommand(command: Command, args: string[], input: CliInput): Pr
   const { min, max } = command.words;
   if (parsed.positionals.length < min || parsed.positionals.length > max) {
     const problem = parsed.positionals.length < min ? 'something is missing' : 'too many words';
-    return usage(terminal, `${problem}: xvault ${command.usage}`, hint);
+    return usage(terminal, `${problem}: xvault ${command.usage}`, hint, json);
   }
-  const json = parsed.values.json === true;
   const invocation: Invocation = {
     options: parsed.values,
     positionals: parsed.positionals,
@@ -118,7 +119,12 @@ function unknown(kind: string, word: string, known: readonly string[]): string {
   return `unknown ${kind} ${word}${guess === undefined ? '' : `; did you mean ${guess}?`}`;
 }
 
-function usage(terminal: Terminal, problem: string, hint: string): number {
+function usage(terminal: Terminal, problem: string, hint: string, json = false): number {
+  if (json) {
+    const error = { code: 'invalid_request', detail: problem, retry: 'never', details: {} };
+    terminal.err(`${JSON.stringify({ error })}\n`);
+    return 2;
+  }
   terminal.err(`xvault: ${problem}\ntry: ${hint}\n`);
   return 2;
 }
