@@ -10,9 +10,12 @@ import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import { CLEANUP_MS, type Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
 
-/** A try takes at most this part of the time between two renewals (10 s of 25), the next begins so much later (5 s). */
-const TRY_SHARE = 0.4;
-const PAUSE_SHARE = 0.2;
+/**
+ * A try takes at most this part of the time between two renewals, and the next begins so much later: of 25 s, two
+ * tries of 22.5 s end before the owner stops believing in a lease of 90 s (after 75 s).
+ */
+const TRY_SHARE = 0.9;
+const PAUSE_SHARE = 0.1;
 
 export interface KeptLease {
   /** False once another instance may have it: nothing may be begun any more. */
