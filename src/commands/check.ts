@@ -67,7 +67,9 @@ export const command: Command = {
       const error = toBackupError(thrown);
       const local = isBackupError(error, 'invalid_request', 'configuration', 'internal');
       const state = local ? 'UNKNOWN' : 'CRITICAL';
-      terminal.out(`${state} - ${error.message.replace(/[\n|]+/g, ' ')} (${error.code})\n`);
+      const text = `${error.message.replace(/[\n|]+/g, ' ')} (${error.code})`;
+      const report = { state, code: CODES[state], lines: [{ state, text }] };
+      terminal.out(json ? `${JSON.stringify(report)}\n` : `${state} - ${text}\n`);
       return CODES[state];
     }
   },

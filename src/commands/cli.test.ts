@@ -81,6 +81,13 @@ test('with --json a usage mistake is JSON, too', async () => {
   }
 });
 
+test('check answers in JSON even when it could not look', async () => {
+  const { code, out } = await cli('check', '--warning', 'soon', '--json');
+  assert.equal(code, 3);
+  const { state, code: told, lines } = JSON.parse(out);
+  assert.deepEqual([state, told, lines.length], ['UNKNOWN', 3, 1]);
+});
+
 test('too many words are a usage mistake', async () => {
   const { code, err } = await cli('config', 'what');
   assert.equal(code, 2);
