@@ -14,6 +14,7 @@ import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { SnapshotFacts, VmState } from '../ports.ts';
 import { formatTime } from '../time.ts';
+import { modeReason } from './check-request.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
@@ -60,7 +61,7 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
     vm = await inspect(job, context);
   }
   const pool = poolOf(engine, job.vm.pool);
-  const mode = chooseMode(job);
+  const mode = modeReason(job.request);
   const verdict = preflight({
     vm,
     pool: await pool.facts({ signal }),
@@ -97,23 +98,6 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
       warnings: verdict.warnings,
     },
   };
-}
-
-/** Only `full` is built so far; what was asked for is refused by name rather than done otherwise. */
-function chooseMode(job: Job): string {
-  if (job.request.mode === 'delta') {
-    throw new BackupError(
-      'invalid_request',
-      'choose mode: delta is not available yet, use auto or full',
-    );
-  }
-  if (job.request.compression !== 'none') {
-    throw new BackupError(
-      'invalid_request',
-      'choose compression: zstd is not available yet, use none',
-    );
-  }
-  return job.request.mode === 'full' ? 'full was asked for' : 'full is the only mode available yet';
 }
 
 async function takeSnapshot(job: Job, context: StepContext): Promise<Job> {

@@ -41,6 +41,8 @@ export interface ServiceSettings {
   queueLimit: number;
   /** A name of this process, new at every start: leases and job records carry it. */
   instance: string;
+  /** The classes of XVAULT_RETENTION_DAYS. */
+  retentionClasses: readonly string[];
   /** XVAULT_LEASE_SECONDS; 90 s unless given. */
   leaseMs?: number;
   /** How long a listing of the bucket may be old. */
@@ -60,6 +62,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   const { clock, log } = deps;
   const runner = createJobRunner(engine, {
     instance: settings.instance,
+    retentionClasses: settings.retentionClasses,
     limits: {
       total: settings.concurrency,
       perPool: settings.concurrencyPerPool,

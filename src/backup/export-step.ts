@@ -11,6 +11,7 @@ import { BackupError } from '../errors.ts';
 import type { SnapshotFacts, StoredObject, UploadCounters, VmState } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
+import { modeReason } from './check-request.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { discardUploads } from './discard-uploads.ts';
 import { exportArchive } from './export-archive.ts';
@@ -174,8 +175,7 @@ function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepContext):
     vm: job.vm,
     retention: job.request.retention,
     mode: 'full',
-    mode_reason:
-      job.request.mode === 'full' ? 'full was asked for' : 'full is the only mode available yet',
+    mode_reason: modeReason(job.request),
     compression: 'none',
     created_at: job.checkpoint.snapshot_at ?? formatTime(now),
     finished_at: formatTime(now),
@@ -204,7 +204,7 @@ function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepContext):
     copied_bytes: counters.copiedBytes,
     // clocks are set, and another instance's differs: never below zero, which no reader would take
     duration_seconds: Math.max(0, now - parseTime(job.started_at ?? job.created_at)) / 1000,
-    export_seconds: moved.exportMs / 1000,
+    export_seconds: Math.round(moved.exportMs) / 1000,
     host: moved.host,
     ...(job.request.note === undefined ? {} : { note: job.request.note }),
     triggered_by: job.triggered_by,

@@ -10,6 +10,7 @@ import { type BackupRequest, isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { formatTime } from '../time.ts';
+import { checkRequest } from './check-request.ts';
 import type { Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { cancelled, type DriveInput, drive } from './drive.ts';
@@ -42,7 +43,12 @@ export interface JobRunner {
 /** The runner of one process. */
 export function createJobRunner(
   engine: Engine,
-  settings: { instance: string; limits: QueueLimits; onLeaseLost?: () => void },
+  settings: {
+    instance: string;
+    limits: QueueLimits;
+    retentionClasses: readonly string[];
+    onLeaseLost?: () => void;
+  },
 ): JobRunner {
   const queue = createQueue(settings.limits);
   const live = new Map<string, AbortController>();
@@ -84,10 +90,12 @@ export function createJobRunner(
       refuseIfBusy();
       const { pool, vm } = await findVm(engine, { vm: wanted, pool: request.pool }, options);
       checkKind(vm);
-      const { disks } = await pool.inspectVm(vm.ref, options);
+      const state = await pool.inspectVm(vm.ref, options);
+      const { retentionClasses } = settings;
+      await checkRequest({ pool, vm: state, request, retentionClasses }, options);
       const job = newJob(engine, { pool: pool.name, vm, request, triggeredBy, jobId });
       options.signal.throwIfAborted();
-      const srs = [...new Set(disks.map((disk) => disk.sr.uuid))];
+      const srs = [...new Set(state.disks.map((disk) => disk.sr.uuid))];
       return await accept(engine, job, {
         refuseIfBusy, // others came, or a drain began, while the pool was asked
         enqueue: (state, lease) => enqueue(state, lease, srs),

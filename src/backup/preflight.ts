@@ -107,7 +107,12 @@ function checkMachine(vm: VmState): void {
   }
 }
 
-function chooseExcluded({ vm, pool, excludeDisks }: PreflightInput): Excluded[] {
+/** The disks the request leaves out. Errors: `invalid_request`, `vm_not_supported`. */
+export function chooseExcluded({
+  vm,
+  pool,
+  excludeDisks,
+}: Pick<PreflightInput, 'vm' | 'pool' | 'excludeDisks'>): Excluded[] {
   const excluded = new Map<string, Excluded>();
   for (const wanted of excludeDisks) {
     const matches = vm.disks.filter(
@@ -133,7 +138,7 @@ function chooseExcluded({ vm, pool, excludeDisks }: PreflightInput): Excluded[] 
 }
 
 function checkDisk(disk: DiskFacts): void {
-  const mend = `leave it out with exclude_disks=["${disk.userdevice}"]`;
+  const mend = `leave it out (exclude_disks: ["${disk.userdevice}"], or --exclude ${disk.userdevice})`;
   const refuse = (why: string) => {
     throw new BackupError('snapshot_refused', `snapshot disk ${label(disk)}: ${why}; ${mend}`, {
       details: { disk: nameDisk(disk), sr: nameSr(disk.sr) },

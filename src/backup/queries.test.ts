@@ -55,6 +55,7 @@ test('a pool of many machines costs one listing of leases, and few records at on
       concurrencyPerPool: 4,
       concurrencyPerSr: 4,
       queueLimit: 10,
+      retentionClasses: ['daily'],
       instance: 'a',
     },
   );

@@ -47,7 +47,14 @@ function judge(vm: StatusInput['vms'][number], input: StatusInput): StatusReport
         }
       : {}),
   };
-  if (vm.lastBackup === undefined) return { ...base, status: 'critical', reason: 'no backup' };
+  const failure =
+    vm.lastJob?.status === 'failed'
+      ? `the last try failed (${vm.lastJob.errorCode ?? 'unknown'})`
+      : undefined;
+  if (vm.lastBackup === undefined) {
+    const reason = failure === undefined ? 'no backup' : `no backup, ${failure}`;
+    return { ...base, status: 'critical', reason };
+  }
   const ageSeconds = Math.max(0, Math.round((input.nowMs - vm.lastBackup.createdAtMs) / 1000));
   const dated = {
     ...base,
@@ -59,15 +66,9 @@ function judge(vm: StatusInput['vms'][number], input: StatusInput): StatusReport
     return {
       ...dated,
       status: 'critical',
-      reason: `last backup is older than ${input.maxAgeSeconds} s`,
+      reason: `last backup is older than ${Math.round(input.maxAgeSeconds / 360) / 10} hours`,
     };
   }
-  if (vm.lastJob?.status === 'failed') {
-    return {
-      ...dated,
-      status: 'warning',
-      reason: `the last try failed (${vm.lastJob.errorCode ?? 'unknown'})`,
-    };
-  }
+  if (failure !== undefined) return { ...dated, status: 'warning', reason: failure };
   return { ...dated, status: 'ok', reason: 'last backup is young enough' };
 }

@@ -69,6 +69,7 @@ function setUp(): World {
           concurrencyPerPool: 4,
           concurrencyPerSr: 4,
           queueLimit: 10,
+          retentionClasses: ['daily'],
           instance: name,
         },
       ),

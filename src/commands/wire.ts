@@ -90,6 +90,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       concurrencyPerSr: settings.concurrencyPerSr,
       queueLimit: settings.queueLimit,
       instance: settings.instance,
+      retentionClasses: Object.keys(settings.retentionDays),
       leaseMs: settings.leaseMs,
     },
   );

@@ -153,13 +153,22 @@ describe('asking for a backup', () => {
     });
   }
 
-  test('what is not built yet is refused by name', async () => {
-    for (const over of [{ mode: 'delta' as const }, { compression: 'zstd' as const }]) {
-      const job = await world.backup('win-01', over);
-      assert.equal(job.error?.code, 'invalid_request');
-      assert.match(job.error?.detail ?? '', /not available yet/);
-    }
-  });
+  const refusals: [string, Partial<Job['request']>, RegExp][] = [
+    ['a mode that is not built yet', { mode: 'delta' }, /not available yet/],
+    ['a compression that is not built yet', { compression: 'zstd' }, /not available yet/],
+    ['a class no rule knows', { retention: 'dayly' }, /daily, weekly/],
+    ['a disk that is not there', { exclude_disks: ['9'] }, /no disk 9/],
+  ];
+  for (const [what, over, text] of refusals) {
+    test(`${what} is refused at once, not by a failed job`, async () => {
+      const input = { vm: 'win-01', triggeredBy: 'test', request: { ...request(), ...over } };
+      await assert.rejects(world.service.startBackup(input, options), (error: Error) => {
+        assert.equal((error as { code?: string }).code, 'invalid_request');
+        assert.match(error.message, text);
+        return true;
+      });
+    });
+  }
 });
 
 function request(): Job['request'] {

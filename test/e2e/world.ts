@@ -125,6 +125,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
         concurrencyPerPool: 4,
         concurrencyPerSr: 4,
         queueLimit: 100,
+        retentionClasses: ['daily', 'weekly'],
         instance: systemIds.uuid(),
         ...options.service,
       },

@@ -1,0 +1,45 @@
+/** What can be said of a request before a job is made of it: told when it starts, not found out by a failed job. */
+import type { BackupRequest } from '../catalog/record.ts';
+import { BackupError } from '../errors.ts';
+import type { Cancellable, Pool, VmState } from '../ports.ts';
+import { checkKind, chooseExcluded } from './preflight.ts';
+
+/**
+ * Errors: `vm_not_supported` for what is no ordinary machine, or a pool that cannot leave disks out;
+ * `invalid_request` for a mode, compression, class or disk that does not exist.
+ */
+export async function checkRequest(
+  input: { pool: Pool; vm: VmState; request: BackupRequest; retentionClasses: readonly string[] },
+  { signal }: Cancellable,
+): Promise<void> {
+  const { pool, vm, request, retentionClasses } = input;
+  checkKind(vm);
+  modeReason(request);
+  // a misspelt class would be a prefix that no rule of the bucket ever empties
+  if (!retentionClasses.includes(request.retention)) {
+    throw new BackupError(
+      'invalid_request',
+      `choose retention: no class ${request.retention} in XVAULT_RETENTION_DAYS, there are ${retentionClasses.join(', ')}`,
+      { details: { field: 'retention', classes: retentionClasses } },
+    );
+  }
+  if (request.exclude_disks.length === 0) return;
+  chooseExcluded({ vm, pool: await pool.facts({ signal }), excludeDisks: request.exclude_disks });
+}
+
+/** Why this mode. Only `full` is built so far; what else is asked for is refused by name, not done otherwise. */
+export function modeReason({ mode, compression }: BackupRequest): string {
+  if (mode === 'delta') {
+    throw new BackupError(
+      'invalid_request',
+      'choose mode: delta is not available yet, use auto or full',
+    );
+  }
+  if (compression !== 'none') {
+    throw new BackupError(
+      'invalid_request',
+      'choose compression: zstd is not available yet, use none',
+    );
+  }
+  return mode === 'full' ? 'full was asked for' : 'full is the only mode available yet';
+}
