@@ -55,6 +55,7 @@ describe('SIGTERM', { concurrency: 3 }, () => {
     cluster.sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
     const id = await instance.backUp('m0');
     assert.equal(await instance.program.ended, 130);
+    await cluster.expireLeases();
     const next = await cluster.start('b');
     assert.equal((await cluster.ended(id ?? '')).status, 'succeeded');
     await cluster.check(next);
@@ -62,7 +63,7 @@ describe('SIGTERM', { concurrency: 3 }, () => {
 });
 
 function run(cluster: Cluster): Program {
-  const settings = { ...settingsFor(cluster.sim, cluster.s3), XVAULT_LEASE_SECONDS: '3' };
+  const settings = { ...settingsFor(cluster.sim, cluster.s3), XVAULT_LEASE_SECONDS: '15' };
   return startProgram(['run', '--vm', 'm0', '--json'], settings);
 }
 
@@ -98,6 +99,7 @@ describe('Ctrl-C in xvault run', { concurrency: 3 }, () => {
     );
     assert.equal(await program.ended, 130);
     cluster.sim.faults.clear();
+    await cluster.expireLeases();
     const next = await cluster.start('b');
     const [job] = cluster.jobs();
     assert.equal((await cluster.ended(job?.id ?? '')).status, 'cancelled');
