@@ -355,3 +355,46 @@ test('a clock that was set back does not spoil the record', async () => {
   assert.equal(ended.status, 'succeeded');
   assert.equal(ended.result?.duration_seconds, 0);
 });
+
+test('a phase that cannot be recorded does not begin: no backup is published twice', async () => {
+  const world = setUp();
+  let away = false;
+  let mended = false;
+  const line: ObjectStore = {
+    ...world.store,
+    put: (key, body, put) => {
+      // from the end of the export on, this instance can write everything but records of jobs
+      if (String(body).includes('"phase":"finishing"')) away = !mended;
+      if (away && key.includes('/jobs/')) {
+        return Promise.reject(new BackupError('store_unavailable', 'put record'));
+      }
+      return world.store.put(key, body, put);
+    },
+  };
+  const { id } = await world.start(world.instance('a', line));
+  await world.clock.advance(30_000);
+  assert.equal(away, true);
+  assert.deepEqual(world.backups(), [], 'others would export again, and publish that');
+  assert.equal(world.pool.snapshots.length, 1, 'which they need');
+  mended = true;
+  away = false;
+  const ended = await world.ended(id);
+  assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));
+  assert.equal(world.backups().length, 1);
+});
+
+test('a job that fails because the bucket is away is cleaned up on the pool all the same', async () => {
+  const world = setUp();
+  const line = connect(world.store);
+  world.pool.onCall = (operation) => {
+    if (operation === 'settle') line.cut(true);
+  };
+  const { id } = await world.start(world.instance('a', line.store));
+  await world.clock.advance(60_000);
+  assert.deepEqual(world.pool.snapshots, []);
+  assert.equal(world.record(id).status, 'running');
+  await world.clock.advance(LEASE_OVER_MS);
+  await world.instance('b').start();
+  assert.equal((await world.ended(id)).status, 'failed');
+  assert.deepEqual(world.backups(), []);
+});
