@@ -50,7 +50,7 @@ export function failed(job: Job, thrown: unknown, context: StepContext): Job {
   if (job.phase !== 'cleaning') {
     return { ...job, phase: 'cleaning', error: problemOf(error, { jobId: job.id }) };
   }
-  const left = `the snapshot ${snapshotName(job)} may be left on pool ${job.vm.pool} (${error.message}): the next backup of this machine removes it`;
+  const left = `the snapshot ${snapshotName(job)} may be left on pool ${job.vm.pool} (${error.message}): the next sweep removes it`;
   return endOf(job, formatTime(clock.now()), left);
 }
 

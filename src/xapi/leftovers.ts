@@ -4,7 +4,7 @@
  * A snapshot has the prefix in its name, which VM.snapshot writes together with the snapshot itself. A disk hangs on
  * nothing when somebody destroyed the snapshot's record (VM.destroy deletes no disks): it is known by the marker in its
  * own other_config, and by its uuid in there, because clones and snapshots of a disk inherit the whole map. A task has
- * the prefix in its description, which `task.create` takes: its other_config would need the role pool-operator.
+ * the prefix in its description, which `task.create` takes: its other_config is not ours to write with the role vm-power-admin, as far as we know.
  * Everything is read again before it is removed: between two looks a person may have renamed or attached it.
  */
 import { BackupError } from '../errors.ts';
