@@ -67,7 +67,7 @@ export interface Cluster extends AsyncDisposable {
   start(name: string, env?: Record<string, string>): Promise<Instance>;
   /** Calls `watcher` for every request until the returned function is called. */
   watch(watcher: Watcher): () => void;
-  /** Looks again after each request and each end of a process until `ready` gives something. */
+  /** Looks again at each request, before and after it is carried out, and at each end of a process until `ready` gives something. */
   until<T>(what: string, ready: () => T | undefined | false): Promise<T>;
   jobs(): Job[];
   job(id: string): Job | undefined;
@@ -102,7 +102,12 @@ export async function startCluster(specs: MachineSpec[] = machines(1)): Promise<
   const s3 = await startSimS3({ buckets: [BUCKET], etag: 'fast' });
   const instances: Instance[] = [];
   const watchers = new Set<Watcher>();
+  const waiters = new Set<() => void>();
   const look = async (seen: Seen): Promise<unknown> => {
+    // after the watchers: one may hold this request for long, and that is what somebody waits for
+    setImmediate(() => {
+      for (const waiter of [...waiters]) waiter();
+    });
     for (const watcher of [...watchers]) if ((await watcher(seen)) === 'cut') return 'cut';
   };
   const job = (id: string) => readJob(s3, `xv/jobs/${id}.json`);
@@ -123,7 +128,13 @@ export async function startCluster(specs: MachineSpec[] = machines(1)): Promise<
     return () => void watchers.delete(watcher);
   };
   const until: Cluster['until'] = (what, ready) =>
-    waitUntil({ what, ready, watch, instances, tell: () => JSON.stringify(jobs(), undefined, 1) });
+    waitUntil({
+      what,
+      ready,
+      waiters,
+      instances,
+      tell: () => JSON.stringify(jobs(), undefined, 1),
+    });
   const store = openStore(s3);
   return {
     sim,
@@ -262,20 +273,18 @@ function readJob(s3: SimS3, key: string): Job | undefined {
 interface Wait<T> {
   what: string;
   ready: () => T | undefined | false;
-  watch: Cluster['watch'];
+  waiters: Set<() => void>;
   instances: readonly Instance[];
   tell(): string;
 }
 
-async function waitUntil<T>({ what, ready, watch, instances, tell }: Wait<T>): Promise<T> {
+async function waitUntil<T>({ what, ready, waiters, instances, tell }: Wait<T>): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   const lookAgain = () => {
     const found = ready();
     if (found !== undefined && found !== false) resolve(found);
   };
-  const unwatch = watch(({ done }) => {
-    if (done) lookAgain();
-  });
+  waiters.add(lookAgain);
   for (const { program } of instances) void program.ended.then(lookAgain);
   const hang = AbortSignal.timeout(HANG_MS);
   hang.addEventListener('abort', () => {
@@ -283,7 +292,7 @@ async function waitUntil<T>({ what, ready, watch, instances, tell }: Wait<T>): P
     reject(new Error(`waited in vain for ${what}\n${tell()}\n${logs.join('\n')}`));
   });
   lookAgain();
-  return await promise.finally(unwatch);
+  return await promise.finally(() => waiters.delete(lookAgain));
 }
 
 /**

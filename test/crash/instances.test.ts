@@ -27,7 +27,7 @@ const STORMS: Storm[] = LONG
     ];
 
 /** Requests between two kills: about the length of a job, so that most kills find one running. */
-const BETWEEN_KILLS = { min: 20, max: 250 };
+const BETWEEN_KILLS = { min: 40, max: 500 };
 
 const { seed } = createRandom();
 

@@ -12,7 +12,7 @@ import { type Cluster, type Instance, type Seen, startCluster } from './cluster.
 import { createRandom } from './random.ts';
 
 const LONG = process.env.XVAULT_TEST_LONG === '1';
-const RANDOM_PAUSES = LONG ? 20 : 0;
+const RANDOM_PAUSES = LONG ? 20 : 1;
 const REQUESTS_OF_A_JOB = 100;
 const REFUSED = 'PutObject 412 PreconditionFailed';
 
