@@ -38,9 +38,11 @@ for (const [index, storm] of STORMS.entries()) {
     const overlaps = watchOverlaps(cluster);
     const names = Array.from({ length: storm.instances }, (_, index) => `i${index}`);
     const live = await Promise.all(names.map((name) => cluster.start(name)));
-    const killing = kill(cluster, { live, random, kills: storm.kills });
-    const accepted = await request(cluster, { live, random, ...storm });
-    await killing;
+    const storming = { live, random, over: false };
+    const killing = kill(cluster, { live, random, kills: storm.kills }).finally(() => {
+      storming.over = true;
+    });
+    const [accepted] = await Promise.all([request(cluster, storm, storming), killing]);
     await cluster.until('the end of all jobs', () => cluster.jobs().every(isEnded));
     const jobs = cluster.jobs();
     const known = new Set(jobs.map(({ id }) => id));
@@ -79,13 +81,15 @@ async function kill(
   }
 }
 
-/** Asks random instances for backups of random machines until enough were accepted. */
+/** Asks random instances for backups of random machines until enough were accepted and all kills are done. */
 async function request(
   cluster: Cluster,
-  { live, random, jobs, machines: count }: Storm & { live: Instance[]; random: Random },
+  { jobs, machines: count }: Storm,
+  storming: { live: Instance[]; random: Random; over: boolean },
 ): Promise<string[]> {
+  const { live, random } = storming;
   const accepted: string[] = [];
-  while (accepted.length < jobs) {
+  while (accepted.length < jobs || !storming.over) {
     const instance = random.pick(live);
     const id = await instance.backUp(`m${random.between(0, count - 1)}`);
     if (id !== undefined) accepted.push(id);
