@@ -10,6 +10,7 @@
  */
 import { type StdioOptions, spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { run as runFiles } from 'node:test';
 import { dot } from 'node:test/reporters';
@@ -82,7 +83,7 @@ async function runTests(): Promise<number> {
   const stream = runFiles({
     cwd: root,
     files: files.map((file) => join(root, file)),
-    concurrency: 2,
+    concurrency: CONCURRENCY,
     timeout: TEST_TIMEOUT_MS,
     env: testEnv(),
   });

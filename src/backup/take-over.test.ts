@@ -304,7 +304,7 @@ test('what cannot be removed is named at the end', async () => {
   assert.equal(ended.status, 'succeeded');
   assert.match(
     ended.result?.warnings.at(-1) ?? '',
-    new RegExp(`xvault:${id}.*next backup of this machine removes it`),
+    new RegExp(`xvault:${id}.*next sweep removes it`),
   );
 });
 

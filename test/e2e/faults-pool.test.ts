@@ -232,7 +232,7 @@ test('a snapshot that cannot be removed is told, and goes with the next backup',
   const ended = await world.run('app');
   assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));
   const left = `xvault:${ended.id}`;
-  assert.match(ended.result?.warnings.join() ?? '', new RegExp(`${left}.*${code}.*next backup`));
+  assert.match(ended.result?.warnings.join() ?? '', new RegExp(`${left}.*${code}.*next sweep`));
   assert.match(world.sim.audit().join(), new RegExp(`snapshot ${left}`));
   world.sim.faults.clear();
   const next = await world.run('app');
