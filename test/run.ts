@@ -24,6 +24,8 @@ interface Step {
   skipCode?: number;
 }
 
+/** Some files mostly wait (lifecycle seconds, leases, servers that start): one more than the cores keeps them busy. */
+const CONCURRENCY = availableParallelism() + 1;
 const root = join(import.meta.dirname, '..');
 const words = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 const long = process.argv.includes('--long');
