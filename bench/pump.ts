@@ -7,7 +7,7 @@
 import { createArena } from '../src/arena.ts';
 import { exportArchive } from '../src/backup/export-archive.ts';
 import { systemClock } from '../src/clock.ts';
-import { ARENA_UNIT_BYTES } from '../src/commands/wire.ts';
+import { ARENA_UNIT_BYTES, arenaBytes } from '../src/commands/wire.ts';
 import type { ExportStream, Log, ObjectStore } from '../src/ports.ts';
 import { createS3Store, type StoreSettings } from '../src/s3/store.ts';
 import { NEVER } from '../src/signals.ts';
@@ -80,7 +80,7 @@ async function pump(store: ObjectStore, hasher: Hasher, input: PumpInput, key: s
 }
 
 async function run(input: PumpInput): Promise<PumpOutput> {
-  const totalBytes = input.memoryMib * 1024 ** 2;
+  const totalBytes = arenaBytes(input.memoryMib * 1024 ** 2);
   const arena = createArena({ totalBytes, unitBytes: ARENA_UNIT_BYTES });
   const meter = { count() {}, observe() {} };
   const store = createS3Store(input.store, { clock: systemClock, log: LOG, arena, meter });

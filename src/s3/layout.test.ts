@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { MAX_RESERVE_BYTES } from '../ports.ts';
-import { cutPieces, leastSlabBytes, planLayout, wantPartBytes } from './layout.ts';
+import { cutPieces, leastSlabBytes, partsInFlight, planLayout, wantPartBytes } from './layout.ts';
 import { quirksOf } from './quirks.ts';
 
 const MIB = 1024 ** 2;
@@ -94,4 +94,12 @@ test('pieces cover a staging object exactly, and none is below the smallest part
       assert.equal(offset, sizeBytes);
     }),
   );
+});
+
+test('parts on their way are shared out between uploads, one at least for each', () => {
+  assert.equal(partsInFlight(6, 1), 6);
+  assert.equal(partsInFlight(6, 4), 4);
+  assert.equal(partsInFlight(2, 4), 2);
+  assert.equal(partsInFlight(6, 16), 1);
+  assert.equal(partsInFlight(6, 100), 1);
 });

@@ -47,6 +47,9 @@ const EQUAL_PIECE_BYTES = 1024 ** 3;
 /** One of so many part numbers is kept for copies. */
 const PIECES_DIVISOR = 5;
 
+/** Connections of all uploads together: each costs buffers beside the budget, and TLS on more of them costs more CPU. */
+const PARTS_IN_FLIGHT_IN_ALL = 16;
+
 interface Budget {
   totalBytes: number;
   unitBytes: number;
@@ -115,4 +118,10 @@ export function cutPieces(layout: Layout, sizeBytes: number): Piece[] {
 
 function shareBytes({ totalBytes, activeUploads }: Budget): number {
   return Math.floor(totalBytes / (PARTS_IN_SHARE * Math.max(1, activeUploads)));
+}
+
+/** Parts one upload may have on their way: the store's limit, or its share of all connections, at least one. */
+export function partsInFlight(storeLimit: number, activeUploads: number): number {
+  const share = Math.floor(PARTS_IN_FLIGHT_IN_ALL / Math.max(1, activeUploads));
+  return Math.max(1, Math.min(storeLimit, share));
 }

@@ -10,7 +10,7 @@ function gate() {
 }
 
 test('no more jobs run at once than the limit', async () => {
-  const sender = createSender({ limit: 2 });
+  const sender = createSender({ limit: () => 2 });
   let running = 0;
   let most = 0;
   for (let i = 0; i < 9; i += 1) {
@@ -27,7 +27,7 @@ test('no more jobs run at once than the limit', async () => {
 });
 
 test('room waits until no more than the limit are pending', async () => {
-  const sender = createSender({ limit: 1 });
+  const sender = createSender({ limit: () => 1 });
   const [first, second] = [gate(), gate()];
   sender.add(first.job);
   await sender.room({ signal });
@@ -45,7 +45,7 @@ test('room waits until no more than the limit are pending', async () => {
 });
 
 test('the first failure drops what waits, aborts what runs, and is what every call throws', async () => {
-  const sender = createSender({ limit: 2 });
+  const sender = createSender({ limit: () => 2 });
   const failing = gate();
   let aborted = false;
   let ran = false;
@@ -69,7 +69,7 @@ test('the first failure drops what waits, aborts what runs, and is what every ca
 });
 
 test('a failure while draining is thrown, not taken for the end', async () => {
-  const sender = createSender({ limit: 1 });
+  const sender = createSender({ limit: () => 1 });
   const only = gate();
   sender.add(only.job);
   const draining = sender.drain({ signal });
@@ -78,7 +78,7 @@ test('a failure while draining is thrown, not taken for the end', async () => {
 });
 
 test('who waits leaves by his own signal, and the jobs go on', async () => {
-  const sender = createSender({ limit: 1 });
+  const sender = createSender({ limit: () => 1 });
   const only = gate();
   sender.add(only.job);
   const controller = new AbortController();

@@ -28,9 +28,9 @@ interface Waiter {
   resolve(): void;
 }
 
-/** Makes a sender; see the head of the file. */
-export function createSender({ limit }: { limit: number }): Sender {
-  assert(limit >= 1, `limit=${limit}`);
+/** Makes a sender; see the head of the file. `limit` is asked each time: it may change, and is never below 1. */
+export function createSender({ limit }: { limit: () => number }): Sender {
+  assert(limit() >= 1, `limit=${limit()}`);
   const controller = new AbortController();
   const { signal } = controller;
   const queue: Job[] = [];
@@ -38,7 +38,7 @@ export function createSender({ limit }: { limit: number }): Sender {
   let running = 0;
 
   function start(): void {
-    while (running < limit && !signal.aborted) {
+    while (running < limit() && !signal.aborted) {
       const job = queue.shift();
       if (job === undefined) return;
       running += 1;
@@ -91,7 +91,7 @@ export function createSender({ limit }: { limit: number }): Sender {
     room: async (options) => {
       const both = AbortSignal.any([options.signal, signal]);
       both.throwIfAborted();
-      await waitFor(limit, both);
+      await waitFor(limit(), both);
     },
     drain: async (options) => {
       const both = AbortSignal.any([options.signal, signal]);

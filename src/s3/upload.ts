@@ -28,7 +28,7 @@ import { abandon, removeStaged } from './cleanup.ts';
 import type { StoreContext } from './context.ts';
 import { combineCrc32 } from './crc32.ts';
 import { countPieces, joinStaged, type Section } from './joiner.ts';
-import { type Layout, leastSlabBytes, planLayout, wantPartBytes } from './layout.ts';
+import { type Layout, leastSlabBytes, partsInFlight, planLayout, wantPartBytes } from './layout.ts';
 import { createMultipart, differs, type Multipart, type Watch } from './multipart.ts';
 import { createSender, type Sender } from './sender.ts';
 
@@ -124,7 +124,7 @@ export async function beginUpload(
     layout,
     final,
     creation,
-    sender: createSender({ limit: quirks.partsInFlight }),
+    sender: createSender({ limit: () => partsInFlight(quirks.partsInFlight, share.active) }),
     counters,
     watch,
     sections: [direct],
