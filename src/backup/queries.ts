@@ -12,7 +12,7 @@ import type { PageInput, Readiness, Service, VmView } from './service.ts';
 import { statusOf } from './status.ts';
 
 /** A machine carrying this tag is left out of selections and of the status. */
-export const SKIP_TAG = 'xvault:skip';
+const SKIP_TAG = 'xvault:skip';
 /** Newest job records looked at for "the last try" of each machine. */
 const LAST_JOBS = 500;
 /** Probes come every few seconds from everywhere: the bucket is asked this often at most. */

@@ -1,10 +1,8 @@
 /** How large an archive can become at most, known before a byte is read. */
+import { BLOCK_BYTES, BLOCK_MEMBER_BYTES, MAX_OVA_BYTES } from '../xva/types.ts';
 
-const BLOCK_BYTES = 1_048_576;
-/** A block with its header, its checksum and the checksum's header (docs/xva.md). */
-const BLOCK_MEMBER_BYTES = 1_050_112;
 /** The codec refuses a larger ova.xml; rewriting it may lengthen it a little; header and end of the archive. */
-const OVA_BYTES = 20 * 1_048_576;
+const OVA_BYTES = MAX_OVA_BYTES + 4 * BLOCK_BYTES;
 
 /** Every block of every disk stored, a short last one counted as whole. */
 export function maxArchiveBytes(disks: readonly { virtualSizeBytes: number }[]): number {

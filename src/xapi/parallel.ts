@@ -1,7 +1,7 @@
 /** Many small calls at once, but not all: a host serves few of them in parallel anyway. */
 
 /** Calls in flight of one listing; a host takes 800 connections in all, from everybody. */
-export const CALLS_AT_ONCE = 8;
+const CALLS_AT_ONCE = 8;
 
 /** Maps in parallel, in order; the first failure is thrown after the calls under way have ended. */
 export async function mapParallel<T, R>(

@@ -1,14 +1,13 @@
 /**
  * A host's export in, our archive out: checked, block by block, in the memory it was read into.
  *
- * What comes out depends on the disks' contents and ova.xml alone: folders Ref:000 …, blocks
- * numbered by their position, no empty and no all-zero blocks but a disk's first and last, one
- * header form, `.xxhash` checksums. Places follow the importer's rule (xapi `stream_vdi.ml`):
- * numbers skipped count as many lengths of the very first block of the archive, an empty block
- * takes a number and no place.
+ * What comes out depends on the disks' contents and ova.xml alone: folders Ref:000 …, blocks numbered by
+ * position, no empty and no all-zero blocks but a disk's first and last, one header form, `.xxhash` checksums.
+ * Places follow the importer's rule (xapi `stream_vdi.ml`): numbers skipped count as many lengths of the very
+ * first block of the archive, an empty block takes a number and no place.
  *
  * Cost a block: two headers read and written, one XXH64, one comparison; the zero test runs only
- * when the hash says so. Not done here: I/O, memory, decompression.
+ * when the hash says so. Not done: I/O, decompression.
  */
 import { createHash } from 'node:crypto';
 import { BackupError } from '../errors.ts';

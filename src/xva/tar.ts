@@ -20,7 +20,7 @@
 export const TAR_BLOCK_BYTES = 512;
 
 /** Longest name a V7 header holds. */
-export const MAX_NAME_BYTES = 100;
+const MAX_NAME_BYTES = 100;
 
 /** What 512 bytes turned out to be. */
 export type TarHeader =
