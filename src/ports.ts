@@ -246,23 +246,70 @@ export interface UploadInput {
    * equal parts: an object that surely fits one upload is sent directly instead of being staged and joined.
    */
   maxBytes?: number;
+  /** An object of the bucket, never overwritten, whose ranges may be copied instead of the same bytes sent. */
+  base?: { key: string; sizeBytes: number; etag: string };
+  /** How pieces become parts; given with `base`. */
+  createPlan?: (limits: PlanLimits) => PartPlan;
 }
+
+export interface PlanLimits {
+  /** Every part but the object's last has at least this. */
+  minPartBytes: number;
+  /** The longest range one copy may take. */
+  maxCopyBytes: number;
+  /** Bytes that may be held back, the next piece (MAX_RESERVE_BYTES) included. */
+  windowBytes: number;
+  /** Every part but the last has exactly this size. */
+  cellBytes?: number;
+}
+
+/**
+ * Decides, piece by piece in the order of the object, what is sent and what is copied from the base. Pure.
+ *
+ * The bytes of pieces not yet decided lie in a window of memory. A step always speaks of the window's oldest bytes.
+ * After each `push` the window holds at most `windowBytes` less MAX_RESERVE_BYTES.
+ */
+export interface PartPlan {
+  /** `sameOffset`: where in the base these very bytes lie. */
+  push(piece: { sizeBytes: number; sameOffset?: number }): PlanStep[];
+  /** Nothing follows: everything is decided, and only the last part may be short. */
+  end(): PlanStep[];
+}
+
+export type PlanStep =
+  /** The window's oldest bytes are the next part. */
+  | { kind: 'send'; sizeBytes: number }
+  /** The window's oldest bytes lie in the copy that is said next: they need not be kept. */
+  | { kind: 'drop'; sizeBytes: number }
+  /** A range of the base is the next part. */
+  | { kind: 'copy'; offset: number; sizeBytes: number };
 
 export interface StoredObject {
   sizeBytes: number;
   etag: string;
   /** The store's own checksum of the whole object, compared with ours; absent where the store gives none. */
   checksum?: { algorithm: 'crc32'; value: string };
+  /** Where in the object a copied range begins or ends, ascending; thinned evenly to at most MAX_SEAMS. */
+  seams?: number[];
 }
+
+/** Seams of one object that are remembered for looking at. */
+export const MAX_SEAMS = 1000;
 
 export interface UploadCounters {
   /** Bytes committed by the writer. */
   acceptedBytes: number;
   /** Bytes acknowledged by the store, each once. */
   sentBytes: number;
+  /** Copied from the base, each byte of the object once. */
   copiedBytes: number;
+  /** Copied from staging objects into the final one. */
+  joinedBytes: number;
   parts: number;
+  /** Tries of all kinds. */
   requests: number;
+  uploadRequests: number;
+  copyRequests: number;
   retries: number;
 }
 
@@ -278,10 +325,21 @@ export interface ObjectUpload extends AsyncDisposable {
   readonly key: string;
   readonly uploadId: string;
   readonly counters: Readonly<UploadCounters>;
+  /**
+   * Says in which order the object's sections come: `places[i]` is the place of the i-th. Once, after the head (what was
+   * written before, such as ova.xml) and before any other byte. Without it bytes come as they lie. What comes too early is
+   * staged and joined by copies; needs a store that copies parts. Errors: `store_refused`.
+   */
+  arrange(places: readonly number[]): void;
+  /** The section that came is whole; what follows belongs to the next, after the last one to the object's tail. */
+  endSection(options: Cancellable): Promise<void>;
   /** Contiguous memory of exactly `sizeBytes` (at most `maxReserveBytes`); valid until the next call. */
   reserve(sizeBytes: number, options: Cancellable): Promise<Buffer>;
-  /** The first `sizeBytes` of the reserved memory are the object's next bytes; 0 drops it. */
-  commit(sizeBytes: number): void;
+  /**
+   * The first `sizeBytes` of the reserved memory are the object's next bytes; 0 drops it. `sameOffset`: the very same bytes
+   * lie there in the base, and may be copied.
+   */
+  commit(sizeBytes: number, sameOffset?: number): void;
   /** Copies bytes of any size. */
   write(bytes: Uint8Array, options: Cancellable): Promise<void>;
   /**

@@ -65,7 +65,7 @@ export async function joinStaged(
       await sender.room(options);
       sender.add(async (to) => {
         copied.push(await final.copyPart({ partNumber: number, ...source }, to));
-        counters.copiedBytes += piece.length;
+        counters.joinedBytes += piece.length;
         counters.parts += 1;
         context.meter.count('store_copied_bytes', piece.length);
       });

@@ -91,8 +91,11 @@ export async function beginUpload(
     acceptedBytes: 0,
     sentBytes: 0,
     copiedBytes: 0,
+    joinedBytes: 0,
     parts: 0,
     requests: 0,
+    uploadRequests: 0,
+    copyRequests: 0,
     retries: 0,
   };
   const watch: Watch = {
@@ -138,6 +141,8 @@ export async function beginUpload(
     key: input.key,
     uploadId: final.uploadId,
     counters,
+    arrange: (places) => assert(places.every((place, i) => place === i)),
+    endSection: async () => {},
     reserve: async (sizeBytes, to) => await reserve(state, sizeBytes, to),
     commit: (sizeBytes) => commit(state, sizeBytes),
     write: async (bytes, to) => {

@@ -125,7 +125,7 @@ function testManyParts(server: GetServer): void {
     assert.notEqual(check, crc32(piece));
     const stored = await upload.complete({ signal });
     assert.equal(stored.sizeBytes, size);
-    assert(upload.counters.copiedBytes > 0);
+    assert(upload.counters.joinedBytes > 0);
     const bytes = await readAll(rig.store, upload.key, size, signal);
     assert.equal(crc32(bytes), whole);
     const { objects } = await rig.store.list({ prefix: rig.prefix }, { signal });
@@ -165,7 +165,7 @@ function testManyParts(server: GetServer): void {
       await upload.write(bytes.subarray(at, at + 999_999), { signal });
     }
     await upload.complete({ signal });
-    assert.equal(upload.counters.copiedBytes, 0);
+    assert.equal(upload.counters.joinedBytes, 0);
     assert((await readAll(rig.store, upload.key, size, signal)).equals(bytes));
   });
 
@@ -178,7 +178,7 @@ function testManyParts(server: GetServer): void {
     const bytes = sampleBytes(size, 5);
     await upload.write(bytes, { signal });
     await upload.complete({ signal });
-    assert.equal(upload.counters.copiedBytes, size);
+    assert.equal(upload.counters.joinedBytes, size);
     assert((await readAll(rig.store, upload.key, size, signal)).equals(bytes));
   });
 }

@@ -147,20 +147,28 @@ interface MemoryUploadInput {
 }
 
 function memoryUpload({ key, id, uploads, enter, write }: MemoryUploadInput): ObjectUpload {
-  const pieces: Buffer[] = [];
+  // head, sections in their places, tail
+  let sections: Buffer[][] = [[]];
+  let order: readonly number[] = [];
+  let current = 0;
   let reserved = Buffer.alloc(0);
   const counters = {
     acceptedBytes: 0,
     sentBytes: 0,
     copiedBytes: 0,
+    joinedBytes: 0,
     parts: 0,
     requests: 0,
+    uploadRequests: 0,
+    copyRequests: 0,
     retries: 0,
   };
-  const append = (bytes: Buffer): void => {
-    pieces.push(bytes);
+  const append = (bytes: Buffer, isSame = false): void => {
+    const place = order[current - 1];
+    sections.at(place === undefined ? (current === 0 ? 0 : -1) : place + 1)?.push(bytes);
     counters.acceptedBytes += bytes.length;
-    counters.sentBytes += bytes.length;
+    if (isSame) counters.copiedBytes += bytes.length;
+    else counters.sentBytes += bytes.length;
   };
   return {
     key,
@@ -171,7 +179,16 @@ function memoryUpload({ key, id, uploads, enter, write }: MemoryUploadInput): Ob
       reserved = Buffer.alloc(sizeBytes);
       return reserved;
     },
-    commit: (sizeBytes) => append(Buffer.from(reserved.subarray(0, sizeBytes))),
+    arrange: (places) => {
+      order = places;
+      sections = [sections[0] ?? [], ...places.map(() => []), []];
+      current = 1;
+    },
+    endSection: async () => {
+      current += 1;
+    },
+    commit: (sizeBytes, sameOffset) =>
+      append(Buffer.from(reserved.subarray(0, sizeBytes)), sameOffset !== undefined),
     write: async (bytes, { signal }) => {
       enter('write', key, signal);
       append(Buffer.from(bytes));
@@ -179,7 +196,7 @@ function memoryUpload({ key, id, uploads, enter, write }: MemoryUploadInput): Ob
     complete: async ({ signal }) => {
       enter('complete', key, signal);
       uploads.delete(id);
-      const { sizeBytes, etag } = write(Buffer.concat(pieces));
+      const { sizeBytes, etag } = write(Buffer.concat(sections.flat()));
       return { sizeBytes, etag };
     },
     [Symbol.asyncDispose]: async () => {
