@@ -5,9 +5,8 @@
  * for a job still sees its end; answers say `Connection: close` meanwhile, since idle kept-alive connections would hold
  * the socket for seconds (3.3 s measured on Node 24). After the time to drain, running jobs are cancelled and cleaned up.
  */
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createAdaptorServer } from '@hono/node-server';
 import { createIdempotency } from '../catalog/idempotency.ts';
 import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
@@ -16,6 +15,7 @@ import { createApp } from '../http/app.ts';
 import { createMetrics, type MachineFigures } from '../metrics.ts';
 import type { Log } from '../ports.ts';
 import { VERSION } from '../version.ts';
+import { createListener } from './listener.ts';
 import { readMachineFigures } from './machine-figures.ts';
 import { wire } from './wire.ts';
 
@@ -65,7 +65,7 @@ export async function startServer(
       maxAgeSeconds: settings.maxAgeSeconds,
     },
   );
-  const server = createAdaptorServer({ fetch: app.fetch, createServer }) as Server;
+  const server = createListener({ fetch: app.fetch, log, clock: systemClock });
   const url = await listen(server, settings.listen);
   log.info('listening', { url, version: VERSION, instance: settings.instance });
   try {

@@ -66,6 +66,7 @@ export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
 
   app.use(async (c, next) => {
     beginRequest(c, deps);
+    refuseTwoHosts(c);
     const startedAt = deps.clock.elapsed();
     await next();
     logRequest(c, deps, startedAt);
@@ -242,6 +243,12 @@ function beginRequest(c: AppContext, { ids, service }: AppDeps): void {
   for (const [name, value] of STANDING_HEADERS) c.header(name, value);
   // lets the listener close soon: an idle kept-alive connection would hold it for seconds
   if (service.draining) c.header('connection', 'close');
+}
+
+/** RFC 9112, 3.2: somebody on the way may have gone by the other one. */
+function refuseTwoHosts(c: AppContext): void {
+  if (!c.req.header('host')?.includes(',')) return;
+  throw new HTTPException(400, { message: 'read Host: there is more than one' });
 }
 
 function logRequest(c: AppContext, { log, clock }: AppDeps, startedAt: number): void {
