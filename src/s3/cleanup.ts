@@ -7,8 +7,8 @@
 
 import { untilAborted } from './abort.ts';
 import type { StoreContext } from './context.ts';
-import type { Section } from './joiner.ts';
 import type { Multipart } from './multipart.ts';
+import type { Section } from './section.ts';
 import { deleteObject } from './write.ts';
 
 const CLEANUP_LIMIT_MS = 30_000;
@@ -33,9 +33,12 @@ export async function abandon(
 }
 
 /** Staging objects are copies or waste by now; one that stays is met by the rule on its prefix. */
-export async function removeStaged(context: StoreContext, sections: Section[]): Promise<void> {
+export async function removeStaged(
+  context: StoreContext,
+  staged: readonly Section[],
+): Promise<void> {
   const options = { signal: AbortSignal.timeout(CLEANUP_LIMIT_MS) };
-  for (const { key, stored } of sections.slice(1)) {
+  for (const { key, stored } of staged) {
     if (!stored) continue;
     await deleteObject(context, key, options).catch((error: unknown) => {
       context.log.warn('staging object stays for the bucket rule', { key, error });

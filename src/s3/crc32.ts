@@ -35,8 +35,20 @@ function multiply(a: number, b: number): number {
   return product >>> 0;
 }
 
-/** x^(8·count) mod P. `count` may exceed 32 bits, hence no bit operators on it. */
+let lastCount = 0;
+let lastPower = ONE;
+
+/** x^(8·count) mod P; blocks have one length, so the last answer is often the next. */
 function powerOfByte(count: number): number {
+  if (count !== lastCount) {
+    lastPower = computePower(count);
+    lastCount = count;
+  }
+  return lastPower;
+}
+
+/** x^(8·count) mod P. `count` may exceed 32 bits, hence no bit operators on it. */
+function computePower(count: number): number {
   let power = ONE;
   let square = BYTE;
   for (let left = count; left > 0; left = Math.floor(left / 2)) {

@@ -6,46 +6,23 @@
  * ignore copy conditions (RGW, R2) make this the only guard there is.
  */
 import { BackupError } from '../errors.ts';
-import type { Cancellable, UploadCounters } from '../ports.ts';
-import type { StoreContext } from './context.ts';
-import { combineCrc32 } from './crc32.ts';
-import { cutPieces, type Layout } from './layout.ts';
-import type { Multipart, PartReceipt } from './multipart.ts';
-import type { Sender } from './sender.ts';
-
-/** One upload that takes parts: the final one or a staging object. */
-export interface Section {
-  key: string;
-  multipart: Promise<Multipart>;
-  /** Acknowledged parts, in any order until the end. */
-  receipts: PartReceipt[];
-  /** Part numbers given out. */
-  parts: number;
-  /** Bytes of those parts. */
-  bytes: number;
-  /** Completed (or about to be): there may be an object to remove. */
-  stored?: boolean;
-}
-
-interface JoinInput {
-  context: StoreContext;
-  layout: Layout;
-  /** The final upload's section first. */
-  sections: Section[];
-  final: Multipart;
-  sender: Sender;
-  counters: UploadCounters;
-}
+import type { Cancellable } from '../ports.ts';
+import { countPieces, cutPieces, type Layout } from './layout.ts';
+import type { PartReceipt } from './multipart.ts';
+import type { Outlet } from './outlet.ts';
+import { completeStaged, type Delivery } from './section.ts';
 
 /** Completes and copies all staging objects; returns the final upload's parts behind the direct ones, in order. */
 export async function joinStaged(
-  { context, layout, sections, final, sender, counters }: JoinInput,
+  delivery: Delivery,
+  layout: Layout,
+  { direct, overflow }: Pick<Outlet, 'direct' | 'overflow'>,
   options: Cancellable,
 ): Promise<PartReceipt[]> {
-  const [direct, ...staged] = sections;
+  const { context, sender, counters } = delivery;
   const copied: PartReceipt[] = [];
-  let partNumber = direct?.parts ?? 0;
-  const needed = countPieces(layout, staged);
+  let partNumber = direct.parts;
+  const needed = countPieces(layout, overflow);
   if (needed > layout.pieces) {
     throw new BackupError(
       'store_refused',
@@ -53,11 +30,9 @@ export async function joinStaged(
       { details: { pieces: needed, max_pieces: layout.pieces }, retry: 'after-fix' },
     );
   }
-  for (const section of staged) {
-    const multipart = await section.multipart;
-    const crc = section.receipts.reduce((sum, r) => combineCrc32(sum, r.crc ?? 0, r.sizeBytes), 0);
-    section.stored = true;
-    await multipart.complete({ parts: section.receipts, crc, ifAbsent: false }, options);
+  const final = await direct.multipart;
+  for (const section of overflow) {
+    await completeStaged(section, options);
     const pieces = cutPieces(layout, section.bytes);
     for (const piece of pieces) {
       const source = { sourceKey: section.key, ...piece, whole: pieces.length === 1 };
@@ -73,9 +48,4 @@ export async function joinStaged(
   }
   await sender.drain(options);
   return copied.sort((a, b) => a.partNumber - b.partNumber);
-}
-
-/** Copies it takes to join what lies in `staged`. */
-export function countPieces(layout: Layout, staged: Pick<Section, 'bytes'>[]): number {
-  return staged.reduce((sum, { bytes }) => sum + cutPieces(layout, bytes).length, 0);
 }

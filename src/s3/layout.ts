@@ -50,7 +50,7 @@ const PIECES_DIVISOR = 5;
 /** Connections of all uploads together: each costs buffers beside the budget, and TLS on more of them costs more CPU. */
 const PARTS_IN_FLIGHT_IN_ALL = 16;
 
-interface Budget {
+export interface Budget {
   totalBytes: number;
   unitBytes: number;
   /** Uploads running now, this one included. */
@@ -114,6 +114,11 @@ export function cutPieces(layout: Layout, sizeBytes: number): Piece[] {
     offset: i * length,
     length: Math.min(length, sizeBytes - i * length),
   }));
+}
+
+/** Copies it takes to join staging objects of these sizes. */
+export function countPieces(layout: Layout, staged: readonly { bytes: number }[]): number {
+  return staged.reduce((sum, { bytes }) => sum + cutPieces(layout, bytes).length, 0);
 }
 
 function shareBytes({ totalBytes, activeUploads }: Budget): number {

@@ -5,16 +5,14 @@
  * quirks.ts and probe.ts. Keys are checked to be plain: other characters break copies on older Ceph RGW.
  */
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
 import {
   AbortMultipartUploadCommand,
   GetObjectCommand,
-  HeadObjectCommand,
   ListMultipartUploadsCommand,
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { BackupError, isBackupError } from '../errors.ts';
-import type { Arena, Clock, Log, Meter, ObjectFacts, ObjectStore, StoreFacts } from '../ports.ts';
+import type { Arena, Clock, Log, Meter, ObjectStore, StoreFacts } from '../ports.ts';
 import { untilAborted } from './abort.ts';
 import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
@@ -23,8 +21,10 @@ import { translateStoreError } from './errors.ts';
 import { listPage } from './list.ts';
 import { createProbe } from './probe.ts';
 import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
+import { getObject, headObject } from './read.ts';
 import type { RetryBudget } from './retry.ts';
-import { beginUpload, type UploadShare } from './upload.ts';
+import type { UploadShare } from './section.ts';
+import { beginUpload } from './upload.ts';
 import { deleteObject, putObject } from './write.ts';
 
 export interface StoreSettings extends ClientSettings {
@@ -70,8 +70,7 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
     beginUpload: async (input, options) => {
       checked(input.key);
       const found = await facts(options);
-      const random = randomUUID();
-      return await beginUpload({ ...context, facts: found, share, unique: random }, input, options);
+      return await beginUpload({ ...context, facts: found, share }, input, options);
     },
     listUploads: async (prefix, options) => {
       if (!quirks.listUploads) return [];
@@ -150,64 +149,6 @@ function createFacts(context: StoreContext, prefix: string): ObjectStore['facts'
     });
     return await untilAborted(running, signal);
   };
-}
-
-async function getObject(
-  { client, calls, bucket }: StoreContext,
-  key: string,
-  options: Parameters<ObjectStore['get']>[1],
-): ReturnType<ObjectStore['get']> {
-  const { range, signal } = options;
-  assert(range === undefined || range.length > 0, 'an empty range cannot be asked for');
-  const input = {
-    Bucket: bucket,
-    Key: key,
-    ...(range && { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` }),
-  };
-  try {
-    return await calls(
-      'GetObject',
-      async (to) => {
-        const answer = await client.send(new GetObjectCommand(input), to);
-        // A read cut short throws in Node; the length is compared all the same.
-        const bytes = (await answer.Body?.transformToByteArray()) ?? new Uint8Array();
-        if (answer.ContentLength !== undefined && answer.ContentLength !== bytes.length) {
-          throw Object.assign(new Error('answer cut short'), {
-            code: 'ERR_STREAM_PREMATURE_CLOSE',
-          });
-        }
-        const lastModified = answer.LastModified?.getTime() ?? 0;
-        return { bytes, etag: answer.ETag ?? '', lastModified };
-      },
-      { signal, key },
-    );
-  } catch (error) {
-    if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
-    throw error;
-  }
-}
-
-async function headObject(
-  { client, calls, bucket }: StoreContext,
-  key: string,
-  options: { signal: AbortSignal },
-): Promise<ObjectFacts | undefined> {
-  try {
-    const answer = await calls(
-      'HeadObject',
-      (to) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), to),
-      { signal: options.signal, key },
-    );
-    return {
-      key,
-      sizeBytes: answer.ContentLength ?? 0,
-      etag: answer.ETag ?? '',
-      lastModified: answer.LastModified?.getTime() ?? 0,
-    };
-  } catch (error) {
-    if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
-    throw error;
-  }
 }
 
 async function listUploads(

@@ -1,0 +1,168 @@
+/**
+ * Cuts what comes into parts that start small and grow with what was sent (layout.ts), or that are all equal.
+ *
+ * A part's memory is taken before its bytes are read. The part being filled is the only memory held that is not on
+ * its way out, which is what keeps many uploads on a small budget from waiting for each other:
+ *
+ *   reserve → commit → … → part full: sent in the background, next part's memory taken → …
+ */
+import assert from 'node:assert/strict';
+import { crc32 } from 'node:zlib';
+import { type Cancellable, MAX_RESERVE_BYTES, type Slab } from '../ports.ts';
+import { combineCrc32 } from './crc32.ts';
+import type { Cutter, PartSink, Piece } from './cutter.ts';
+import { type Layout, leastSlabBytes, wantPartBytes } from './layout.ts';
+import { budgetOf, type Delivery } from './section.ts';
+
+/** The part being filled. */
+interface OpenPart {
+  slab: Slab;
+  /** As much of the slab as this part may take. */
+  bytes: Buffer;
+  usedBytes: number;
+  crc: number;
+}
+
+/** Where the next bytes go: into the open part, or beside it when they straddle the border of equal parts. */
+interface Reserved {
+  buffer: Buffer;
+  beside: boolean;
+}
+
+interface State {
+  delivery: Delivery;
+  layout: Layout;
+  sink: PartSink;
+  open: OpenPart | undefined;
+  reserved: Reserved | undefined;
+  /** Memory beside the parts, and how much of it waits for the next part. Only with equal parts. */
+  scratch: Buffer | undefined;
+  carryBytes: number;
+  isClosed: boolean;
+}
+
+/** Makes a cutter whose parts go to `sink`. */
+export function createGrowing(delivery: Delivery, layout: Layout, sink: PartSink): Cutter {
+  const state: State = {
+    delivery,
+    layout,
+    sink,
+    open: undefined,
+    reserved: undefined,
+    scratch: undefined,
+    carryBytes: 0,
+    isClosed: false,
+  };
+  return {
+    reserve: async (sizeBytes, options) => await reserve(state, sizeBytes, options),
+    commit: (piece) => commit(state, piece),
+    flush: async ({ evenEmpty, signal }) => {
+      if (state.carryBytes > 0 || (evenEmpty && state.open === undefined)) {
+        await openPart(state, { signal });
+      }
+      const { open } = state;
+      if (open !== undefined && (open.usedBytes > 0 || evenEmpty)) closePart(state, true);
+      dropOpen(state);
+    },
+    close: () => {
+      state.isClosed = true;
+      dropOpen(state);
+    },
+  };
+}
+
+async function reserve(state: State, sizeBytes: number, options: Cancellable): Promise<Buffer> {
+  state.reserved = undefined;
+  if (state.open === undefined) await openPart(state, options);
+  let open = usable(state);
+  const roomBytes = open.bytes.length - open.usedBytes;
+  if (roomBytes < sizeBytes && state.layout.fixedPartBytes === undefined) {
+    closePart(state, false);
+    await openPart(state, options);
+    open = usable(state);
+  } else if (roomBytes < sizeBytes) {
+    const buffer = scratchOf(state).subarray(0, sizeBytes);
+    state.reserved = { buffer, beside: true };
+    return buffer;
+  }
+  const buffer = open.bytes.subarray(open.usedBytes, open.usedBytes + sizeBytes);
+  state.reserved = { buffer, beside: false };
+  return buffer;
+}
+
+function commit(state: State, { sizeBytes, crc }: Piece): void {
+  const { reserved, layout } = state;
+  assert(reserved !== undefined && sizeBytes <= reserved.buffer.length, `sizeBytes=${sizeBytes}`);
+  state.reserved = undefined;
+  const open = usable(state);
+  if (!reserved.beside) {
+    accept(open, sizeBytes, crc);
+  } else {
+    const headBytes = Math.min(sizeBytes, open.bytes.length - open.usedBytes);
+    reserved.buffer.copy(open.bytes, open.usedBytes, 0, headBytes);
+    accept(open, headBytes, crc32(reserved.buffer.subarray(0, headBytes)));
+    state.carryBytes = sizeBytes - headBytes;
+    reserved.buffer.copyWithin(0, headBytes, sizeBytes);
+  }
+  if (layout.fixedPartBytes !== undefined && open.usedBytes === open.bytes.length) {
+    closePart(state, false);
+  }
+}
+
+/** Counts bytes that already lie in the open part. */
+function accept(open: OpenPart, sizeBytes: number, crc: number): void {
+  open.crc = combineCrc32(open.crc, crc, sizeBytes);
+  open.usedBytes += sizeBytes;
+}
+
+/** Takes the memory of the next part and puts in what was carried over. */
+async function openPart(state: State, options: Cancellable): Promise<void> {
+  const { sink, layout } = state;
+  const { context, sender, counters } = state.delivery;
+  const { fixedPartBytes } = layout;
+  const { minPartBytes, maxPartBytes } = context.quirks;
+  const least = fixedPartBytes ?? leastSlabBytes(minPartBytes);
+  const want =
+    fixedPartBytes ?? wantPartBytes(budgetOf(context), counters.acceptedBytes, maxPartBytes);
+  sink.expect(want);
+  await sender.room(options);
+  const signal = AbortSignal.any([options.signal, sender.signal]);
+  const slab = await context.arena.take(least, want, { signal });
+  if (signal.aborted || state.isClosed) {
+    slab.release();
+    signal.throwIfAborted();
+  }
+  const bytes = slab.bytes.subarray(0, fixedPartBytes ?? maxPartBytes);
+  const open = { slab, bytes, usedBytes: 0, crc: 0 };
+  state.open = open;
+  const { carryBytes } = state;
+  if (carryBytes > 0) {
+    scratchOf(state).copy(bytes, 0, 0, carryBytes);
+    state.carryBytes = 0;
+    accept(open, carryBytes, crc32(bytes.subarray(0, carryBytes)));
+  }
+}
+
+function closePart(state: State, isLast: boolean): void {
+  const { open } = state;
+  if (open === undefined) return;
+  state.open = undefined;
+  const { slab, usedBytes, crc } = open;
+  const body = open.bytes.subarray(0, usedBytes);
+  state.sink.send({ body, crc, release: () => slab.release() }, { isLast });
+}
+
+function dropOpen(state: State): void {
+  state.open?.slab.release();
+  state.open = undefined;
+}
+
+function usable({ open }: State): OpenPart {
+  assert(open !== undefined, 'no part is open');
+  return open;
+}
+
+function scratchOf(state: State): Buffer {
+  state.scratch ??= Buffer.allocUnsafeSlow(MAX_RESERVE_BYTES);
+  return state.scratch;
+}

@@ -1,0 +1,67 @@
+/** Small objects, ranges and facts read from the store; "not there" is an answer, not an error. */
+import assert from 'node:assert/strict';
+import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3';
+import { isBackupError } from '../errors.ts';
+import type { ObjectFacts, ObjectStore } from '../ports.ts';
+import { storeStatus } from './calls.ts';
+import type { StoreContext } from './context.ts';
+
+/** A whole object or a range of it; undefined when there is none. */
+export async function getObject(
+  { client, calls, bucket }: StoreContext,
+  key: string,
+  options: Parameters<ObjectStore['get']>[1],
+): ReturnType<ObjectStore['get']> {
+  const { range, signal } = options;
+  assert(range === undefined || range.length > 0, 'an empty range cannot be asked for');
+  const input = {
+    Bucket: bucket,
+    Key: key,
+    ...(range && { Range: `bytes=${range.offset}-${range.offset + range.length - 1}` }),
+  };
+  try {
+    return await calls(
+      'GetObject',
+      async (to) => {
+        const answer = await client.send(new GetObjectCommand(input), to);
+        // A read cut short throws in Node; the length is compared all the same.
+        const bytes = (await answer.Body?.transformToByteArray()) ?? new Uint8Array();
+        if (answer.ContentLength !== undefined && answer.ContentLength !== bytes.length) {
+          throw Object.assign(new Error('answer cut short'), {
+            code: 'ERR_STREAM_PREMATURE_CLOSE',
+          });
+        }
+        const lastModified = answer.LastModified?.getTime() ?? 0;
+        return { bytes, etag: answer.ETag ?? '', lastModified };
+      },
+      { signal, key },
+    );
+  } catch (error) {
+    if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
+    throw error;
+  }
+}
+
+/** What lies at a key; undefined when there is nothing. */
+export async function headObject(
+  { client, calls, bucket }: StoreContext,
+  key: string,
+  options: { signal: AbortSignal },
+): Promise<ObjectFacts | undefined> {
+  try {
+    const answer = await calls(
+      'HeadObject',
+      (to) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), to),
+      { signal: options.signal, key },
+    );
+    return {
+      key,
+      sizeBytes: answer.ContentLength ?? 0,
+      etag: answer.ETag ?? '',
+      lastModified: answer.LastModified?.getTime() ?? 0,
+    };
+  } catch (error) {
+    if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
+    throw error;
+  }
+}

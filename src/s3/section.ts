@@ -1,0 +1,143 @@
+/**
+ * One multipart upload that takes parts: the final object's own, or a staging object's.
+ *
+ * Parts are jobs of the upload's sender. A part's memory is given back when the store has acknowledged it or when it
+ * is given up, and not before its request has ended.
+ */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import type { Cancellable, StoreFacts, UploadCounters } from '../ports.ts';
+import type { StoreContext } from './context.ts';
+import { combineCrc32 } from './crc32.ts';
+import type { Budget } from './layout.ts';
+import { createMultipart, type Multipart, type PartReceipt, type Watch } from './multipart.ts';
+import type { Sender } from './sender.ts';
+
+/** Shared by all uploads of a store: memory is divided by their number. */
+export interface UploadShare {
+  active: number;
+}
+
+export interface UploadContext extends StoreContext {
+  facts: StoreFacts;
+  share: UploadShare;
+}
+
+/** What all parts of one archive share. */
+export interface Delivery {
+  context: UploadContext;
+  sender: Sender;
+  counters: UploadCounters;
+  watch: Watch;
+  contentType: string;
+  stagingPrefix: string;
+  /** Names this upload's staging objects apart from those of an earlier try. */
+  unique: string;
+  /** Ends the creation of staging uploads; they are not cut off by a failure, or they could not be aborted. */
+  creation: AbortController;
+  /** All staging objects of this archive, for cleaning up. */
+  staged: Section[];
+}
+
+export interface Section {
+  key: string;
+  multipart: Promise<Multipart>;
+  /** Acknowledged parts, in any order until the end. */
+  receipts: PartReceipt[];
+  /** Part numbers given out. */
+  parts: number;
+  /** Bytes of those parts. */
+  bytes: number;
+  /** Completed (or about to be): there may be an object to remove. */
+  stored?: boolean;
+}
+
+/** Where one part goes. */
+export interface Slot {
+  section: Section;
+  partNumber: number;
+}
+
+/** Bytes in memory that are one part. */
+export interface Part {
+  body: Buffer;
+  crc: number;
+  /** Gives the memory back. */
+  release(): void;
+}
+
+/** The section of an upload that exists already. */
+export function sectionOf(multipart: Multipart): Section {
+  return {
+    key: multipart.key,
+    multipart: Promise.resolve(multipart),
+    receipts: [],
+    parts: 0,
+    bytes: 0,
+  };
+}
+
+/** A new staging object under a key nobody else uses, created in the background. */
+export function openStaged(delivery: Delivery): Section {
+  const { context, watch, contentType, creation, staged } = delivery;
+  const key = `${delivery.stagingPrefix}${delivery.unique}/${staged.length + 1}`;
+  const multipart = createMultipart(context, { key, contentType, watch }, creation);
+  // Its failure is met by the first part that waits for it.
+  multipart.catch(() => undefined);
+  const section: Section = { key, multipart, receipts: [], parts: 0, bytes: 0 };
+  staged.push(section);
+  return section;
+}
+
+/** Names for the staging objects of one upload. */
+export const uniqueName = () => randomUUID();
+
+/** The next part number of `section`. */
+export function takeSlot(section: Section, sizeBytes: number): Slot {
+  section.parts += 1;
+  section.bytes += sizeBytes;
+  return { section, partNumber: section.parts };
+}
+
+/** Sends a part in the background. Errors: the sender's first failure. */
+export function addSend({ sender, counters, context }: Delivery, slot: Slot, part: Part): void {
+  const { section, partNumber } = slot;
+  const { body, crc } = part;
+  const release = () => part.release();
+  sender.signal.addEventListener('abort', release, { once: true });
+  const send = async ({ signal }: Cancellable) => {
+    // From here on the job itself gives the memory back: not before its request has ended.
+    sender.signal.removeEventListener('abort', release);
+    try {
+      const multipart = await section.multipart;
+      section.receipts.push(await multipart.sendPart({ partNumber, body, crc }, { signal }));
+      counters.sentBytes += body.length;
+      counters.parts += 1;
+      context.meter.count('store_sent_bytes', body.length);
+    } finally {
+      release();
+    }
+  };
+  try {
+    sender.add(send);
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** Completes a staging object whose parts are all acknowledged, and has the store prove it. */
+export async function completeStaged(section: Section, options: Cancellable): Promise<void> {
+  const multipart = await section.multipart;
+  section.receipts.sort((a, b) => a.partNumber - b.partNumber);
+  assert.equal(section.receipts.length, section.parts);
+  const crc = section.receipts.reduce((sum, r) => combineCrc32(sum, r.crc ?? 0, r.sizeBytes), 0);
+  section.stored = true;
+  await multipart.complete({ parts: section.receipts, crc, ifAbsent: false }, options);
+}
+
+/** The memory there is and how many share it. */
+export function budgetOf({ arena, share }: UploadContext): Budget {
+  const { totalBytes, unitBytes } = arena;
+  return { totalBytes, unitBytes, activeUploads: share.active };
+}
