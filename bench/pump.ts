@@ -14,7 +14,7 @@ import { NEVER } from '../src/signals.ts';
 import { requestExport } from '../src/xapi/export-request.ts';
 import { parseOrigin } from '../src/xapi/origin.ts';
 import { createTrustBook, type PoolTrust } from '../src/xapi/trust.ts';
-import { loadHasher } from '../src/xva/hash.ts';
+import { createDigestKey, loadHasher } from '../src/xva/hash.ts';
 import { createNormaliser } from '../src/xva/normaliser.ts';
 import type { Hasher } from '../src/xva/types.ts';
 
@@ -66,7 +66,7 @@ async function openSource(input: PumpInput): Promise<ExportStream> {
 }
 
 async function pump(store: ObjectStore, hasher: Hasher, input: PumpInput, key: string) {
-  const normaliser = createNormaliser(undefined, hasher);
+  const normaliser = createNormaliser({ order: 'arrival', digestKey: createDigestKey() }, hasher);
   await using upload = await store.beginUpload(
     { key, contentType: 'application/x-xva', stagingPrefix: 'staging/' },
     { signal: NEVER },

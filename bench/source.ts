@@ -6,7 +6,7 @@
  */
 import { randomFillSync } from 'node:crypto';
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
-import { loadHasher } from '../src/xva/hash.ts';
+import { createDigestKey, loadHasher } from '../src/xva/hash.ts';
 import { createNormaliser } from '../src/xva/normaliser.ts';
 import { MAX_OVA_BYTES } from '../src/xva/types.ts';
 import {
@@ -61,7 +61,10 @@ function withPlainRefs(xml: string): string {
 
 /** What the codec makes of the file, without network: the figures the uploads are compared with. */
 async function normalise(path: string) {
-  const normaliser = createNormaliser(undefined, await loadHasher());
+  const normaliser = createNormaliser(
+    { order: 'arrival', digestKey: createDigestKey() },
+    await loadHasher(),
+  );
   const file = openSync(path, 'r');
   const memory = Buffer.alloc(MAX_OVA_BYTES);
   let normalisedBytes = 0;

@@ -6,7 +6,7 @@
  * Medians of interleaved rounds; believe ratios of one run, not absolute figures of two.
  */
 import { randomFillSync } from 'node:crypto';
-import { loadHasher } from '../src/xva/hash.ts';
+import { createDigestKey, loadHasher } from '../src/xva/hash.ts';
 import { createNormaliser } from '../src/xva/normaliser.ts';
 import { BLOCK_BYTES, BLOCK_MEMBER_BYTES } from '../src/xva/types.ts';
 import { type ForeignOptions, MIB, writeForeignArchive } from '../test/fuzz/foreign-archive.ts';
@@ -43,7 +43,7 @@ function copy(archive: Buffer, use?: (view: Buffer) => void): void {
 }
 
 function normalise(archive: Buffer): void {
-  const normaliser = createNormaliser(undefined, hash);
+  const normaliser = createNormaliser({ order: 'arrival', digestKey: createDigestKey() }, hash);
   let at = 0;
   for (let filled = 0; ; ) {
     const want = normaliser.wantBytes;

@@ -7,7 +7,7 @@ import { isEnded, type Job } from '../catalog/record.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable, Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { NEVER } from '../signals.ts';
-import { loadHasher } from '../xva/hash.ts';
+import { createDigestKey, loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
 import type { Engine } from './context.ts';
 import { createJobRunner } from './jobs.ts';
@@ -177,7 +177,11 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     ids,
     log,
     meter,
-    createNormaliser: async (rewrite) => createNormaliser(rewrite, await loadHasher()),
+    createNormaliser: async (rewrite) =>
+      createNormaliser(
+        { rewrite, order: 'arrival', digestKey: createDigestKey() },
+        await loadHasher(),
+      ),
   };
 }
 

@@ -16,6 +16,7 @@ import {
 } from '../../test/fuzz/foreign-archive.ts';
 import { disk, fillOf, hash, normalise, refusal } from '../../test/fuzz/normalise.ts';
 import { decodeIndex, findBlock } from './blocks-index.ts';
+import { createDigestKey } from './hash.ts';
 import { createNormaliser } from './normaliser.ts';
 import { readArchive } from './reader.ts';
 import type { OvaRewrite } from './types.ts';
@@ -192,7 +193,7 @@ test('a first disk below 1 MiB is kept dense behind it, and a gap there is refus
 });
 
 test('accepting after the end is refused, and so is asking before it', async () => {
-  const normaliser = createNormaliser(undefined, hash);
+  const normaliser = createNormaliser({ order: 'arrival', digestKey: createDigestKey() }, hash);
   assert.equal(normaliser.block, undefined);
   assert.equal(normaliser.sourceOffsetBytes, 0);
   assert.throws(() => normaliser.index(), /before the end/);

@@ -19,7 +19,7 @@ import {
   sourceFault,
   startsWithHttp,
 } from './fault.ts';
-import { formatXxh64 } from './hash.ts';
+import { createBlockDigest, formatXxh64 } from './hash.ts';
 import { parseOva } from './ova.ts';
 import { rewriteOva } from './rewrite.ts';
 import { type Summary, summariseArchive } from './summary.ts';
@@ -27,11 +27,13 @@ import { paddedBytes, readHeader, TAR_BLOCK_BYTES, writeHeader } from './tar.ts'
 import {
   type ArchiveDisk,
   BLOCK_BYTES,
+  type BlockDigest,
   type DiskTotals,
   type Hasher,
   type KeptBlock,
   MAX_OVA_BYTES,
   type Normaliser,
+  type NormaliserInput,
   type OvaRewrite,
   type Step,
 } from './types.ts';
@@ -59,6 +61,7 @@ interface Pending {
 interface State {
   readonly rewrite: OvaRewrite | undefined;
   readonly hash: Hasher;
+  readonly digest: BlockDigest;
   phase: Phase;
   wantBytes: number;
   /** Where in the view an HTTP response would begin, or has begun. */
@@ -82,13 +85,12 @@ interface State {
   summary: Summary | undefined;
 }
 
-/**
- * Starts a new archive. Without `rewrite` the machine keeps the names and uuids its ova.xml gives.
- */
-export function createNormaliser(rewrite: OvaRewrite | undefined, hash: Hasher): Normaliser {
+/** Starts a new archive. */
+export function createNormaliser(input: NormaliserInput, hash: Hasher): Normaliser {
   const state: State = {
-    rewrite,
+    rewrite: input.rewrite,
     hash,
+    digest: createBlockDigest(input.digestKey),
     phase: 'ova-header',
     wantBytes: TAR_BLOCK_BYTES,
     failureAt: 0,
@@ -258,7 +260,8 @@ function acceptBlock(state: State, view: Buffer): Step {
   state.unitBytes ??= sizeBytes;
   if (sizeBytes === 0) return DROP;
   if (!isFirst && isDroppable(state, data, xxh64)) return DROP;
-  return keepBlock(state, view, { positionBytes, sizeBytes, xxh64 });
+  const digest = state.digest(data);
+  return keepBlock(state, view, { positionBytes, sizeBytes, xxh64, digest });
 }
 
 function verifyBlock(state: State, view: Buffer, data: Buffer, xxh64: bigint): void {
@@ -294,9 +297,9 @@ function isDroppable(state: State, data: Buffer, xxh64: bigint): boolean {
 function keepBlock(
   state: State,
   view: Buffer,
-  block: { positionBytes: number; sizeBytes: number; xxh64: bigint },
+  block: { positionBytes: number; sizeBytes: number; xxh64: bigint; digest: Buffer },
 ): Step {
-  const { positionBytes, sizeBytes, xxh64 } = block;
+  const { positionBytes, sizeBytes, xxh64, digest } = block;
   const number = positionBytes / BLOCK_BYTES;
   const { archiveId } = state.disks[state.diskIndex] as ArchiveDisk;
   const name = `${archiveId}/${String(number).padStart(8, '0')}`;
@@ -307,7 +310,7 @@ function keepBlock(
   view.fill(0, checksumAt + TAR_BLOCK_BYTES);
   view.write(formatXxh64(xxh64), checksumAt + TAR_BLOCK_BYTES, 16, 'latin1');
   tableOf(state, state.diskIndex).add(number, xxh64);
-  state.kept = { diskIndex: state.diskIndex, number, lengthBytes: sizeBytes, xxh64 };
+  state.kept = { diskIndex: state.diskIndex, number, lengthBytes: sizeBytes, xxh64, digest };
   return { kind: 'keep', bytes: view.length };
 }
 

@@ -6,6 +6,7 @@
  * normalising; memory is one block. The backup itself does not come through here: there the blocks
  * are read into upload memory.
  */
+import { createDigestKey } from './hash.ts';
 import { createNormaliser } from './normaliser.ts';
 import {
   type ArchiveDisk,
@@ -14,7 +15,7 @@ import {
   type Hasher,
   type KeptBlock,
   type Normaliser,
-  type OvaRewrite,
+  type NormaliserInput,
 } from './types.ts';
 
 /** Fills `target` completely and says how much came; less only at the end of the source. */
@@ -49,11 +50,14 @@ export interface ArchiveSummary {
  */
 export async function readArchive(
   fill: Fill,
-  input: { hash: Hasher; rewrite?: OvaRewrite; visitor?: ArchiveVisitor },
+  input: Partial<NormaliserInput> & { hash: Hasher; visitor?: ArchiveVisitor },
   { signal }: { signal: AbortSignal },
 ): Promise<ArchiveSummary> {
-  const { hash, rewrite, visitor = {} } = input;
-  const normaliser = createNormaliser(rewrite, hash);
+  const { hash, visitor = {} } = input;
+  const normaliser = createNormaliser(
+    { order: 'arrival', digestKey: createDigestKey(), ...input },
+    hash,
+  );
   const memory = Buffer.allocUnsafe(BLOCK_MEMBER_BYTES);
   let archiveBytes = 0;
   for (;;) {
