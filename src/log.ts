@@ -7,6 +7,7 @@
  */
 import { type Logger, pino } from 'pino';
 import { BackupError } from './errors.ts';
+import { unsteered, unsteeredJson } from './plain-text.ts';
 import type { Log, LogFields } from './ports.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
@@ -44,7 +45,7 @@ export function createLog({ level, write }: LogSettings): Log {
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },
     },
-    { write },
+    { write: (line: string) => write(unsteeredJson(line)) },
   );
   return jsonLog(logger);
 }
@@ -73,7 +74,9 @@ export function createConsoleLog({ level, write }: LogSettings, bound: LogFields
     const all = Object.entries(cleanFields({ ...bound, ...fields }));
     const text = all.map(([name, value]) => `${name}=${inline(value)}`).join(' ');
     const time = new Date().toISOString().slice(11, 19);
-    write(`${time} ${own.padEnd(5)} ${message}${text === '' ? '' : `  ${text}`}\n`);
+    write(
+      `${unsteered(`${time} ${own.padEnd(5)} ${message}${text === '' ? '' : `  ${text}`}`, ' ')}\n`,
+    );
   };
   return {
     debug: at('debug'),

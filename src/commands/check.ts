@@ -67,7 +67,7 @@ export const command: Command = {
       const error = toBackupError(thrown);
       const local = isBackupError(error, 'invalid_request', 'configuration', 'internal');
       const state = local ? 'UNKNOWN' : 'CRITICAL';
-      const text = `${error.message.replace(/[\n|]+/g, ' ')} (${error.code})`;
+      const text = `${clean(plain(error.message.replace(/\s+/g, ' ')))} (${error.code})`;
       const report = { state, code: CODES[state], lines: [{ state, text }] };
       terminal.out(json ? `${JSON.stringify(report)}\n` : `${state} - ${text}\n`);
       return CODES[state];
@@ -135,7 +135,7 @@ export function render(lines: readonly Line[], { warning, critical }: Rules): st
     .map(({ label, uuid, ageSeconds }) => {
       // A label must be there once: machines of one name are told apart by uuid.
       const unique = twice.has(label) ? `${label} ${uuid}` : label;
-      const quoted = lines.length === 1 ? 'age' : `'${unique.replace(/['=]/g, '_')}'`;
+      const quoted = lines.length === 1 ? 'age' : `'${unique.replace(/['=|]/g, '_')}'`;
       return `${quoted}=${ageSeconds}s;${warning.text};${critical.text};0`;
     });
   const performance = data.length === 0 ? '' : ` | ${data.join(' ')}`;

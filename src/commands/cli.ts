@@ -116,7 +116,7 @@ function parse(command: Command, args: string[]): Parsed | string {
 
 function unknown(kind: string, word: string, known: readonly string[]): string {
   const guess = nearest(word, known);
-  return `unknown ${kind} ${word}${guess === undefined ? '' : `; did you mean ${guess}?`}`;
+  return `unknown ${kind} ${plain(word)}${guess === undefined ? '' : `; did you mean ${guess}?`}`;
 }
 
 function usage(terminal: Terminal, problem: string, hint: string, json = false): number {
@@ -137,10 +137,10 @@ function report(error: BackupError, terminal: Terminal, json: boolean): number {
   }
   const style = styler(terminal.color);
   // Some messages have a line for each mistake; the code belongs to the first, not to the last example.
-  const [first, ...more] = error.message.split('\n');
+  const [first, ...more] = error.message.split('\n').map(plain);
   terminal.err(`${[`${style('red', 'xvault:')} ${first} (${error.code})`, ...more].join('\n')}\n`);
   const cause = causeLine(error);
-  if (cause !== undefined) terminal.err(`  because ${cause}\n`);
+  if (cause !== undefined) terminal.err(`  because ${plain(cause)}\n`);
   for (const line of detailLines(error)) terminal.err(`  ${line}\n`);
   if (!SELF_EXPLAINED.some((code) => code === error.code)) {
     terminal.err(`  → ${ERROR_CODES[error.code]}\n`);

@@ -1,5 +1,6 @@
 /** Words for people: sizes, ages, tables. Nothing here is parsed again; machines take --json. */
 import { stripVTControlCharacters } from 'node:util';
+import { unsteered } from '../plain-text.ts';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
@@ -41,9 +42,9 @@ export function parseDuration(text: string): number | undefined {
   return seconds;
 }
 
-/** Spaces, control characters and escape sequences in foreign names must not move the cursor. */
+/** Control characters, escape sequences and marks of direction in foreign names must not move the cursor. */
 export function plain(text: string): string {
-  return stripVTControlCharacters(text).replace(/\p{Cc}/gu, '?');
+  return unsteered(stripVTControlCharacters(text));
 }
 
 /** Characters a terminal uses for the text, near enough: wide East Asian ones count two. */

@@ -90,7 +90,7 @@ export function endText(job: JobView): string {
     const without = excluded.length === 0 ? '' : `, ${excluded.length} left out`;
     return `${name}: would back up ${count(disks.length, 'disk')}${without}, about ${formatBytes(estimate)}`;
   }
-  return `${name}: ${job.status}${error === undefined ? '' : `: ${error.detail} (${error.code})`}`;
+  return `${name}: ${job.status}${error === undefined ? '' : `: ${plain(error.detail)} (${error.code})`}`;
 }
 
 export interface ProgressView {

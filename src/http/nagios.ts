@@ -3,6 +3,7 @@
  * one line for each machine, the worst first. The exit code is the caller's: 0 ok, 1 warning, 2 critical.
  */
 import type { StatusReport, Verdict } from '../backup/service.ts';
+import { unsteered } from '../plain-text.ts';
 
 const ORDER: readonly Verdict[] = ['critical', 'warning', 'ok'];
 
@@ -55,5 +56,5 @@ function label(vm: Named, twice: ReadonlySet<string>): string {
 
 /** Bars and line ends would end the text early. */
 function clean(text: string): string {
-  return text.replace(/[\p{Cc}|]+/gu, ' ');
+  return unsteered(text, ' ').replace(/\|+/g, ' ');
 }

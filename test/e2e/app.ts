@@ -29,6 +29,8 @@ export interface Answered {
 }
 
 export interface HttpWorld extends TestWorld {
+  /** The app itself, for a socket. */
+  fetch(request: Request): Response | Promise<Response>;
   call(
     method: string,
     path: string,
@@ -59,6 +61,7 @@ export async function startHttpWorld(options: WorldOptions = {}): Promise<HttpWo
     return await answered(await app.request(path, request));
   };
   return Object.assign(world, {
+    fetch: (request: Request) => app.fetch(request),
     call,
     run: async (vm: string, body: object = {}) => {
       const path = `/v1/vms/${encodeURIComponent(vm)}/backups`;
