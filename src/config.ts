@@ -12,6 +12,7 @@ import { BackupError } from './errors.ts';
 import { nearest } from './nearest.ts';
 import { type PoolConfig, readPools } from './pools.ts';
 import { createSecret, type Secret } from './secret.ts';
+import { type HookSettings, readHookSettings } from './settings-hooks.ts';
 import {
   defaultText,
   type ListenAddress,
@@ -68,6 +69,10 @@ export interface Settings {
   concurrencyPerPool: number;
   concurrencyPerSr: number;
   queueLimit: number;
+  /** Absent where no guest hook is allowed. */
+  hooks?: HookSettings;
+  jobAttempts: number;
+  jobRetryMs: number;
 }
 
 /** What a command cannot do without. */
@@ -219,6 +224,7 @@ function assemble(
     require('XVAULT_TOKEN', 'or XVAULT_TOKENS_FILE is required when XVAULT_LISTEN is no loopback address');
   }
   const caPem = optionalFile('XVAULT_S3_CA_FILE', values.XVAULT_S3_CA_FILE, files);
+  const hooks = readHookSettings(values, { readFile: files, require });
   const settings: Settings = {
     pools,
     bucket: {
@@ -242,6 +248,9 @@ function assemble(
     concurrencyPerPool: values.XVAULT_CONCURRENCY_PER_POOL,
     concurrencyPerSr: values.XVAULT_CONCURRENCY_PER_SR,
     queueLimit: values.XVAULT_QUEUE_LIMIT,
+    ...(hooks === undefined ? {} : { hooks }),
+    jobAttempts: values.XVAULT_JOB_ATTEMPTS,
+    jobRetryMs: values.XVAULT_JOB_RETRY_SECONDS * 1000,
   };
   if (values.XVAULT_S3_ENDPOINT !== undefined) settings.bucket.endpoint = values.XVAULT_S3_ENDPOINT;
   if (caPem !== undefined) settings.bucket.caPem = caPem;

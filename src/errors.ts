@@ -37,6 +37,10 @@ export const ERROR_CODES = {
   snapshot_refused:
     'The pool cannot make the snapshot: the detail says which disk or space is in the way.',
   source_truncated: 'The export ended before its end: try again; if it repeats, look at the host.',
+  hook_failed:
+    'The guest hook named in the detail said no, or did not answer: no snapshot was made for this backup.',
+  quiesce_failed:
+    'The guest could not be brought to rest for the snapshot: mend what the detail names, or ask for quiesce prefer or never.',
   source_failed: 'The host reported an error while exporting: the detail has its text.',
   store_unavailable:
     'The object store does not answer: check endpoint and network, then try again.',

@@ -31,6 +31,8 @@ export interface PoolFacts {
     ignoreVdis: boolean;
     zstdExport: boolean;
     cbt: boolean;
+    /** `VM.snapshot_with_quiesce` is there (removed in CH 8.1). */
+    quiesce: boolean;
   };
   /** How the pool's certificate is trusted: shown in /readyz and the log. */
   trust: 'system' | 'ca' | 'fingerprint' | 'insecure';

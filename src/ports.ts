@@ -74,6 +74,7 @@ export interface Arena {
 // ------------------------------------------------------------------------------------------------ the pool
 
 export type * from './facts.ts';
+export type * from './hooks.ts';
 
 /**
  * One running `/export` with its own XenAPI task.
@@ -109,12 +110,13 @@ export interface Pool {
   findVms(nameOrUuid: string, options: Cancellable): Promise<VmFacts[]>;
   inspectVm(vm: VmRef, options: Cancellable): Promise<VmState>;
   /**
-   * Makes one snapshot named `name`. Not idempotent: look with `findSnapshots` first.
-   * Errors: `snapshot_refused` with XenAPI's code and params; `vm_not_supported` when `ignoreVdis` is not empty and
-   * the host cannot leave disks out.
+   * Makes one snapshot named `name`. Not idempotent: look with `findSnapshots` first. With `quiesce` the guest is brought
+   * to rest first, by its agent.
+   * Errors: `snapshot_refused` with XenAPI's code and params; `quiesce_failed`, after which a snapshot of this name may
+   * be there; `vm_not_supported` when `ignoreVdis` is not empty and the host cannot leave disks out.
    */
   snapshotVm(
-    input: { vm: VmRef; name: string; ignoreVdis: VdiRef[] },
+    input: { vm: VmRef; name: string; ignoreVdis: VdiRef[]; quiesce?: boolean },
     options: Cancellable,
   ): Promise<SnapshotFacts>;
   /** Adds our marker to the other_config of the snapshot and of the disks it made. Idempotent. */
@@ -289,7 +291,7 @@ export interface StoredObject {
   etag: string;
   /** The store's own checksum of the whole object, compared with ours; absent where the store gives none. */
   checksum?: { algorithm: 'crc32'; value: string };
-  /** Where in the object a copied range begins or ends, ascending; thinned evenly to at most MAX_SEAMS. */
+  /** Where inside the object a copied range begins or ends, ascending; thinned evenly to at most MAX_SEAMS. */
   seams?: number[];
 }
 
@@ -305,10 +307,14 @@ export interface UploadCounters {
   copiedBytes: number;
   /** Copied from staging objects into the final one. */
   joinedBytes: number;
+  /** Read back and sent again, where ranges do not fill whole parts; also counted as copied or joined. */
+  rereadBytes: number;
   parts: number;
   /** Tries of all kinds. */
   requests: number;
+  /** Tries to send a part. */
   uploadRequests: number;
+  /** Tries to copy a part. */
   copyRequests: number;
   retries: number;
 }

@@ -7,10 +7,11 @@
  */
 import { z } from 'zod';
 import { retentionSchema } from './catalog/record.ts';
+import { hookSettings } from './settings-hooks.ts';
 
 /** What the page and the messages say about one setting. */
 export interface SettingMeta {
-  group: 'Pool' | 'Bucket' | 'Service' | 'Limits' | 'Command line';
+  group: 'Pool' | 'Bucket' | 'Service' | 'Limits' | 'Guest hooks' | 'Command line';
   description: string;
   example: string;
   /** Shown instead of the schema's own default. */
@@ -325,6 +326,22 @@ const limitSettings = {
       description: 'Waiting jobs; one more is refused with 429 limit_reached.',
       example: '200',
     } satisfies SettingMeta),
+  XVAULT_JOB_ATTEMPTS: count(1, 10)
+    .default(3)
+    .meta({
+      group: 'Limits',
+      description:
+        'How often a job is tried in all when it fails for a reason that may pass (`retry: later`). Between two attempts nothing of it stays on the pool. 1 tries nothing again.',
+      example: '1',
+    } satisfies SettingMeta),
+  XVAULT_JOB_RETRY_SECONDS: count(1, 3600)
+    .default(60)
+    .meta({
+      group: 'Limits',
+      description:
+        'Pause before the second attempt; each further one is four times as long, an hour at most.',
+      example: '300',
+    } satisfies SettingMeta),
 };
 
 const clientSettings = {
@@ -345,6 +362,7 @@ export const settingsSchema = z.object({
   ...bucketSettings,
   ...serviceSettings,
   ...limitSettings,
+  ...hookSettings,
   ...clientSettings,
 });
 

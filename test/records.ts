@@ -28,6 +28,7 @@ export function sampleJob(over: Partial<Job> = {}): Job {
       exclude_disks: [],
       compression: 'none',
       dry_run: false,
+      quiesce: 'never',
     },
     progress: { read_bytes: 0, sent_bytes: 0, copied_bytes: 0 },
     attempt: 1,

@@ -63,7 +63,7 @@ const pool = (ignoreVdis = true): PoolFacts => ({
   masterAddress: '10.0.0.1',
   haEnabled: false,
   hosts: [],
-  features: { ignoreVdis, zstdExport: true, cbt: false },
+  features: { ignoreVdis, zstdExport: true, cbt: false, quiesce: false },
   trust: 'fingerprint',
 });
 

@@ -23,6 +23,7 @@ export const JOB_PHASES = [
 ] as const;
 export const BACKUP_MODES = ['auto', 'full', 'delta'] as const;
 export const COMPRESSIONS = ['none', 'zstd'] as const;
+export const QUIESCE_WISHES = ['never', 'prefer', 'require'] as const;
 
 export const problemSchema = z.object({
   type: z.string(),
@@ -46,6 +47,20 @@ export const retentionSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'a-z, 0-9 and -, at most 32');
 
+const hookUrlSchema = z.string().min(1).max(2000);
+
+/** Who is called around the snapshot, so that the guest's data are at rest while it is made (docs/guest-hooks.md). */
+export const hooksSchema = z
+  .strictObject({
+    before_snapshot: hookUrlSchema.optional(),
+    after_snapshot: hookUrlSchema.optional(),
+  })
+  .refine((hooks) => Object.values(hooks).some(Boolean), 'before_snapshot or after_snapshot');
+
+/** How the guest's data were when the snapshot was made. */
+export const consistencySchema = z.enum(['crash_consistent', 'guest_hooks', 'quiesced']);
+export type Consistency = z.infer<typeof consistencySchema>;
+
 /** The body of POST /v1/vms/{vm}/backups. */
 export const backupRequestSchema = z.strictObject({
   pool: z.string().min(1).optional(),
@@ -55,6 +70,8 @@ export const backupRequestSchema = z.strictObject({
   compression: z.enum(COMPRESSIONS).default('none'),
   note: z.string().max(1000).optional(),
   dry_run: z.boolean().default(false),
+  hooks: hooksSchema.optional(),
+  quiesce: z.enum(QUIESCE_WISHES).default('never'),
 });
 export type BackupRequest = z.infer<typeof backupRequestSchema>;
 
@@ -105,6 +122,8 @@ export const backupSchema = z.object({
   disks: z.array(backupDiskSchema),
   excluded_disks: z.array(excludedDiskSchema),
   power_state: z.string(),
+  /** `guest_hooks`: hooks.before_snapshot said yes, and after_snapshot too; absent in backups of older versions. */
+  consistency: consistencySchema.optional(),
   read_bytes: bytes,
   sent_bytes: bytes,
   copied_bytes: bytes,
@@ -160,6 +179,20 @@ export const checkpointSchema = z.object({
   result: backupSchema.optional(),
   excluded_disks: z.array(excludedDiskSchema).default([]),
   warnings: z.array(z.string()).default([]),
+  /** Where the machine's disks lie: how many jobs may run there at once. */
+  srs: z.array(z.object({ uuid: z.string(), name: z.string() })).optional(),
+  /** Who began it and did not end it: died, or lost its lease. Newest last. */
+  former_instances: z.array(z.string()).optional(),
+  /** Attempts that failed and were made again. */
+  failures: z.int().nonnegative().optional(),
+  /**
+   * Guest hooks: written before the first call of a round. `owed`: after_snapshot must still be called, whoever does it.
+   * `problem`: why its last call failed.
+   */
+  hooks: z
+    .object({ round: z.int().positive(), owed: z.boolean(), problem: z.string().optional() })
+    .optional(),
+  consistency: consistencySchema.optional(),
 });
 export type Checkpoint = z.infer<typeof checkpointSchema>;
 
@@ -182,6 +215,11 @@ export const jobSchema = z.object({
   triggered_by: z.string(),
   /** The instance that runs it, for people. */
   instance: z.string().optional(),
+  /** Of a job that waits: for what. */
+  waiting_because: z.string().optional(),
+  /** Of a job that failed and is tried again: when, and why it failed. */
+  next_attempt_at: time.optional(),
+  last_error: problemSchema.optional(),
   error: problemSchema.optional(),
   result: backupSchema.optional(),
   dry_run: dryRunSchema.optional(),

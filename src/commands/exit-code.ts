@@ -42,6 +42,8 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   pool_credentials: 12,
   pool_certificate: 12,
   snapshot_refused: 1,
+  hook_failed: 1,
+  quiesce_failed: 1,
   source_truncated: 1,
   source_failed: 1,
   store_unavailable: 13,

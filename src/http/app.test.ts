@@ -87,6 +87,7 @@ test('starting a backup answers 202 with the job, where it is and when to look',
     compression: 'none',
     note: 'before the upgrade',
     dry_run: false,
+    quiesce: 'never',
   });
 });
 

@@ -64,6 +64,7 @@ const JOB: Job = {
     exclude_disks: [],
     compression: 'none',
     dry_run: false,
+    quiesce: 'never',
   },
   progress: {
     read_bytes: 1_073_741_824,

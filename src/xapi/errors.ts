@@ -140,6 +140,17 @@ const SNAPSHOT_MEANINGS: Readonly<Record<string, Meaning>> = {
   VDI_IN_USE: { ...REFUSED_NOW, text: 'one of its disks is in use elsewhere; try again later' },
 };
 
+/** What `VM.snapshot_with_quiesce` may meet besides: xen-api ocaml/xapi/xapi_vm_snapshot.ml. The misspelling is XenAPI's. */
+const QUIESCE_MEANINGS: Readonly<Record<string, string>> = {
+  VM_SNAPSHOT_WITH_QUIESCE_FAILED: 'the guest failed to bring its volumes to rest',
+  VM_SNAPSHOT_WITH_QUIESCE_TIMEOUT: 'the guest took too long to bring its volumes to rest',
+  VM_SNAPSHOT_WITH_QUIESCE_PLUGIN_DEOS_NOT_RESPOND: "the guest's VSS provider does not answer",
+  VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED: 'the guest has no VSS provider running',
+  MESSAGE_REMOVED: 'this pool has no quiesced snapshots any more',
+  MESSAGE_METHOD_UNKNOWN: 'this pool has no quiesced snapshots',
+};
+const QUIESCE_LATER = /_TIMEOUT$|_NOT_RESPOND$/;
+
 /**
  * Turns a refusal into the BackupError that leaves this folder; anything else is given back as it is.
  *
@@ -159,6 +170,16 @@ export function translateSnapshot(error: unknown, verb: string): unknown {
     ...REFUSED,
     text: storage ? 'the storage refused it' : 'the pool refused it',
   });
+}
+
+/** The same for `VM.snapshot_with_quiesce`: `quiesce_failed` where it is the guest that could not. */
+export function translateQuiesce(error: unknown, verb: string): unknown {
+  if (!isXapiError(error)) return error;
+  const guest = error.code.startsWith('XEN_VSS_REQ_ERROR_');
+  const text = QUIESCE_MEANINGS[error.code] ?? (guest ? "the guest's VSS reports an error" : '');
+  if (text === '') return translateSnapshot(error, verb);
+  const retry = QUIESCE_LATER.test(error.code) ? 'later' : 'after-fix';
+  return toError(error, verb, { code: 'quiesce_failed', retry, text });
 }
 
 /** What a host said while it exported: always about this export, so `source_failed` unless it can be mended. */

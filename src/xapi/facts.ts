@@ -3,6 +3,7 @@
  *
  * `ignoreVdis`: VM.snapshot has its fourth parameter since xapi 21.4. It is called with a machine that does not exist: an older
  * xapi complains about the number of parameters first, a newer one about the machine; nothing is made either way.
+ * `quiesce`: VM.snapshot_with_quiesce, removed in CH 8.1, is tried in the same way.
  * `cbt`: the master lists VDI.list_changed_blocks, and the licence does not forbid it (pool.restrictions).
  * `zstdExport`: an older host ignores the wish and sends plain data, so it cannot be tried; API version 2.14 is the
  * first of which it is known.
@@ -95,8 +96,9 @@ export async function readFeatures(
   session: Session,
   options: Options,
 ): Promise<PoolFacts['features']> {
-  const [ignoreVdis, methods, hosts, pools] = await Promise.all([
+  const [ignoreVdis, quiesce, methods, hosts, pools] = await Promise.all([
     takesIgnoreVdis(session, options),
+    canQuiesce(session, options),
     listMethods(session, options),
     session.call('host.get_all_records', [], options).then(toRecords),
     session.call('pool.get_all_records', [], options).then(toRecords),
@@ -104,6 +106,7 @@ export async function readFeatures(
   const restrictions = [...pools.values()].map((pool) => textMap(pool, 'restrictions'));
   return {
     ignoreVdis,
+    quiesce,
     cbt:
       methods.has('VDI.list_changed_blocks') &&
       !restrictions.some((map) => map.restrict_cbt === 'true'),
@@ -117,9 +120,19 @@ function knowsZstd(host: XapiRecord): boolean {
   return major > ZSTD_API[0] || (major === ZSTD_API[0] && minor >= ZSTD_API[1]);
 }
 
-async function takesIgnoreVdis(session: Session, options: Options): Promise<boolean> {
+function takesIgnoreVdis(session: Session, options: Options): Promise<boolean> {
+  return missesMachine(session.call('VM.snapshot', [NULL_REF, 'xvault: probe', []], options));
+}
+
+function canQuiesce(session: Session, options: Options): Promise<boolean> {
+  const params = [NULL_REF, 'xvault: probe'];
+  return missesMachine(session.call('VM.snapshot_with_quiesce', params, options));
+}
+
+/** True when all the pool has against this call is that there is no such machine. */
+async function missesMachine(call: Promise<unknown>): Promise<boolean> {
   try {
-    await session.call('VM.snapshot', [NULL_REF, 'xvault: probe', []], options);
+    await call;
     return false; // impossible: there is no such machine
   } catch (error) {
     if (!isXapiError(error)) throw error;

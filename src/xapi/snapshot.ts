@@ -10,7 +10,7 @@
  */
 import { BackupError } from '../errors.ts';
 import type { Cancellable, SnapshotFacts, VdiRef, VmRef } from '../ports.ts';
-import { isXapiError, translateSnapshot } from './errors.ts';
+import { isXapiError, translateQuiesce, translateSnapshot } from './errors.ts';
 import {
   flag,
   integer,
@@ -30,16 +30,18 @@ const DESTROY_ATTEMPTS = 16;
 const DESTROY_FIRST_RETRY_MS = 250;
 const DESTROY_RETRY_MS = 5_000;
 
-/** Makes a snapshot. Not idempotent. Errors: `snapshot_refused`, `vm_not_supported`, `pool_*`. */
+/** Makes a snapshot. Not idempotent. Errors: `snapshot_refused`, `quiesce_failed`, `vm_not_supported`, `pool_*`. */
 export async function snapshotVm(
   deps: TaskDeps,
-  { vm, name, ignoreVdis }: { vm: VmRef; name: string; ignoreVdis: VdiRef[] },
+  input: { vm: VmRef; name: string; ignoreVdis: VdiRef[]; quiesce?: boolean },
   options: Cancellable,
 ): Promise<SnapshotFacts> {
+  const { vm, name, ignoreVdis, quiesce = false } = input;
   const params = ignoreVdis.length === 0 ? [vm, name] : [vm, name, ignoreVdis];
+  const method = quiesce ? 'VM.snapshot_with_quiesce' : 'VM.snapshot';
   let result: string;
   try {
-    result = await runTask(deps, { method: 'VM.snapshot', params }, options);
+    result = await runTask(deps, { method, params }, options);
   } catch (error) {
     if (isXapiError(error, 'MESSAGE_PARAMETER_COUNT_MISMATCH') && ignoreVdis.length > 0) {
       throw new BackupError(
@@ -48,7 +50,9 @@ export async function snapshotVm(
         { details: { xapi_code: error.code, xapi_params: error.params }, cause: error },
       );
     }
-    throw translateSnapshot(error, 'make snapshot');
+    throw quiesce
+      ? translateQuiesce(error, 'make quiesced snapshot')
+      : translateSnapshot(error, 'make snapshot');
   }
   const snapshot = resultRef(result);
   const record = toRecord(await deps.session.call('VM.get_record', [snapshot], options));

@@ -51,7 +51,7 @@ export function createScriptedPool(): ScriptedPool {
         masterAddress: 'master',
         haEnabled: false,
         hosts: [],
-        features: { ignoreVdis: true, zstdExport: true, cbt: false },
+        features: { ignoreVdis: true, zstdExport: true, cbt: false, quiesce: false },
         trust: 'fingerprint',
       };
     },

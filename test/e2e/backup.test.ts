@@ -173,6 +173,7 @@ function request(): Job['request'] {
     exclude_disks: [],
     compression: 'none',
     dry_run: false,
+    quiesce: 'never',
   };
 }
 
