@@ -130,8 +130,8 @@ function leastSentBytes(pieces: readonly Piece[], limits: PlanLimits): number {
       const before = Math.min(afterSend[from] as number, afterCopy[from] as number);
       afterSend[to] = Math.min(afterSend[to] as number, before + bytes);
       if (isRange) afterCopy[to] = Math.min(afterCopy[to] as number, before);
-      // longer runs to be sent are made of shorter ones
-      if (!isRange && bytes >= 2 * limits.minPartBytes) break;
+      // longer runs to be sent are made of shorter ones, cut between pieces
+      if (!isRange && bytes >= 2 * limits.minPartBytes + MEMBER) break;
     }
   }
   return Math.min(afterSend[n] as number, afterCopy[n] as number);
