@@ -25,7 +25,8 @@ export const durationSchema = z
 
 /** Reads the query of a request by its route's schema. Errors: `invalid_request`, a line for each parameter. */
 export function readQuery(route: AnyRoute, search: URLSearchParams | undefined): unknown {
-  const fields: Record<string, string> = {};
+  // without a prototype: ?__proto__=1 is a parameter like any other
+  const fields: Record<string, string> = Object.create(null);
   const errors: FieldError[] = [];
   for (const [name, value] of search ?? []) {
     if (Object.hasOwn(fields, name)) errors.push({ detail: 'given twice', parameter: name });

@@ -23,8 +23,11 @@ const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
   store_unavailable: 10,
 };
 
-/** Wrong fields the detail tells; `errors` has all. */
+/** Wrong fields the detail tells; `errors` has more. */
 const SHOWN_ERRORS = 5;
+/** Of a body of a megabyte everything may be wrong: nobody mends more than this at once, and answers stay small. */
+const MAX_ERRORS = 50;
+const MAX_ERROR_CHARACTERS = 200;
 
 /** For a 429 or 503 that the table does not name. */
 const BUSY_SECONDS = 30;
@@ -72,24 +75,33 @@ export function bodyError(error: z.ZodError): BackupError {
       }
     } else errors.push({ detail: issue.message, pointer: pointer(issue.path) });
   }
-  return new BackupError('invalid_request', `accept body: ${listed(errors)}`, {
-    details: { errors },
-  });
+  return fieldsError('body', errors);
 }
 
 /** The same for a query. */
 export function queryError(errors: FieldError[]): BackupError {
-  return new BackupError('invalid_request', `accept query: ${listed(errors)}`, {
+  return fieldsError('query', errors);
+}
+
+function fieldsError(what: string, all: readonly FieldError[]): BackupError {
+  const short = (text: string) =>
+    text.length > MAX_ERROR_CHARACTERS ? `${text.slice(0, MAX_ERROR_CHARACTERS)}…` : text;
+  const errors = all
+    .slice(0, MAX_ERRORS)
+    .map((error) =>
+      Object.fromEntries(Object.entries(error).map(([name, text]) => [name, short(text)])),
+    ) as unknown as FieldError[];
+  return new BackupError('invalid_request', `accept ${what}: ${listed(errors, all.length)}`, {
     details: { errors },
   });
 }
 
 /** Every wrong field with what is wrong: many clients show the detail only. */
-function listed(errors: readonly FieldError[]): string {
+function listed(errors: readonly FieldError[], total: number): string {
   const shown = errors
     .slice(0, SHOWN_ERRORS)
     .map(({ detail, pointer: at, parameter }) => `${at ?? parameter}: ${detail}`);
-  const more = errors.length - shown.length;
+  const more = total - shown.length;
   return `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}`;
 }
 

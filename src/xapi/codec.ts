@@ -41,6 +41,8 @@ export interface Double {
 export const MAX_CALL_BYTES = 300 * 1024;
 /** The parser runs on this thread: pieces of this size let other work in between. */
 const PARSE_PIECE_BYTES = 64 * 1024;
+/** Elements within each other: the deepest answer, a map in a record in a map of records, has 20. */
+const MAX_DEPTH = 200;
 
 /** Marks a number as a float for the wire. */
 export function double(value: number): Double {
@@ -91,16 +93,26 @@ export async function decodeAnswer(body: Buffer): Promise<XapiValue> {
 
 function parse(body: Buffer): Promise<XapiValue> {
   const { promise, resolve, reject } = Promise.withResolvers<XapiValue>();
+  const deserializer = new Deserializer();
+  const nest = { depth: 0 };
+  deserializer.parser.on('opentag', () => {
+    nest.depth += 1;
+  });
+  deserializer.parser.on('closetag', () => {
+    nest.depth -= 1;
+  });
   // The deserializer may call back again after an error; a promise keeps the first.
-  new Deserializer().deserializeMethodResponse(Readable.from(pieces(body)), (error, value) => {
+  deserializer.deserializeMethodResponse(Readable.from(pieces(body, nest)), (error, value) => {
     if (error) reject(error);
     else resolve((value ?? '') as XapiValue);
   });
   return promise;
 }
 
-function* pieces(body: Buffer): Generator<Buffer> {
+/** Looked at between pieces: one of them alone cannot nest deep enough to hurt. */
+function* pieces(body: Buffer, nest: Readonly<{ depth: number }>): Generator<Buffer> {
   for (let at = 0; at < body.length; at += PARSE_PIECE_BYTES) {
+    if (nest.depth > MAX_DEPTH) throw new Error(`it is nested deeper than ${MAX_DEPTH} elements`);
     yield body.subarray(at, at + PARSE_PIECE_BYTES);
   }
 }

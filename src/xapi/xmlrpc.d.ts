@@ -13,6 +13,10 @@ declare module 'xmlrpc/lib/deserializer.js' {
 
   class Deserializer {
     constructor(encoding?: string);
+    /** A stream of sax, which tells of every element. */
+    readonly parser: {
+      on(event: 'opentag' | 'closetag', listener: () => void): void;
+    };
     deserializeMethodResponse(
       stream: Readable,
       callback: (error: Error | null, value?: unknown) => void,
