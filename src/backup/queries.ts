@@ -9,6 +9,7 @@ import { type Engine, poolOf } from './context.ts';
 import { uuidTimeMs } from './ids.ts';
 import { pageOf } from './page.ts';
 import type { PageInput, Readiness, Service, VmView } from './service.ts';
+import { createShare, type Share } from './share.ts';
 import { statusOf } from './status.ts';
 
 /** A machine carrying this tag is left out of selections and of the status. */
@@ -24,14 +25,24 @@ export type Queries = Pick<
   'listJobs' | 'listVms' | 'listBackups' | 'getBackup' | 'archiveLink' | 'status' | 'readiness'
 >;
 
-/** The reading half of the service. */
-export function createQueries(engine: Engine): Queries {
+/** What is asked of pool and bucket for one caller, and shared with all who ask in the same moment. */
+interface Asking {
+  engine: Engine;
+  share: Share;
+}
+
+/** The reading half of the service; `freshMs`: how old a listing of machines or jobs may be. */
+export function createQueries(
+  engine: Engine,
+  { freshMs }: { freshMs: number } = { freshMs: 0 },
+): Queries {
   const { catalog, jobs, clock } = engine;
+  const asking: Asking = { engine, share: createShare(clock, { freshMs }) };
   let ready: { at: number; answer: Promise<Readiness> } | undefined;
 
   return {
-    listJobs: async (input, options) => {
-      const ids = await jobs.ids(options);
+    listJobs: async (input) => {
+      const ids = await jobIds(asking);
       const matches = (job: Job) =>
         (input.status === undefined || job.status === input.status) &&
         (input.pool === undefined || job.vm.pool === input.pool) &&
@@ -49,7 +60,7 @@ export function createQueries(engine: Engine): Queries {
     },
     listVms: async ({ pool }, options) => {
       const pools = pool === undefined ? [...engine.pools.values()] : [poolOf(engine, pool)];
-      const views = await Promise.all(pools.map((one) => viewsOf(engine, one, options)));
+      const views = await Promise.all(pools.map((one) => viewsOf(asking, one, options)));
       return views.flat();
     },
     listBackups: async (input, options) => {
@@ -73,7 +84,7 @@ export function createQueries(engine: Engine): Queries {
       const fileName = entry.archiveKey.slice(entry.archiveKey.lastIndexOf('/') + 1);
       return engine.store.presignGet({ key: entry.archiveKey, expiresSeconds, fileName });
     },
-    status: (input, options) => status(engine, input, options),
+    status: (input, options) => status(asking, input, options),
     readiness: () => {
       if (ready === undefined || clock.elapsed() - ready.at > READY_CACHE_MS) {
         ready = { at: clock.elapsed(), answer: checkReady(engine) };
@@ -120,12 +131,25 @@ async function filterOf(
   );
 }
 
-async function viewsOf(engine: Engine, pool: Pool, options: Cancellable): Promise<VmView[]> {
+/** A job begun here is listed at once, whatever was listed a moment ago. */
+function jobIds({ engine, share }: Asking): Promise<string[]> {
+  const { jobs } = engine;
+  return share('jobs', () => jobs.ids({ signal: NEVER }), jobs.created);
+}
+
+function vmsOf({ share }: Asking, pool: Pool): Promise<VmFacts[]> {
+  return share(`machines of ${pool.name}`, () => pool.listVms({ signal: NEVER }));
+}
+
+async function viewsOf(asking: Asking, pool: Pool, options: Cancellable): Promise<VmView[]> {
+  const { engine, share } = asking;
   const { keys, leases, catalog } = engine;
   const [vms, newest, holders] = await Promise.all([
-    pool.listVms(options),
+    vmsOf(asking, pool),
     catalog.newest(),
-    leases.list(keys.lease(pool.name, ''), options),
+    share(`leases of ${pool.name}`, () =>
+      leases.list(keys.lease(pool.name, ''), { signal: NEVER }),
+    ),
   ]);
   const entries = vms.flatMap((vm) => newest.get(`${pool.name}/${vm.uuid}`) ?? []);
   const records = new Map(
@@ -159,21 +183,19 @@ function viewOf(
 }
 
 async function status(
-  engine: Engine,
+  asking: Asking,
   input: { maxAgeSeconds: number; pool?: string },
   options: Cancellable,
 ) {
+  const { engine } = asking;
   const pools =
     input.pool === undefined ? [...engine.pools.values()] : [poolOf(engine, input.pool)];
-  const [newest, lastJobs] = await Promise.all([
-    engine.catalog.newest(),
-    lastJobOfEach(engine, options),
-  ]);
+  const [newest, lastJobs] = await Promise.all([engine.catalog.newest(), lastJobOfEach(asking)]);
   const unreachablePools: string[] = [];
   const lists = await Promise.all(
     pools.map(async (pool) => {
       try {
-        const vms = await pool.listVms(options);
+        const vms = await vmsOf(asking, pool);
         return vms.map((vm) => ({ ...vm, pool: pool.name, skipped: vm.tags.includes(SKIP_TAG) }));
       } catch (error) {
         engine.log.warn('pool not listed', {
@@ -218,10 +240,11 @@ async function knownFromBucket(
   return records.map(({ vm }) => ({ uuid: vm.uuid, nameLabel: vm.name, pool, skipped: false }));
 }
 
-async function lastJobOfEach(engine: Engine, options: Cancellable): Promise<Map<string, Job>> {
-  const ids = (await engine.jobs.ids(options)).slice(0, LAST_JOBS);
+async function lastJobOfEach(asking: Asking): Promise<Map<string, Job>> {
+  const { jobs } = asking.engine;
+  const ids = (await jobIds(asking)).slice(0, LAST_JOBS);
   const last = new Map<string, Job>();
-  for (const job of await Promise.all(ids.map((id) => engine.jobs.read(id)))) {
+  for (const job of await Promise.all(ids.map((id) => jobs.read(id)))) {
     if (job === undefined || job.request.dry_run || !isEnded(job)) continue;
     const key = `${job.vm.pool}/${job.vm.uuid}`;
     if (!last.has(key)) last.set(key, job);

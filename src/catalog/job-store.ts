@@ -35,6 +35,8 @@ export interface JobStore {
   ): Promise<Job | undefined>;
   /** For pollers: at most a second old, ended jobs for ever. */
   read(id: string): Promise<Job | undefined>;
+  /** How many records this process has created: a listing made before the last one lacks it. */
+  readonly created: number;
   /** Ids of all records, newest first; the listing goes on where the last one stopped. */
   ids(options: Cancellable): Promise<string[]>;
 }
@@ -50,6 +52,7 @@ export function createJobStore(deps: { store: ObjectStore; keys: Keys; clock: Cl
   const { store, keys, clock } = deps;
   const cache = new Map<string, Cached>();
   const listIds = createIdList(store, keys);
+  let created = 0;
 
   const remember = (id: string, job: Promise<Job | undefined>): Cached => {
     const entry: Cached = { job, readAt: clock.elapsed(), ended: false };
@@ -86,6 +89,7 @@ export function createJobStore(deps: { store: ObjectStore; keys: Keys; clock: Cl
       const put = { signal, ifAbsent: true, contentType: 'application/json' };
       const { etag } = await store.put(keys.job(job.id), JSON.stringify(job), put);
       remember(job.id, Promise.resolve(job));
+      created += 1;
       return { job, etag };
     },
     update: async (id, change, options) => {
@@ -110,6 +114,9 @@ export function createJobStore(deps: { store: ObjectStore; keys: Keys; clock: Cl
       ).job;
     },
     ids: listIds,
+    get created() {
+      return created;
+    },
   };
 }
 
