@@ -1,106 +1,157 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { BackupError } from '../errors.ts';
 import {
-  type BlocksIndex,
+  type ByteRange,
   blockAt,
-  createEntryTable,
   decodeIndex,
-  digestEntries,
   diskMemberBytes,
   diskStoredBytes,
-  END_BYTES,
   encodeIndex,
+  entryRange,
   findBlock,
-  type IndexedDisk,
+  openIndex,
 } from './blocks-index.ts';
+import { createEntryTable, digestContent, readEntry } from './entries.ts';
 import { loadHasher } from './hash.ts';
-import { BLOCK_BYTES, BLOCK_MEMBER_BYTES } from './types.ts';
+import { BLOCK_BYTES, BLOCK_MEMBER_BYTES, type FrameTable, type IndexedDisk } from './types.ts';
 
 const hash = await loadHasher();
+const KEY = Buffer.from('0123456789abcdef');
+const xxhOf = (number: number) => 0xf0n + BigInt(number);
+const digestOf = (number: number) => Buffer.alloc(16, `digest ${number} `);
 
-function indexOf(disks: { size: number; blocks: number[] }[]): BlocksIndex {
-  let offsetBytes = 1024;
-  const indexed: IndexedDisk[] = disks.map(({ size, blocks }, i) => {
+function build(disks: { size: number; blocks: number[] }[], frames?: FrameTable): Buffer {
+  const described = disks.map(({ size, blocks }, i) => {
     const table = createEntryTable();
-    for (const number of blocks) table.add(number, 0xf0n + BigInt(number));
-    const disk = {
+    for (const n of blocks) table.add({ number: n, xxh64: xxhOf(n), digest: digestOf(n) });
+    return {
       archiveId: `Ref:00${i}`,
       vdiUuid: `0000000${i}-1111-2222-3333-444444444444`,
       virtualSizeBytes: size,
-      offsetBytes,
-      storedBlocks: table.count,
-      entries: table.bytes(),
+      table,
     };
-    offsetBytes += diskMemberBytes(size, blocks.length);
-    return disk;
   });
-  return {
-    archiveBytes: offsetBytes + END_BYTES,
-    ovaMemberBytes: 1024,
-    contentDigest: digestEntries(
-      indexed.map((disk) => disk.entries),
-      hash,
-    ),
-    disks: indexed,
-  };
+  return encodeIndex({ ovaMemberBytes: 1024, digestKey: KEY, disks: described, frames }, hash)
+    .index;
 }
 
-const TWO = indexOf([
+/** Reads by ranges, and tells which. */
+async function open(bytes: Buffer) {
+  const ranges: ByteRange[] = [];
+  const read = async (range: ByteRange) => {
+    ranges.push(range);
+    return bytes.subarray(range.offset, range.offset + range.length);
+  };
+  return { index: await openIndex(read, { sizeBytes: bytes.length, hash }), ranges };
+}
+
+const TWO = build([
   { size: 5 * BLOCK_BYTES + 1, blocks: [0, 3, 5] },
   { size: BLOCK_BYTES, blocks: [0] },
 ]);
+const MANY = Array.from({ length: 3000 }, (_, i) => i);
+const LARGE = build([{ size: 3000 * BLOCK_BYTES, blocks: MANY }]);
+const FRAMES: FrameTable = {
+  parameters: 'zstd level=1',
+  groupBlocks: 4,
+  lengths: Buffer.from('0000000a0000000b', 'hex'),
+};
 
-test('an index reads back as it was written', () => {
-  assert.deepEqual(decodeIndex(encodeIndex(TWO, hash), hash), TWO);
+test('an index reads back as it was written, whole and by ranges', async () => {
+  const index = decodeIndex(TWO, hash);
+  assert.equal(index.ovaMemberBytes, 1024);
+  assert.deepEqual(index.digestKey, KEY);
+  assert.equal(index.frames, undefined);
+  assert.deepEqual(
+    index.disks.map((d) => [d.archiveId, d.vdiUuid, d.virtualSizeBytes, d.storedBlocks]),
+    [
+      ['Ref:000', '00000000-1111-2222-3333-444444444444', 5 * BLOCK_BYTES + 1, 3],
+      ['Ref:001', '00000001-1111-2222-3333-444444444444', BLOCK_BYTES, 1],
+    ],
+  );
+  assert.equal(index.disks[1]?.offsetBytes, 1024 + 2 * BLOCK_MEMBER_BYTES + 2048);
+  assert.equal(index.archiveBytes, 1024 + 3 * BLOCK_MEMBER_BYTES + 2048 + 1024);
+  const { index: opened, ranges } = await open(TWO);
+  assert.equal(JSON.stringify(opened, printable), JSON.stringify(index, printable));
+  assert.deepEqual(ranges, [{ offset: 0, length: TWO.length }]);
 });
 
-test('an index of a machine without disks reads back', () => {
-  const none = indexOf([]);
-  assert.deepEqual(decodeIndex(encodeIndex(none, hash), hash), none);
+const printable = (_: string, value: unknown) => (typeof value === 'bigint' ? `${value}` : value);
+
+test('of a large index only the end is read, then its entries by windows', async () => {
+  const { index, ranges } = await open(LARGE);
+  assert.deepEqual(ranges, [{ offset: LARGE.length - 65_536, length: 65_536 }]);
+  const [disk] = index.disks as [IndexedDisk];
+  const { offset, length } = entryRange(disk, 2000, 2010);
+  const window = LARGE.subarray(offset, offset + length);
+  for (let i = 0; i < 10; i++) {
+    const found = { xxh64: xxhOf(2000 + i), digest: digestOf(2000 + i) };
+    assert.deepEqual(readEntry(window, i * 24), found);
+  }
 });
 
-test('the bytes lie where the table says', () => {
-  const bytes = encodeIndex(TWO, hash);
-  assert.equal(bytes.length, 56 + 2 * 80 + 4 * 12);
-  assert.equal(bytes.toString('latin1', 0, 8), 'XVAULTIX');
-  assert.equal(bytes.readUInt32BE(8), 1);
-  assert.equal(bytes.readUInt32BE(12), 2);
-  assert.equal(bytes.readBigUInt64BE(32), 4n);
-  assert.equal(bytes.toString('latin1', 56, 64), 'Ref:000\0');
-  assert.equal(bytes.readBigUInt64BE(56 + 56), BigInt(5 * BLOCK_BYTES + 1));
-  assert.equal(bytes.readUInt32BE(56 + 160 + 12), 3);
-  assert.equal(bytes.readBigUInt64BE(56 + 160 + 12 + 4), 0xf3n);
+test('a directory larger than the first range is read by a second one', async () => {
+  const huge = build([{ size: 1024 * 1024 * BLOCK_BYTES, blocks: [0, 1024 * 1024 - 1] }]);
+  const { index, ranges } = await open(huge);
+  assert.equal(index.disks[0]?.presence.has(1024 * 1024 - 1), true);
+  assert.deepEqual(ranges[1], { offset: 16 + 48, length: huge.length - 65_536 - 64 });
+});
+
+test('an index of a machine without disks reads back', async () => {
+  const none = build([]);
+  assert.equal(none.length, 16 + 56 + 32);
+  assert.deepEqual(decodeIndex(none, hash).disks, []);
+  assert.equal((await open(none)).index.archiveBytes, 2048);
+});
+
+test('the frames of a compressed archive read back', async () => {
+  const bytes = build([{ size: BLOCK_BYTES, blocks: [0] }], FRAMES);
+  assert.deepEqual(decodeIndex(bytes, hash).frames, FRAMES);
+  assert.deepEqual((await open(bytes)).index.frames, FRAMES);
+});
+
+test('the bytes lie where the tables say', () => {
+  const directory = 16 + 4 * 24;
+  assert.equal(TWO.length, directory + 56 + 2 * 88 + 1 + 1 + 32);
+  assert.equal(TWO.toString('latin1', 0, 8), 'XVAULTIX');
+  assert.equal(TWO.readUInt32BE(8), 2);
+  assert.equal(TWO.readBigUInt64BE(16 + 24), 0xf3n);
+  assert.deepEqual(TWO.subarray(16 + 32, 16 + 48), digestOf(3));
+  assert.equal(TWO.readBigUInt64BE(directory + 16), 4n);
+  assert.deepEqual(TWO.subarray(directory + 32, directory + 48), KEY);
+  assert.equal(TWO.readUInt32BE(directory + 48), 2);
+  assert.equal(TWO.toString('latin1', directory + 56, directory + 64), 'Ref:000\0');
+  assert.equal(TWO.readBigUInt64BE(directory + 56 + 56), BigInt(5 * BLOCK_BYTES + 1));
+  assert.equal(TWO[directory + 56 + 176], 0b101001);
+  assert.equal(TWO[directory + 56 + 177], 1);
+  assert.equal(TWO.readBigUInt64BE(TWO.length - 16), BigInt(directory));
+  const table = TWO.subarray(16, 16 + 72);
+  assert.equal(TWO.readBigUInt64BE(directory + 56 + 80), hash.xxh64(table));
 });
 
 test('a block is found by its number, an absent one is not', () => {
-  const [disk] = TWO.disks as [IndexedDisk];
+  const [disk] = decodeIndex(TWO, hash).disks as [IndexedDisk];
   assert.deepEqual(findBlock(disk, 3), {
     number: 3,
+    position: 1,
     offsetBytes: 1024 + BLOCK_MEMBER_BYTES,
     memberBytes: BLOCK_MEMBER_BYTES,
     lengthBytes: BLOCK_BYTES,
-    xxh64: 0xf3n,
   });
   const last = findBlock(disk, 5);
   assert.equal(last?.lengthBytes, 1);
   assert.equal(last?.memberBytes, 2048);
   for (const absent of [1, 2, 4, 6, 1000]) assert.equal(findBlock(disk, absent), undefined);
-  assert.equal(blockAt(disk, 0).number, 0);
+  for (const position of [0, 1, 2]) assert.equal(blockAt(disk, position).position, position);
+  assert.deepEqual(blockAt(disk, 2), last);
 });
 
-test('a table grows past its first piece', () => {
-  const numbers = Array.from({ length: 3000 }, (_, i) => i);
-  const index = indexOf([{ size: 3000 * BLOCK_BYTES, blocks: numbers }]);
-  const [disk] = decodeIndex(encodeIndex(index, hash), hash).disks as [IndexedDisk];
-  for (const number of [0, 1023, 1024, 2999]) assert.equal(findBlock(disk, number)?.number, number);
-});
-
-test('the digest is the hash of all hashes in order', () => {
-  const numbers = Array.from({ length: 2500 }, (_, i) => i);
-  const [disk] = indexOf([{ size: 2500 * BLOCK_BYTES, blocks: numbers }]).disks as [IndexedDisk];
-  const plain = Buffer.alloc(2500 * 8);
-  for (const n of numbers) plain.writeBigUInt64BE(0xf0n + BigInt(n), n * 8);
-  assert.equal(digestEntries([disk.entries], hash), hash.xxh64(plain));
+test('the content digest is the hash of all hashes in order, whatever the key', () => {
+  const plain = Buffer.alloc(3000 * 8);
+  for (const n of MANY) plain.writeBigUInt64BE(xxhOf(n), n * 8);
+  assert.equal(decodeIndex(LARGE, hash).contentDigest, hash.xxh64(plain));
+  assert.equal(digestContent([], hash), hash.xxh64(Buffer.alloc(0)));
 });
 
 test('sizes follow from the number of blocks', () => {
@@ -109,42 +160,93 @@ test('sizes follow from the number of blocks', () => {
   assert.equal(diskStoredBytes(BLOCK_BYTES + 1, 2), BLOCK_BYTES + 1);
 });
 
-test('every flipped byte is noticed', () => {
-  const good = encodeIndex(TWO, hash);
+test('every flipped byte is noticed, and by ranges every one but those of entries', async () => {
+  const good = build([{ size: 9 * BLOCK_BYTES, blocks: [0, 3, 8] }], FRAMES);
   for (let at = 0; at < good.length; at++) {
     const bad = Buffer.from(good);
     bad[at] = (bad[at] as number) ^ 0x10;
     assert.throws(() => decodeIndex(bad, hash), /read blocks.idx/, `byte ${at}`);
+    if (at >= 16 + 72) await assert.rejects(open(bad), /read blocks.idx/, `byte ${at}`);
   }
 });
 
-const sealed = (change: (bytes: Buffer) => void, from = TWO) => {
-  const bytes = encodeIndex(from, hash);
-  change(bytes);
-  bytes.writeBigUInt64BE(0n, 48);
-  bytes.writeBigUInt64BE(hash.xxh64(bytes), 48);
+test('an index cut anywhere is refused', async () => {
+  for (let length = 0; length < TWO.length; length++) {
+    assert.throws(() => decodeIndex(TWO.subarray(0, length), hash), BackupError);
+    await assert.rejects(open(TWO.subarray(0, length)), BackupError);
+  }
+});
+
+test('an index of the first version says so, small or large', async () => {
+  const start = Buffer.from('5856415554495800000001'.padEnd(32, '0'), 'hex');
+  start.write('XVAULTIX');
+  start.writeUInt32BE(1, 8);
+  for (const bytes of [Buffer.concat([start, Buffer.alloc(99, 1)]), Buffer.alloc(70_000, 1)]) {
+    start.copy(bytes);
+    const isOld = (error: unknown) => {
+      assert.ok(error instanceof BackupError);
+      assert.deepEqual(error.details, { index: 'old', version: 1 });
+      return error.code === 'data_corrupt';
+    };
+    await assert.rejects(open(bytes), isOld);
+    assert.throws(() => decodeIndex(bytes, hash), isOld);
+  }
+});
+
+test('a source of the index that gives less than asked is no index', async () => {
+  const reading = openIndex(async () => TWO.subarray(0, 40), { sizeBytes: TWO.length, hash });
+  await assert.rejects(reading, /it ends early/);
+});
+
+/** Changed, and its checksum made right again. Offsets count from the directory. */
+const sealed = (change: (bytes: Buffer, directory: number) => void, from = TWO) => {
+  const bytes = Buffer.from(from);
+  const at = Number(bytes.readBigUInt64BE(bytes.length - 16));
+  change(bytes, at);
+  bytes.writeBigUInt64BE(hash.xxh64(bytes.subarray(at, -8)), bytes.length - 8);
   return bytes;
 };
+const u64 = (value: bigint, at: number) =>
+  sealed((bytes, directory) => bytes.writeBigUInt64BE(value, directory + at));
+const u32 = (value: number, at: number) =>
+  sealed((bytes, directory) => bytes.writeUInt32BE(value, directory + at));
+const bits = (value: number) =>
+  sealed((bytes, directory) => {
+    bytes[directory + 56 + 176] = value;
+  });
 const WRONG: [name: string, bytes: Buffer, why: RegExp][] = [
-  ['too short', Buffer.from('XVAULTIX'), /no magic/],
-  ['cut', encodeIndex(TWO, hash).subarray(0, -1), /wrong checksum/],
-  ['of another version', sealed((b) => b.writeUInt32BE(2, 8)), /unknown version, version=2/],
-  ['of a wrong length', sealed((b) => b.writeBigUInt64BE(5n, 32)), /wrong length/],
-  ['with a huge number', sealed((b) => b.writeBigUInt64BE(1n << 60n, 16)), /number too large/],
-  ['with a wrong archive size', sealed((b) => b.writeBigUInt64BE(5n, 16)), /wrong archive size/],
-  ['with a wrong offset', sealed((b) => b.writeBigUInt64BE(5n, 56 + 64)), /wrong places/],
-  ['without a first block', sealed((b) => b.writeUInt32BE(1, 56 + 160)), /wrong places/],
-  ['without a last block', sealed((b) => b.writeUInt32BE(4, 56 + 160 + 24)), /wrong places/],
-  ['with blocks out of order', sealed((b) => b.writeUInt32BE(0, 56 + 160 + 12)), /wrong places/],
-  ['with a disk of no blocks', sealed((b) => b.writeBigUInt64BE(0n, 56 + 72)), /wrong places/],
-  [
-    'with more blocks than there are',
-    sealed((b) => b.writeBigUInt64BE(9n, 56 + 72)),
-    /wrong places/,
-  ],
+  ['with a wrong number of blocks', u64(5n, 16), /wrong length/],
+  ['with more disks than fit', u32(9, 48), /wrong length/],
+  ['with a disk less', u32(1, 48), /wrong length/],
+  ['with frames that are not there', u32(2, 52), /wrong length/],
+  ['with a huge number', u64(1n << 60n, 0), /number too large/],
+  ['with a disk larger than its bits', u64(1n << 50n, 56 + 56), /wrong length/],
+  ['with a disk of no size', u64(0n, 56 + 88 + 56), /wrong length|wrong places/],
+  ['with a wrong archive size', u64(5n, 0), /wrong archive size/],
+  ['with a wrong offset', u64(5n, 56 + 72), /wrong places/],
+  ['without a first block', bits(0b101010), /wrong places/],
+  ['without a last block', bits(0b001011), /wrong places/],
+  ['with a block less than announced', bits(0b100001), /wrong places/],
+  ['with a block behind the last', bits(0b1100001), /wrong places/],
 ];
 for (const [name, bytes, why] of WRONG) {
-  test(`an index ${name} is refused`, () => {
+  test(`an index ${name} is refused`, async () => {
     assert.throws(() => decodeIndex(bytes, hash), why);
+    await assert.rejects(open(bytes), why);
   });
 }
+
+test('entries that are not those announced are refused by who reads them all', () => {
+  const entries = Buffer.from(TWO);
+  entries.writeBigUInt64BE(7n, 16);
+  assert.throws(() => decodeIndex(entries, hash), /wrong entries/);
+  const digest = u64(7n, 24);
+  assert.throws(() => decodeIndex(digest, hash), /wrong content digest/);
+});
+
+test('a directory that begins behind the end is refused', async () => {
+  const bytes = Buffer.from(TWO);
+  bytes.writeBigUInt64BE(BigInt(TWO.length + 1), TWO.length - 16);
+  assert.throws(() => decodeIndex(bytes, hash), /wrong length/);
+  await assert.rejects(open(bytes), /wrong length/);
+});

@@ -1,188 +1,178 @@
 /**
- * blocks.idx: what lies where in a normalised archive, so that a disk can be read, compared or
- * copied by ranges.
+ * blocks.idx, version 2: what lies where in a normalised archive, and by what each block is known
+ * again, so that a disk can be read, compared or copied by ranges.
  *
- * Everything in it can be rebuilt from the archive alone. Numbers are big-endian, text is ASCII
- * padded with NUL. Version 1 (docs/xva.md has the same table with explanations):
+ * Everything in it but the key can be rebuilt from the archive alone. It is read from its end: the
+ * trailer tells where the directory begins, the directory which entries lie where. Numbers are
+ * big-endian, text is ASCII padded with NUL (docs/xva.md has the same tables with explanations):
  *
- *   offset  size  header
- *        0     8  magic "XVAULTIX"
- *        8     4  version, 1
- *       12     4  disks, n
- *       16     8  size of the archive
- *       24     8  size of ova.xml's member with header and padding: where the first disk begins
- *       32     8  stored blocks of all disks
- *       40     8  content digest: XXH64 over the XXH64 of every stored block, in order
- *       48     8  XXH64 of the whole index with these eight bytes zero
- *   56+80i   80  disk i: archive id 16, uuid of the live VDI 40, virtual size 8,
- *                offset of its first member 8, stored blocks 8
- *   56+80n  12k  block k of all disks in archive order: number on its disk 4,
- *                XXH64 of its content 8
+ *   head       0   8  magic "XVAULTIX"          entries   24 bytes for each stored block, disk after
+ *              8   4  version, 2                          disk in the order of the archive:
+ *             12   4  zero                                XXH64 8, keyed digest 16
  *
- * 12 bytes a stored block; absent blocks cost nothing. A stored block's place needs no entry of its
- * own: every one but a disk's last takes BLOCK_MEMBER_BYTES.
+ *   directory  0   8  size of the archive       + 56       disk i, 88 bytes: archive id 16, uuid of
+ *              8   8  size of ova.xml's member   + 88i     the live VDI 40, virtual size 8, stored
+ *             16   8  stored blocks                        blocks 8, offset of its first member 8,
+ *             24   8  content digest                       XXH64 of its entries 8
+ *             32  16  key of the digests        + 56+88d   the bitmaps of all disks
+ *             48   4  disks, d                             frames, if compressed: parameters 64,
+ *             52   4  frames, f; 0: plain                  blocks of a group 4, f lengths of 4
+ *
+ *   trailer    0   8  magic                        16   8  where the directory begins
+ *              8   8  version 4, zero 4            24   8  XXH64 of directory and trailer up to here
  */
 import { BackupError } from '../errors.ts';
+import { bitmapBytes, digestContent, ENTRY_BYTES, type EntryTable } from './entries.ts';
+import { countBits, createPresence } from './presence.ts';
 import { paddedBytes, TAR_BLOCK_BYTES } from './tar.ts';
-import { BLOCK_BYTES, BLOCK_MEMBER_BYTES, type Hasher } from './types.ts';
+import {
+  BLOCK_BYTES,
+  BLOCK_MEMBER_BYTES,
+  type BlocksIndex,
+  DIGEST_BYTES,
+  type FrameTable,
+  type Hasher,
+  type IndexedBlock,
+  type IndexedDisk,
+} from './types.ts';
 
 const MAGIC = 'XVAULTIX';
-const VERSION = 1;
-const HEADER_BYTES = 56;
-const DISK_BYTES = 80;
-const ENTRY_BYTES = 12;
-const DIGEST_AT = 48;
+const VERSION = 2;
+const HEAD_BYTES = 16;
+const DIRECTORY_BYTES = 56;
+const DISK_BYTES = 88;
+const PARAMETERS_BYTES = 64;
+const TRAILER_BYTES = 32;
+/** Asked for first: the whole index of a disk of 2 GiB, or the directory of one of 400 GiB. */
+const TAIL_BYTES = 65_536;
+/**
+ * Longest directory read, into memory: bitmaps of 512 TiB (the most `parseOva` takes) and frames of
+ * some 100 TiB.
+ */
+const MAX_DIRECTORY_BYTES = 256 * 1024 * 1024;
 /** Header, checksum header and checksum of a block: what its member takes beside the content. */
 const FRAME_BYTES = BLOCK_MEMBER_BYTES - BLOCK_BYTES;
 /** The two zero blocks that end an archive. */
 export const END_BYTES = 2 * TAR_BLOCK_BYTES;
-/** Entries of one piece of a growing table: 12 KiB, so that small disks stay cheap. */
-const PIECE_ENTRIES = 1024;
 
-export interface IndexedDisk {
-  archiveId: string;
-  vdiUuid: string;
-  virtualSizeBytes: number;
-  /** Where the disk's first member begins in the archive. */
-  offsetBytes: number;
-  storedBlocks: number;
-  /** Its entries, 12 bytes each, ascending by block number. */
-  entries: Buffer;
+/** Half-open, of blocks.idx. */
+export interface ByteRange {
+  offset: number;
+  length: number;
 }
 
-export interface BlocksIndex {
-  archiveBytes: number;
+/** What `encodeIndex` is given; places follow from it. */
+export interface IndexInput {
   ovaMemberBytes: number;
-  contentDigest: bigint;
-  disks: IndexedDisk[];
+  digestKey: Uint8Array;
+  /** In the order of the archive. */
+  disks: readonly {
+    archiveId: string;
+    vdiUuid: string;
+    virtualSizeBytes: number;
+    table: EntryTable;
+  }[];
+  frames?: FrameTable | undefined;
 }
 
-/** A stored block and its place in the archive. */
-export interface IndexedBlock {
-  number: number;
-  /** Where its tar header begins; the content begins 512 bytes later. */
-  offsetBytes: number;
-  /** Header, content, padding, checksum member. */
-  memberBytes: number;
-  lengthBytes: number;
-  xxh64: bigint;
-}
-
-/** Gathers the entries of one disk while its blocks go by. */
-export interface EntryTable {
-  readonly count: number;
-  add(number: number, xxh64: bigint): void;
-  bytes(): Buffer;
-}
-
-/** Makes an empty table; it grows by pieces, never by copying. */
-export function createEntryTable(): EntryTable {
-  const pieces: Buffer[] = [];
-  let count = 0;
-  return {
-    get count() {
-      return count;
-    },
-    add(number, xxh64) {
-      const at = (count++ % PIECE_ENTRIES) * ENTRY_BYTES;
-      if (at === 0) pieces.push(Buffer.alloc(PIECE_ENTRIES * ENTRY_BYTES));
-      const piece = pieces.at(-1) as Buffer;
-      piece.writeUInt32BE(number, at);
-      piece.writeBigUInt64BE(xxh64, at + 4);
-    },
-    bytes: () => Buffer.concat(pieces, count * ENTRY_BYTES),
-  };
-}
-
-/** The bytes of blocks.idx. */
-export function encodeIndex(index: BlocksIndex, hash: Hasher): Buffer {
-  const entriesAt = HEADER_BYTES + index.disks.length * DISK_BYTES;
-  const entries = index.disks.reduce((sum, disk) => sum + disk.storedBlocks, 0);
-  const out = Buffer.alloc(entriesAt + entries * ENTRY_BYTES);
-  out.write(MAGIC, 0, 'latin1');
-  out.writeUInt32BE(VERSION, 8);
-  out.writeUInt32BE(index.disks.length, 12);
-  writeSize(out, index.archiveBytes, 16);
-  writeSize(out, index.ovaMemberBytes, 24);
-  writeSize(out, entries, 32);
-  out.writeBigUInt64BE(index.contentDigest, 40);
-  let at = HEADER_BYTES;
-  let entryAt = entriesAt;
-  for (const disk of index.disks) {
-    out.write(disk.archiveId, at, 16, 'latin1');
-    out.write(disk.vdiUuid, at + 16, 40, 'latin1');
-    writeSize(out, disk.virtualSizeBytes, at + 56);
-    writeSize(out, disk.offsetBytes, at + 64);
-    writeSize(out, disk.storedBlocks, at + 72);
-    at += DISK_BYTES;
-    entryAt += disk.entries.copy(out, entryAt);
+/** The bytes of blocks.idx, and the digest of the archive's content. */
+export function encodeIndex(
+  input: IndexInput,
+  hash: Hasher,
+): { index: Buffer; contentDigest: bigint } {
+  const { disks, frames } = input;
+  const pieces = disks.map(({ table }) => table.pieces);
+  const contentDigest = digestContent(pieces.flat(), hash);
+  const stored = disks.reduce((sum, { table }) => sum + table.count, 0);
+  const fixed = Buffer.alloc(DIRECTORY_BYTES + disks.length * DISK_BYTES);
+  let offset = input.ovaMemberBytes;
+  for (const [i, disk] of disks.entries()) {
+    const at = DIRECTORY_BYTES + i * DISK_BYTES;
+    fixed.write(disk.archiveId, at, 16, 'latin1');
+    fixed.write(disk.vdiUuid, at + 16, 40, 'latin1');
+    writeSize(fixed, disk.virtualSizeBytes, at + 56);
+    writeSize(fixed, disk.table.count, at + 64);
+    writeSize(fixed, offset, at + 72);
+    fixed.writeBigUInt64BE(hashAll(pieces[i] as Buffer[], hash), at + 80);
+    offset += diskMemberBytes(disk.virtualSizeBytes, disk.table.count);
   }
-  out.writeBigUInt64BE(hash.xxh64(out), DIGEST_AT);
-  return out;
+  writeSize(fixed, offset + END_BYTES, 0);
+  writeSize(fixed, input.ovaMemberBytes, 8);
+  writeSize(fixed, stored, 16);
+  fixed.writeBigUInt64BE(contentDigest, 24);
+  fixed.set(input.digestKey.subarray(0, DIGEST_BYTES), 32);
+  fixed.writeUInt32BE(disks.length, 48);
+  fixed.writeUInt32BE((frames?.lengths.length ?? 0) / 4, 52);
+  const bitmaps = disks.map(({ table, virtualSizeBytes }) => table.bits(virtualSizeBytes));
+  const directory = [fixed, ...bitmaps, ...encodeFrames(frames)];
+  const trailer = Buffer.concat([head(), Buffer.alloc(16)]);
+  writeSize(trailer, HEAD_BYTES + stored * ENTRY_BYTES, 16);
+  trailer.writeBigUInt64BE(hashAll([...directory, trailer.subarray(0, 24)], hash), 24);
+  return { index: Buffer.concat([head(), ...pieces.flat(), ...directory, trailer]), contentDigest };
 }
 
-/** Reads and checks blocks.idx; the entries are views of `bytes`. Errors: `data_corrupt`. */
+/**
+ * Reads an index by ranges, without its entries: one range as a rule, two of a large one.
+ *
+ * Errors: `data_corrupt`, with details {index: 'old', version} for one of an earlier version, which
+ * has no digests, and {index: 'damaged'} for anything else; those of `read` as they are.
+ */
+export async function openIndex(
+  read: (range: ByteRange) => Promise<Uint8Array>,
+  { sizeBytes, hash }: { sizeBytes: number; hash: Hasher },
+): Promise<BlocksIndex> {
+  const tailAt = Math.max(0, sizeBytes - TAIL_BYTES);
+  const tail = await readExactly(read, { offset: tailAt, length: sizeBytes - tailAt });
+  const directoryAt = findDirectory(tail);
+  if (directoryAt === undefined) {
+    const length = Math.min(HEAD_BYTES, sizeBytes);
+    throw noIndex(tailAt === 0 ? tail : await readExactly(read, { offset: 0, length }));
+  }
+  if (sizeBytes - directoryAt > MAX_DIRECTORY_BYTES) throw corrupt('wrong length');
+  if (directoryAt >= tailAt)
+    return decodeDirectory(tail.subarray(directoryAt - tailAt), { directoryAt, hash });
+  const front = await readExactly(read, { offset: directoryAt, length: tailAt - directoryAt });
+  return decodeDirectory(Buffer.concat([front, tail]), { directoryAt, hash });
+}
+
+/** Reads and checks a whole blocks.idx, entries included. Errors: as `openIndex`. */
 export function decodeIndex(bytes: Uint8Array, hash: Hasher): BlocksIndex {
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (view.length < HEADER_BYTES || view.toString('latin1', 0, 8) !== MAGIC)
-    throw corrupt('no magic');
-  const version = view.readUInt32BE(8);
-  if (version !== VERSION) throw corrupt(`unknown version, version=${version}`);
-  checkDigest(view, hash);
-  const count = view.readUInt32BE(12);
-  const index: BlocksIndex = {
-    archiveBytes: readSize(view, 16),
-    ovaMemberBytes: readSize(view, 24),
-    contentDigest: view.readBigUInt64BE(40),
-    disks: [],
-  };
-  let entryAt = HEADER_BYTES + count * DISK_BYTES;
-  if (entryAt + readSize(view, 32) * ENTRY_BYTES !== view.length) throw corrupt('wrong length');
-  for (let i = 0; i < count; i++) {
-    const at = HEADER_BYTES + i * DISK_BYTES;
-    const storedBlocks = readSize(view, at + 72);
-    index.disks.push({
-      archiveId: readText(view, at, 16),
-      vdiUuid: readText(view, at + 16, 40),
-      virtualSizeBytes: readSize(view, at + 56),
-      offsetBytes: readSize(view, at + 64),
-      storedBlocks,
-      entries: view.subarray(entryAt, entryAt + storedBlocks * ENTRY_BYTES),
-    });
-    entryAt += storedBlocks * ENTRY_BYTES;
+  const view = viewOf(bytes);
+  const directoryAt = findDirectory(view);
+  if (directoryAt === undefined || !view.subarray(0, HEAD_BYTES).equals(head()))
+    throw noIndex(view);
+  if (directoryAt > view.length) throw corrupt('wrong length');
+  const index = decodeDirectory(view.subarray(directoryAt), { directoryAt, hash });
+  const tables = index.disks.map((disk) => {
+    const { offset, length } = entryRange(disk, 0, disk.storedBlocks);
+    return view.subarray(offset, offset + length);
+  });
+  for (const [i, table] of tables.entries()) {
+    if (hashAll([table], hash) !== index.disks[i]?.entriesDigest) throw corrupt('wrong entries');
   }
-  checkPlaces(index);
+  if (digestContent(tables, hash) !== index.contentDigest) throw corrupt('wrong content digest');
   return index;
+}
+
+/** Where the entries of the stored blocks at positions `from` to before `to` lie in blocks.idx. */
+export function entryRange(disk: IndexedDisk, from: number, to: number): ByteRange {
+  return {
+    offset: disk.entriesOffsetBytes + from * ENTRY_BYTES,
+    length: (to - from) * ENTRY_BYTES,
+  };
 }
 
 /**
  * The stored block that holds block `number` of the disk; undefined where the disk reads as zeros.
  */
 export function findBlock(disk: IndexedDisk, number: number): IndexedBlock | undefined {
-  let low = 0;
-  let high = disk.storedBlocks - 1;
-  while (low <= high) {
-    const middle = (low + high) >>> 1;
-    const found = disk.entries.readUInt32BE(middle * ENTRY_BYTES);
-    if (found === number) return blockAt(disk, middle);
-    if (found < number) low = middle + 1;
-    else high = middle - 1;
-  }
-  return undefined;
+  const { presence } = disk;
+  return presence.has(number) ? placeBlock(disk, number, presence.rank(number)) : undefined;
 }
 
 /** The `position`-th stored block of the disk, from 0. */
 export function blockAt(disk: IndexedDisk, position: number): IndexedBlock {
-  const at = position * ENTRY_BYTES;
-  const number = disk.entries.readUInt32BE(at);
-  const lengthBytes = Math.min(BLOCK_BYTES, disk.virtualSizeBytes - number * BLOCK_BYTES);
-  return {
-    number,
-    offsetBytes: disk.offsetBytes + position * BLOCK_MEMBER_BYTES,
-    memberBytes: FRAME_BYTES + paddedBytes(lengthBytes),
-    lengthBytes,
-    xxh64: disk.entries.readBigUInt64BE(at + 4),
-  };
+  return placeBlock(disk, disk.presence.select(position), position);
 }
 
 /** Bytes the members of a disk take in the archive. */
@@ -197,55 +187,155 @@ export function diskStoredBytes(virtualSizeBytes: number, storedBlocks: number):
   return (storedBlocks - 1) * BLOCK_BYTES + tail(virtualSizeBytes);
 }
 
-/** XXH64 over the XXH64 of every stored block. */
-export function digestEntries(tables: Iterable<Buffer>, hash: Hasher): bigint {
-  const stream = hash.stream();
-  const piece = Buffer.alloc(PIECE_ENTRIES * 8);
-  for (const table of tables) {
-    let filled = 0;
-    for (let at = 0; at < table.length; at += ENTRY_BYTES) {
-      filled += table.copy(piece, filled, at + 4, at + ENTRY_BYTES);
-      if (filled < piece.length) continue;
-      stream.update(piece);
-      filled = 0;
-    }
-    stream.update(piece.subarray(0, filled));
-  }
-  return stream.digest();
+function placeBlock(disk: IndexedDisk, number: number, position: number): IndexedBlock {
+  const lengthBytes = Math.min(BLOCK_BYTES, disk.virtualSizeBytes - number * BLOCK_BYTES);
+  return {
+    number,
+    position,
+    offsetBytes: disk.offsetBytes + position * BLOCK_MEMBER_BYTES,
+    memberBytes: FRAME_BYTES + paddedBytes(lengthBytes),
+    lengthBytes,
+  };
 }
 
-function checkDigest(view: Buffer, hash: Hasher): void {
-  const stream = hash.stream();
-  stream.update(view.subarray(0, DIGEST_AT));
-  stream.update(Buffer.alloc(8));
-  stream.update(view.subarray(HEADER_BYTES));
-  if (stream.digest() !== view.readBigUInt64BE(DIGEST_AT)) throw corrupt('wrong checksum');
+/** Where the directory begins, if this is the end of an index of ours. */
+function findDirectory(tail: Buffer): number | undefined {
+  const at = tail.length - TRAILER_BYTES;
+  if (at < HEAD_BYTES || !tail.subarray(at, at + HEAD_BYTES).equals(head())) return undefined;
+  return readSize(tail, at + 16);
+}
+
+/** Reads what stands from the directory to the end of the file. */
+function decodeDirectory(
+  view: Buffer,
+  { directoryAt, hash }: { directoryAt: number; hash: Hasher },
+): BlocksIndex {
+  const end = view.length - TRAILER_BYTES;
+  if (end < DIRECTORY_BYTES) throw corrupt('wrong length');
+  if (hashAll([view.subarray(0, end + 24)], hash) !== view.readBigUInt64BE(end + 24)) {
+    throw corrupt('wrong checksum');
+  }
+  const index: BlocksIndex = {
+    archiveBytes: readSize(view, 0),
+    ovaMemberBytes: readSize(view, 8),
+    contentDigest: view.readBigUInt64BE(24),
+    digestKey: Buffer.from(view.subarray(32, 48)),
+    disks: [],
+  };
+  const count = view.readUInt32BE(48);
+  let bitsAt = DIRECTORY_BYTES + count * DISK_BYTES;
+  if (bitsAt > end) throw corrupt('wrong length');
+  let entriesOffsetBytes = HEAD_BYTES;
+  for (let i = 0; i < count; i++) {
+    const disk = decodeDisk(view, DIRECTORY_BYTES + i * DISK_BYTES, { bitsAt, entriesOffsetBytes });
+    index.disks.push(disk);
+    bitsAt += disk.presence.bits.length;
+    entriesOffsetBytes += disk.storedBlocks * ENTRY_BYTES;
+  }
+  if (bitsAt > end) throw corrupt('wrong length');
+  const frames = decodeFrames(view.subarray(bitsAt, end), view.readUInt32BE(52));
+  if (entriesOffsetBytes !== directoryAt) throw corrupt('wrong length');
+  if (entriesOffsetBytes !== HEAD_BYTES + readSize(view, 16) * ENTRY_BYTES)
+    throw corrupt('wrong length');
+  checkPlaces(index);
+  return frames ? { ...index, frames } : index;
+}
+
+function decodeDisk(
+  view: Buffer,
+  at: number,
+  { bitsAt, entriesOffsetBytes }: { bitsAt: number; entriesOffsetBytes: number },
+): IndexedDisk {
+  const virtualSizeBytes = readSize(view, at + 56);
+  const bits = view.subarray(bitsAt, bitsAt + bitmapBytes(virtualSizeBytes));
+  return {
+    archiveId: readText(view, at, 16),
+    vdiUuid: readText(view, at + 16, 40),
+    virtualSizeBytes,
+    storedBlocks: readSize(view, at + 64),
+    offsetBytes: readSize(view, at + 72),
+    presence: createPresence(bits),
+    entriesOffsetBytes,
+    entriesDigest: view.readBigUInt64BE(at + 80),
+  };
+}
+
+function encodeFrames(frames: FrameTable | undefined): Buffer[] {
+  if (frames === undefined) return [];
+  const fixed = Buffer.alloc(PARAMETERS_BYTES + 4);
+  fixed.write(frames.parameters, 0, PARAMETERS_BYTES, 'latin1');
+  fixed.writeUInt32BE(frames.groupBlocks, PARAMETERS_BYTES);
+  return [fixed, frames.lengths];
+}
+
+function decodeFrames(view: Buffer, count: number): FrameTable | undefined {
+  const fixedBytes = count === 0 ? 0 : PARAMETERS_BYTES + 4;
+  if (view.length !== fixedBytes + count * 4) throw corrupt('wrong length');
+  if (count === 0) return undefined;
+  return {
+    parameters: readText(view, 0, PARAMETERS_BYTES),
+    groupBlocks: view.readUInt32BE(PARAMETERS_BYTES),
+    lengths: view.subarray(fixedBytes),
+  };
 }
 
 /**
- * The arithmetic of `blockAt` holds only if every disk has its first and last block and nothing
- * lies between disks.
+ * The arithmetic of places holds only if every disk has its first and last block, its bits are as
+ * many as its blocks, and nothing lies between disks.
  */
 function checkPlaces(index: BlocksIndex): void {
   let offset = index.ovaMemberBytes;
   for (const disk of index.disks) {
-    const stored = disk.storedBlocks;
-    if (disk.offsetBytes !== offset || !isComplete(disk)) throw corrupt('wrong places');
-    offset += diskMemberBytes(disk.virtualSizeBytes, stored);
+    const last = Math.ceil(disk.virtualSizeBytes / BLOCK_BYTES) - 1;
+    const { bits, has } = disk.presence;
+    const isWhole = has(0) && has(last) && (bits.at(-1) as number) >> ((last & 7) + 1) === 0;
+    if (!isWhole || countBits(bits) !== disk.storedBlocks || disk.offsetBytes !== offset) {
+      throw corrupt('wrong places');
+    }
+    offset += diskMemberBytes(disk.virtualSizeBytes, disk.storedBlocks);
   }
   if (offset + END_BYTES !== index.archiveBytes) throw corrupt('wrong archive size');
 }
 
-/** Ascending from block 0 to the disk's last, in as many entries as were announced. */
-function isComplete({ entries, storedBlocks, virtualSizeBytes }: IndexedDisk): boolean {
-  if (storedBlocks === 0 || entries.length !== storedBlocks * ENTRY_BYTES) return false;
-  let last = -1;
-  for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
-    const number = entries.readUInt32BE(at);
-    if (number <= last || (at === 0 && number !== 0)) return false;
-    last = number;
+async function readExactly(
+  read: (range: ByteRange) => Promise<Uint8Array>,
+  range: ByteRange,
+): Promise<Buffer> {
+  const bytes = await read(range);
+  if (bytes.length !== range.length) throw corrupt('it ends early');
+  return viewOf(bytes);
+}
+
+/** Why a file that does not end as an index ends is none. */
+function noIndex(start: Buffer): BackupError {
+  if (start.length < 12 || start.toString('latin1', 0, 8) !== MAGIC) return corrupt('no magic');
+  const version = start.readUInt32BE(8);
+  if (version === VERSION) return corrupt('it ends early');
+  return new BackupError('data_corrupt', `read blocks.idx: another version, version=${version}`, {
+    details: { index: 'old', version },
+  });
+}
+
+function head(): Buffer {
+  const bytes = Buffer.alloc(HEAD_BYTES);
+  bytes.write(MAGIC, 0, 'latin1');
+  bytes.writeUInt32BE(VERSION, 8);
+  return bytes;
+}
+
+/** Piece by piece, since WebAssembly memory never shrinks again. */
+function hashAll(pieces: readonly Buffer[], hash: Hasher): bigint {
+  const stream = hash.stream();
+  for (const piece of pieces) {
+    for (let at = 0; at < piece.length; at += BLOCK_BYTES) {
+      stream.update(piece.subarray(at, at + BLOCK_BYTES));
+    }
   }
-  return last === Math.ceil(virtualSizeBytes / BLOCK_BYTES) - 1;
+  return stream.digest();
+}
+
+function viewOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** Length of a disk's last block. */
@@ -268,5 +358,7 @@ function readText(view: Buffer, at: number, length: number): string {
 }
 
 function corrupt(what: string): BackupError {
-  return new BackupError('data_corrupt', `read blocks.idx: ${what}`);
+  return new BackupError('data_corrupt', `read blocks.idx: ${what}`, {
+    details: { index: 'damaged' },
+  });
 }

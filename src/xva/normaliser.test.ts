@@ -14,12 +14,15 @@ import {
   MIB,
   writeForeignArchive,
 } from '../../test/fuzz/foreign-archive.ts';
-import { disk, fillOf, hash, normalise, refusal } from '../../test/fuzz/normalise.ts';
-import { decodeIndex, findBlock } from './blocks-index.ts';
-import { createDigestKey } from './hash.ts';
+import { disk, fillOf, hash, KEY, normalise, refusal } from '../../test/fuzz/normalise.ts';
+import { decodeIndex, entryRange, findBlock } from './blocks-index.ts';
+import { readEntry } from './entries.ts';
+import { createBlockDigest, createDigestKey } from './hash.ts';
 import { createNormaliser } from './normaliser.ts';
-import { readArchive } from './reader.ts';
-import type { OvaRewrite } from './types.ts';
+import { indexArchive, readArchive } from './reader.ts';
+import type { IndexedBlock, IndexedDisk, KeptBlock, OvaRewrite } from './types.ts';
+
+const signal = new AbortController().signal;
 
 const REWRITE: OvaRewrite = {
   nameLabel: 'web <1>',
@@ -72,14 +75,12 @@ for (const options of [
 }
 
 test('normalising a normalised archive changes nothing', async () => {
-  const once = await normalise(writeForeignArchive([WIDE, SECOND]), REWRITE);
-  const twice = await normalise(once.archive);
-  assert.ok(once.archive.equals(twice.archive));
-  assert.deepEqual(
-    decodeIndex(once.summary.index, hash).disks,
-    decodeIndex(twice.summary.index, hash).disks,
-  );
-  assert.deepEqual(once.summary.index, twice.summary.index);
+  for (const order of ['device', 'arrival'] as const) {
+    const once = await normalise(writeForeignArchive(TURNED), REWRITE, { order });
+    const twice = await normalise(once.archive, undefined, { order });
+    assert.ok(once.archive.equals(twice.archive));
+    assert.deepEqual(once.summary.index, twice.summary.index);
+  }
 });
 
 test('any disks come back bit for bit, and the index finds every block', async () => {
@@ -125,7 +126,10 @@ test('any disks come back bit for bit, and the index finds every block', async (
           else {
             const at = found.offsetBytes + 512;
             assert.ok(archive.subarray(at, at + found.lengthBytes).equals(content));
-            assert.equal(found.xxh64, hash.xxh64(content));
+            const { offset } = entryRange(entry, found.position, found.position + 1);
+            const { xxh64, digest } = readEntry(Buffer.from(summary.index), offset);
+            assert.equal(xxh64, hash.xxh64(content));
+            assert.deepEqual(digest, createBlockDigest(KEY)(content));
           }
         }
       }
@@ -145,7 +149,8 @@ test('a disk of 8 TiB with little in it costs little', async () => {
   assert.ok(indexed);
   assert.equal(findBlock(indexed, 5_000_000)?.lengthBytes, MIB);
   assert.equal(findBlock(indexed, 8 * 1024 * 1024)?.lengthBytes, 512);
-  assert.ok(summary.index.length < 200);
+  // a bit for each of its blocks, 24 bytes for each stored one
+  assert.equal(summary.index.length, 16 + 3 * 24 + 56 + 88 + (MIB + 1) + 32);
 });
 
 test('a machine without disks is ova.xml and the end', async () => {
@@ -191,6 +196,129 @@ test('a first disk below 1 MiB is kept dense behind it, and a gap there is refus
   assert.equal(error.code, 'vm_not_supported');
   assert.match(error.message, /first disk is smaller than 1 MiB.*disk=1 .*block=2 /);
 });
+
+const TURNED = [
+  { ...disk(1, 3 * MIB, [0, 2]), device: '7' },
+  { ...disk(2, 2 * MIB + 9, [1]), device: '1' },
+  { ...disk(3, MIB, [0]), device: '0' },
+];
+
+test('by device, the archive is the same in whatever order its disks came', async () => {
+  const order = 'device';
+  const turned = await normalise(writeForeignArchive(TURNED), REWRITE, { order });
+  const ids = ['Ref:11', 'Ref:12', 'Ref:13'];
+  const straight = TURNED.toReversed().map((d, i) => ({ ...d, id: ids[i] as string }));
+  const plain = await normalise(writeForeignArchive(straight), REWRITE, { order });
+  assert.ok(turned.archive.equals(plain.archive));
+  assert.deepEqual(turned.summary.index, plain.summary.index);
+  assert.equal(turned.summary.contentDigest, plain.summary.contentDigest);
+  assert.deepEqual(
+    turned.summary.arrivals.map(({ index, archiveId }) => [index, archiveId]),
+    [
+      [2, 'Ref:007'],
+      [1, 'Ref:001'],
+      [0, 'Ref:000'],
+    ],
+  );
+  assert.deepEqual(
+    turned.summary.disks.map(({ disk: d, storedBlocks }) => [d.archiveId, storedBlocks]),
+    [
+      ['Ref:000', 1],
+      ['Ref:001', 3],
+      ['Ref:007', 2],
+    ],
+  );
+  const places = ['Ref:000', 'Ref:001', 'Ref:007'];
+  const wanted = straight.map(({ sizeBytes }, i) => ({ id: places[i] as string, sizeBytes }));
+  assertSameContent(importDisks(turned.archive, wanted), straight);
+});
+
+test('a kept block names its disk by its place', async () => {
+  const seen: number[] = [];
+  const block = ({ diskIndex }: KeptBlock) => void seen.push(diskIndex);
+  await normalise(writeForeignArchive(TURNED), REWRITE, { order: 'device', block });
+  assert.deepEqual(seen, [2, 2, 1, 1, 1, 0]);
+});
+
+test('a disk keeps its members byte for byte when others come, go and grow', async () => {
+  const order = 'device';
+  const [seven] = TURNED as [ForeignDisk];
+  const alone = await normalise(writeForeignArchive([seven]), REWRITE, { order });
+  const others = await normalise(writeForeignArchive(TURNED), REWRITE, { order });
+  const membersOf = ({ summary, archive }: typeof alone) => {
+    const { offsetBytes } = decodeIndex(summary.index, hash).disks.at(-1) as IndexedDisk;
+    return archive.subarray(offsetBytes);
+  };
+  assert.ok(membersOf(alone).equals(membersOf(others)));
+});
+
+test('a small disk that comes first may be read, and one that lies first allows no gaps', async () => {
+  const small = { ...disk(0, 1000, [0]), device: '1' };
+  const wide = { ...disk(1, 3 * MIB, [0, 2]), device: '0' };
+  const order = 'device';
+  const dense = writeForeignArchive([small, wide], { sendZeros: true });
+  const { archive, summary } = await normalise(dense, undefined, { order });
+  assert.deepEqual(
+    summary.disks.map(({ storedBlocks }) => storedBlocks),
+    [2, 1],
+  );
+  const ours = [
+    { id: 'Ref:000', sizeBytes: wide.sizeBytes },
+    { id: 'Ref:001', sizeBytes: small.sizeBytes },
+  ];
+  assertSameContent(importDisks(archive, ours), [wide, small]);
+  const smallFirst = [
+    { ...wide, id: 'Ref:12', device: '1' },
+    { ...small, id: 'Ref:13', device: '0' },
+  ];
+  const kept = writeForeignArchive(smallFirst, { sendZeros: true });
+  assert.equal((await normalise(kept, undefined, { order })).summary.disks[1]?.storedBlocks, 3);
+  const gaps = normalise(writeForeignArchive(smallFirst), undefined, { order });
+  await assert.rejects(gaps, /first disk is smaller than 1 MiB.*disk=1 .*block=2 /);
+});
+
+test('the index is rebuilt from the archive alone, byte for byte', async () => {
+  for (const disks of [TURNED, [SMALL], [WIDE, SECOND], []]) {
+    const { archive, summary } = await normalise(writeForeignArchive(disks), REWRITE, {
+      order: 'device',
+    });
+    const rebuilt = await indexArchive(fillOf(archive), { hash, digestKey: KEY }, { signal });
+    assert.deepEqual(rebuilt.index, summary.index);
+    assert.equal(rebuilt.contentDigest, summary.contentDigest);
+    assert.equal(rebuilt.archiveBytes, archive.length);
+  }
+});
+
+test('an archive numbered by arrival is indexed as it stands, too', async () => {
+  const { archive, summary } = await normalise(writeForeignArchive(TURNED), REWRITE);
+  const rebuilt = await indexArchive(fillOf(archive), { hash, digestKey: KEY }, { signal });
+  assert.deepEqual(rebuilt.index, summary.index);
+});
+
+const OURS_ONLY: [what: string, archive: () => Promise<Buffer>][] = [
+  ["a host's own export", async () => writeForeignArchive([WIDE])],
+  ['one with another header form', async () => renamed({ header: 'ustar' })],
+  ['one with SHA-1', async () => renamed({ checksum: 'sha1' })],
+  ['one with empty blocks', async () => renamed({ emptyBefore: new Set([2]) })],
+  ['one with zeros', async () => renamed({ sendZeros: true })],
+  ['one with other padding', async () => withoutPadding()],
+];
+/** A foreign archive that has nothing wrong but what the options say. */
+const renamed = (options: ForeignOptions) =>
+  writeForeignArchive([{ ...WIDE, id: 'Ref:000' }], options);
+async function withoutPadding(): Promise<Buffer> {
+  const { archive, summary } = await normalise(writeForeignArchive([WIDE]), REWRITE);
+  const [first] = decodeIndex(summary.index, hash).disks as [IndexedDisk];
+  const last = findBlock(first, 6) as IndexedBlock;
+  archive[last.offsetBytes + 512 + last.lengthBytes] = 1;
+  return archive;
+}
+for (const [what, archive] of OURS_ONLY) {
+  test(`no index is made of what is not our archive: ${what}`, async () => {
+    const reading = indexArchive(fillOf(await archive()), { hash, digestKey: KEY }, { signal });
+    await assert.rejects(reading, /no ids of ours|not as we write it/);
+  });
+}
 
 test('accepting after the end is refused, and so is asking before it', async () => {
   const normaliser = createNormaliser({ order: 'arrival', digestKey: createDigestKey() }, hash);

@@ -9,9 +9,9 @@
  * Cost a block: two headers read and written, one XXH64, one comparison; the zero test runs only
  * when the hash says so. Not done: I/O, decompression.
  */
-import { createHash } from 'node:crypto';
 import { BackupError } from '../errors.ts';
-import { createEntryTable, diskStoredBytes, END_BYTES, type EntryTable } from './blocks-index.ts';
+import { END_BYTES } from './blocks-index.ts';
+import { createEntryTable, type EntryTable } from './entries.ts';
 import {
   findHttpTail,
   hostFailure,
@@ -19,27 +19,24 @@ import {
   sourceFault,
   startsWithHttp,
 } from './fault.ts';
-import { createBlockDigest, formatXxh64 } from './hash.ts';
+import { createBlockDigest } from './hash.ts';
+import { CHECKSUM_MEMBER_BYTES, judgeChecksum, writeMember } from './member.ts';
 import { parseOva } from './ova.ts';
-import { rewriteOva } from './rewrite.ts';
-import { type Summary, summariseArchive } from './summary.ts';
+import { keptDisks, rewriteOva } from './rewrite.ts';
+import { countDisks, type Summary, summariseArchive } from './summary.ts';
 import { paddedBytes, readHeader, TAR_BLOCK_BYTES, writeHeader } from './tar.ts';
 import {
   type ArchiveDisk,
   BLOCK_BYTES,
   type BlockDigest,
-  type DiskTotals,
   type Hasher,
   type KeptBlock,
   MAX_OVA_BYTES,
   type Normaliser,
   type NormaliserInput,
-  type OvaRewrite,
   type Step,
 } from './types.ts';
 
-/** Header of the checksum member and the checksum, padded. */
-const CHECKSUM_MEMBER_BYTES = 2 * TAR_BLOCK_BYTES;
 const ZEROS = Buffer.alloc(BLOCK_BYTES);
 /** XXH64 of 1 MiB of zeros. */
 const ZERO_DIGEST = 0x87d2a1b6e1163ef1n;
@@ -59,7 +56,7 @@ interface Pending {
 }
 
 interface State {
-  readonly rewrite: OvaRewrite | undefined;
+  readonly input: NormaliserInput;
   readonly hash: Hasher;
   readonly digest: BlockDigest;
   phase: Phase;
@@ -71,14 +68,18 @@ interface State {
   ovaBytes: number;
   ovaMemberBytes: number;
   disks: ArchiveDisk[];
+  /** By place in the archive. */
   tables: EntryTable[];
-  diskIndex: number;
+  /** The disk that is being read, in the order of the source. */
+  current: number;
   /** Number of the current disk's last member, as the source counts. */
   number: number;
   /** How far the current disk is covered. */
   positionBytes: number;
-  /** Length of the archive's first block: the unit of skipped numbers. */
+  /** Length of the source's first block: the unit of its skipped numbers. */
   unitBytes: number | undefined;
+  /** The same of our archive. */
+  ourUnitBytes: number;
   pending: Pending | undefined;
   kept: KeptBlock | undefined;
   /** Made once, at the first question after the end. */
@@ -88,7 +89,7 @@ interface State {
 /** Starts a new archive. */
 export function createNormaliser(input: NormaliserInput, hash: Hasher): Normaliser {
   const state: State = {
-    rewrite: input.rewrite,
+    input,
     hash,
     digest: createBlockDigest(input.digestKey),
     phase: 'ova-header',
@@ -99,10 +100,11 @@ export function createNormaliser(input: NormaliserInput, hash: Hasher): Normalis
     ovaMemberBytes: 0,
     disks: [],
     tables: [],
-    diskIndex: 0,
+    current: 0,
     number: -1,
     positionBytes: 0,
     unitBytes: undefined,
+    ourUnitBytes: BLOCK_BYTES,
     pending: undefined,
     kept: undefined,
     summary: undefined,
@@ -122,8 +124,11 @@ export function createNormaliser(input: NormaliserInput, hash: Hasher): Normalis
     },
     accept: (view) => accept(state, view.subarray(0, state.wantBytes)),
     truncated: (view, filledBytes) => truncated(state, view.subarray(0, filledBytes)),
-    totals: () => totalsOf(state),
-    contentDigest: () => summarise(state).digest.toString(16).padStart(16, '0'),
+    totals: () => {
+      requireEnd(state);
+      return countDisks(state);
+    },
+    contentDigest: () => summarise(state).contentDigest.toString(16).padStart(16, '0'),
     index: () => summarise(state).index,
   };
 }
@@ -168,12 +173,22 @@ function acceptOvaHeader(state: State, view: Buffer): Step {
 
 function acceptOva(state: State, view: Buffer): Step {
   const ova = parseOva(view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + state.ovaBytes));
-  const { xml, disks } = rewriteOva(ova, state.rewrite);
+  const { order, rewrite } = state.input;
+  const { xml, disks } =
+    order === 'kept'
+      ? {
+          xml: view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + state.ovaBytes),
+          disks: keptDisks(ova),
+        }
+      : rewriteOva(ova, { rewrite, order });
   state.disks = disks;
   state.tables = disks.map(() => createEntryTable());
+  const first = disks.find(({ index }) => index === 0);
+  state.ourUnitBytes = Math.min(BLOCK_BYTES, first?.virtualSizeBytes ?? BLOCK_BYTES);
   const bytes = Buffer.alloc(TAR_BLOCK_BYTES + paddedBytes(xml.length));
   writeHeader(bytes, 0, 'ova.xml', xml.length);
   xml.copy(bytes, TAR_BLOCK_BYTES);
+  if (order === 'kept' && !bytes.equals(view)) throw notOurs(state);
   state.ovaMemberBytes = bytes.length;
   return { kind: 'replace', bytes };
 }
@@ -202,20 +217,20 @@ function acceptHeader(state: State, view: Buffer): Step {
 
 /** Goes on to the next disk when `folder` is its; any other folder is out of place. */
 function enterDisk(state: State, name: string, folder: string): void {
-  if (state.disks[state.diskIndex]?.sourceId === folder) return;
-  if (state.disks[state.diskIndex + 1]?.sourceId !== folder) {
+  if (state.disks[state.current]?.sourceId === folder) return;
+  if (state.disks[state.current + 1]?.sourceId !== folder) {
     const known = state.disks.some((disk) => disk.sourceId === folder);
     const what = known ? 'expect disks in order' : 'expect only blocks of known disks';
     throw corrupt(state, `${what}: ${quote(name)}`);
   }
   leaveDisk(state);
-  state.diskIndex++;
+  state.current++;
   state.number = -1;
   state.positionBytes = 0;
 }
 
 function leaveDisk(state: State): void {
-  const size = state.disks[state.diskIndex]?.virtualSizeBytes ?? 0;
+  const size = state.disks[state.current]?.virtualSizeBytes ?? 0;
   if (state.positionBytes !== size) {
     const what = state.number === -1 ? 'find any block of disk' : 'find last block of disk';
     throw corrupt(state, `${what}, covered=${state.positionBytes} virtual_size=${size}`);
@@ -227,7 +242,7 @@ function leaveDisk(state: State): void {
  * would misplace.
  */
 function placeBlock(state: State, number: number, sizeBytes: number): number {
-  const size = (state.disks[state.diskIndex] as ArchiveDisk).virtualSizeBytes;
+  const size = (state.disks[state.current] as ArchiveDisk).virtualSizeBytes;
   if (number <= state.number) {
     throw corrupt(state, `expect increasing block numbers, last=${state.number}`, number);
   }
@@ -235,7 +250,7 @@ function placeBlock(state: State, number: number, sizeBytes: number): number {
   if (skipped > 0 && state.positionBytes === 0) {
     throw corrupt(state, 'find first block of disk', number);
   }
-  if (skipped > 0 && state.unitBytes !== BLOCK_BYTES) throw gapWithoutUnit(state, number);
+  if (skipped > 0 && !canSkip(state)) throw gapWithoutUnit(state, number);
   const positionBytes = state.positionBytes + skipped * BLOCK_BYTES;
   const expected = Math.min(BLOCK_BYTES, size - positionBytes);
   if (expected <= 0) throw corrupt(state, `expect no block beyond the end of disk`, number);
@@ -247,50 +262,38 @@ function placeBlock(state: State, number: number, sizeBytes: number): number {
 }
 
 function acceptBlock(state: State, view: Buffer): Step {
-  const { number, sizeBytes, positionBytes } = state.pending as Pending;
+  const { name, number, sizeBytes, positionBytes } = state.pending as Pending;
   if (startsWithHttp(view, state.failureAt)) {
     throw hostFailure(view.toString('latin1', state.failureAt), placeOf(state, number));
   }
   const data = view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + sizeBytes);
   const xxh64 = state.hash.xxh64(data);
-  verifyBlock(state, view, data, xxh64);
+  const fault = judgeChecksum(view, { name, sizeBytes, xxh64 });
+  if (fault !== undefined) throw corrupt(state, fault, number);
   const isFirst = positionBytes === 0;
   state.number = number;
   state.positionBytes = positionBytes + sizeBytes;
   state.unitBytes ??= sizeBytes;
-  if (sizeBytes === 0) return DROP;
-  if (!isFirst && isDroppable(state, data, xxh64)) return DROP;
+  if (sizeBytes === 0 || (!isFirst && isDroppable(state, data, xxh64))) {
+    if (state.input.order === 'kept') throw notOurs(state, number);
+    return DROP;
+  }
   const digest = state.digest(data);
   return keepBlock(state, view, { positionBytes, sizeBytes, xxh64, digest });
 }
 
-function verifyBlock(state: State, view: Buffer, data: Buffer, xxh64: bigint): void {
-  const { name, number } = state.pending as Pending;
-  const at = view.length - CHECKSUM_MEMBER_BYTES;
-  const header = readHeader(view, at);
-  const text = (length: number) =>
-    view.toString('latin1', at + TAR_BLOCK_BYTES, at + TAR_BLOCK_BYTES + length);
-  if (header.kind === 'member' && header.name === `${name}.xxhash` && header.sizeBytes === 16) {
-    if (text(16).toUpperCase() === formatXxh64(xxh64)) return;
-  } else if (
-    header.kind === 'member' &&
-    header.name === `${name}.checksum` &&
-    header.sizeBytes === 40
-  ) {
-    if (text(40).toLowerCase() === createHash('sha1').update(data).digest('hex')) return;
-  } else {
-    throw corrupt(state, 'find checksum of block', number);
-  }
-  throw corrupt(state, 'verify checksum of block', number);
+/**
+ * Numbers may be left out where they count as 1 MiB each, in the source and in our archive alike;
+ * a first disk below 1 MiB is one block itself, and has no gaps.
+ */
+function canSkip(state: State): boolean {
+  return state.unitBytes === BLOCK_BYTES && state.ourUnitBytes === BLOCK_BYTES;
 }
 
-/**
- * Zeros need not be stored, unless the block is a disk's last or no gap could be read back (see
- * `unitBytes`).
- */
+/** Zeros need not be stored, unless the block is a disk's last or no gap could be read back. */
 function isDroppable(state: State, data: Buffer, xxh64: bigint): boolean {
-  const { virtualSizeBytes } = state.disks[state.diskIndex] as ArchiveDisk;
-  if (state.positionBytes === virtualSizeBytes || state.unitBytes !== BLOCK_BYTES) return false;
+  const { virtualSizeBytes } = state.disks[state.current] as ArchiveDisk;
+  if (state.positionBytes === virtualSizeBytes || state.ourUnitBytes !== BLOCK_BYTES) return false;
   return xxh64 === ZERO_DIGEST && data.equals(ZEROS);
 }
 
@@ -301,16 +304,12 @@ function keepBlock(
 ): Step {
   const { positionBytes, sizeBytes, xxh64, digest } = block;
   const number = positionBytes / BLOCK_BYTES;
-  const { archiveId } = state.disks[state.diskIndex] as ArchiveDisk;
+  const { archiveId, index } = state.disks[state.current] as ArchiveDisk;
   const name = `${archiveId}/${String(number).padStart(8, '0')}`;
-  const checksumAt = view.length - CHECKSUM_MEMBER_BYTES;
-  writeHeader(view, 0, name, sizeBytes);
-  view.fill(0, TAR_BLOCK_BYTES + sizeBytes, checksumAt);
-  writeHeader(view, checksumAt, `${name}.xxhash`, 16);
-  view.fill(0, checksumAt + TAR_BLOCK_BYTES);
-  view.write(formatXxh64(xxh64), checksumAt + TAR_BLOCK_BYTES, 16, 'latin1');
-  tableOf(state, state.diskIndex).add(number, xxh64);
-  state.kept = { diskIndex: state.diskIndex, number, lengthBytes: sizeBytes, xxh64, digest };
+  const wasOurs = writeMember(view, { name, sizeBytes, xxh64 });
+  if (state.input.order === 'kept' && !wasOurs) throw notOurs(state, number);
+  tableOf(state, index).add({ number, xxh64, digest });
+  state.kept = { diskIndex: index, number, lengthBytes: sizeBytes, xxh64, digest };
   return { kind: 'keep', bytes: view.length };
 }
 
@@ -318,7 +317,7 @@ function acceptEnd(state: State, view: Buffer): Step {
   if (startsWithHttp(view, state.failureAt)) return awaitFailureText(state);
   if (!view.equals(END)) throw corrupt(state, 'read end of archive: one zero block alone');
   leaveDisk(state);
-  const missing = state.disks[state.diskIndex + 1];
+  const missing = state.disks[state.current + 1];
   if (missing !== undefined) {
     const place = { offsetBytes: state.sourceOffsetBytes, disk: missing };
     throw sourceFault('data_corrupt', 'find any block of disk', place);
@@ -355,20 +354,13 @@ function gapWithoutUnit(state: State, number: number): BackupError {
   return sourceFault('vm_not_supported', what, placeOf(state, number));
 }
 
-function isCompressed(view: Buffer): boolean {
-  return view.readUInt16BE(0) === 0x1f8b || view.readUInt32BE(0) === 0x28b52ffd;
+/** An archive of ours that is not what we write: nobody may take its bytes for ours. */
+function notOurs(state: State, number?: number): BackupError {
+  return corrupt(state, 'read archive: it is not as we write it', number);
 }
 
-function totalsOf(state: State): DiskTotals[] {
-  requireEnd(state);
-  return state.disks.map((disk, index) => {
-    const storedBlocks = tableOf(state, index).count;
-    return {
-      disk,
-      storedBlocks,
-      storedBytes: diskStoredBytes(disk.virtualSizeBytes, storedBlocks),
-    };
-  });
+function isCompressed(view: Buffer): boolean {
+  return view.readUInt16BE(0) === 0x1f8b || view.readUInt32BE(0) === 0x28b52ffd;
 }
 
 function summarise(state: State): Summary {
@@ -393,7 +385,7 @@ function corrupt(state: State, what: string, block?: number): BackupError {
 }
 
 function placeOf(state: State, block?: number) {
-  const disk = state.disks[state.diskIndex];
+  const disk = state.disks[state.current];
   return { offsetBytes: state.sourceOffsetBytes, disk, block };
 }
 

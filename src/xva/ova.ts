@@ -7,6 +7,7 @@
  * contents. Source: xapi `export.ml`, `importexport.ml`.
  */
 import { BackupError } from '../errors.ts';
+import { compareDevices } from './archive-ids.ts';
 import { parseXmlValue, type XmlStruct, type XmlValue } from './xml-value.ts';
 
 export interface OvaObject {
@@ -29,7 +30,7 @@ export interface Ova {
 /** A disk whose blocks follow in the archive. */
 export interface OvaDisk {
   vdi: OvaObject;
-  /** The first drive that names it. */
+  /** The drive that names it; of several the one with the lowest device. */
   vbd: OvaObject;
   virtualSizeBytes: number;
 }
@@ -43,6 +44,9 @@ const VDI_UUID_PATTERN = /^[0-9A-Za-z_.-]{1,40}$/;
 
 /** Block numbers have eight digits and must sort as text. */
 const MAX_VIRTUAL_SIZE_BYTES = 100_000_000 * 1_048_576;
+
+/** All disks together: the index holds a bit for each of their blocks, in memory. */
+const MAX_MACHINE_BYTES = 512 * 1024 * 1024 * 1_048_576;
 
 /** Reads ova.xml. Errors: `data_corrupt`. */
 export function parseOva(bytes: Uint8Array): Ova {
@@ -58,7 +62,11 @@ export function parseOva(bytes: Uint8Array): Ova {
   if (machine === undefined || machines.length > 1) {
     throw corrupt(`find exactly one VM, found=${machines.length}`);
   }
-  return { root, objects, machine, disks: findDisks(objects, byId) };
+  const disks = findDisks(objects, byId);
+  if (disks.reduce((sum, disk) => sum + disk.virtualSizeBytes, 0) > MAX_MACHINE_BYTES) {
+    throw corrupt('find disks of 512 TiB at most');
+  }
+  return { root, objects, machine, disks };
 }
 
 /** Text of a string or of any scalar; '' for what is absent or composed. */
@@ -93,13 +101,22 @@ function findDisks(objects: OvaObject[], byId: Map<string, OvaObject>): OvaDisk[
   for (const vbd of objects) {
     if (vbd.className !== 'VBD' || textOf(vbd.record.get('type')) === 'CD') continue;
     const vdi = byId.get(textOf(vbd.record.get('VDI')));
-    if (vdi?.className !== 'VDI' || disks.has(vdi.id)) continue;
+    if (vdi?.className !== 'VDI') continue;
+    const known = disks.get(vdi.id);
+    if (known !== undefined) {
+      if (compareDevices(deviceOf(vbd), deviceOf(known.vbd)) < 0) known.vbd = vbd;
+      continue;
+    }
     const sr = byId.get(textOf(vdi.record.get('SR')));
     if (sr?.className !== 'SR') throw corrupt(`find storage of disk, source_id=${vdi.id}`);
     if (textOf(sr.record.get('content_type')) === 'iso') continue;
     disks.set(vdi.id, { vdi, vbd, virtualSizeBytes: virtualSize(vdi) });
   }
   return [...disks.values()].sort((a, b) => (a.vdi.id < b.vdi.id ? -1 : 1));
+}
+
+function deviceOf(vbd: OvaObject): string {
+  return textOf(vbd.record.get('userdevice'));
 }
 
 function virtualSize(vdi: OvaObject): number {

@@ -29,12 +29,15 @@ export interface ArchiveVisitor {
   disks?(disks: readonly ArchiveDisk[]): void | Promise<void>;
   /** Every stored block, in order: the rest of each disk reads as zeros. */
   block?(block: KeptBlock, content: Buffer): void | Promise<void>;
-  /** The normalised archive, piece by piece. */
+  /** The normalised archive, piece by piece; disks in the order in which they come. */
   bytes?(bytes: Uint8Array): void | Promise<void>;
 }
 
 export interface ArchiveSummary {
+  /** In the order of the archive. */
   disks: DiskTotals[];
+  /** The disks in the order in which they came. */
+  arrivals: readonly ArchiveDisk[];
   /** Of the normalised archive. */
   archiveBytes: number;
   contentDigest: string;
@@ -43,7 +46,8 @@ export interface ArchiveSummary {
 }
 
 /**
- * Reads and checks one archive to its end.
+ * Reads and checks one archive to its end. Unless told otherwise, disks stay in their order and are
+ * digested under a key of no further use.
  *
  * Errors: those of the normaliser, those of `fill` and of the visitor as they are. Cancel: between
  * two blocks.
@@ -76,10 +80,26 @@ export async function readArchive(
   if (trailing > 0) throw normaliser.truncated(memory, trailing);
   return {
     disks: normaliser.totals(),
+    arrivals: normaliser.disks,
     archiveBytes,
     contentDigest: normaliser.contentDigest(),
     index: normaliser.index(),
   };
+}
+
+/**
+ * Reads an archive of ours as it lies in the bucket and makes its index anew: with the same key,
+ * byte for byte the one that was written with it.
+ *
+ * Errors: as `readArchive`; `data_corrupt` also for an archive that is not as we write it, since
+ * nothing may be copied from it.
+ */
+export function indexArchive(
+  fill: Fill,
+  { hash, digestKey }: { hash: Hasher; digestKey: Uint8Array },
+  { signal }: { signal: AbortSignal },
+): Promise<ArchiveSummary> {
+  return readArchive(fill, { hash, digestKey, order: 'kept' }, { signal });
 }
 
 /** Turns pieces of any size, such as a download's, into exact fills. */

@@ -16,8 +16,8 @@ function disk(id: string, uuid: string): ForeignDisk {
   return { id, uuid, name: `d-${uuid}`, sizeBytes: 1_048_576, blocks: new Map() };
 }
 
-function rewrite(xml: string, rules: OvaRewrite | undefined = REWRITE) {
-  const result = rewriteOva(parseOva(Buffer.from(xml)), rules);
+function rewrite(xml: string, order: 'device' | 'arrival' = 'arrival') {
+  const result = rewriteOva(parseOva(Buffer.from(xml)), { rewrite: REWRITE, order });
   const ova = parseOva(result.xml);
   const find = (className: string, index = 0) =>
     ova.objects.filter((object) => object.className === className)[index] as OvaObject;
@@ -54,19 +54,54 @@ test('a key the source lacks is not made up', () => {
   assert.equal(rewrite(XML).ova.machine.record.has('suspend_VDI'), false);
 });
 
-test('disks come first, numbered in the order of their source ids as text', () => {
+test('by order of arrival, disks are numbered as they come', () => {
   const { disks, ova } = rewrite(XML);
   assert.deepEqual(
-    disks.map((d) => [d.archiveId, d.sourceId, d.vdiUuid, d.liveVdiUuid, d.nameLabel]),
+    disks.map((d) => [d.archiveId, d.index, d.sourceId, d.vdiUuid, d.liveVdiUuid, d.nameLabel]),
     [
-      ['Ref:000', 'Ref:10', 'u1', 'live1', 'root'],
-      ['Ref:001', 'Ref:9', 'u2', 'u2', 'd-u2'],
+      ['Ref:000', 0, 'Ref:10', 'u1', 'live1', 'root'],
+      ['Ref:001', 1, 'Ref:9', 'u2', 'u2', 'd-u2'],
     ],
   );
   assert.deepEqual(
     ova.objects.map((object) => object.id),
-    ova.objects.map((_, i) => `Ref:00${i}`),
+    ['Ref:000', 'Ref:001', ...ova.objects.slice(2).map((_, i) => `Ref:${256 + i}`)],
   );
+});
+
+test('by device, a disk has the number of its device, whatever comes and goes beside it', () => {
+  const system = { ...disk('Ref:9', 'u1'), device: '0' };
+  const data = { ...disk('Ref:10', 'u2'), device: '12' };
+  const both = rewrite(foreignOva([data, system]), 'device');
+  assert.deepEqual(
+    both.disks.map((d) => [d.sourceId, d.archiveId, d.index]),
+    [
+      ['Ref:10', 'Ref:012', 1],
+      ['Ref:9', 'Ref:000', 0],
+    ],
+  );
+  assert.deepEqual(
+    both.ova.objects.slice(0, 3).map(({ id, className }) => [id, className]),
+    [
+      ['Ref:000', 'VDI'],
+      ['Ref:012', 'VDI'],
+      ['Ref:256', 'VM'],
+    ],
+  );
+  const alone = rewrite(foreignOva([data]), 'device');
+  assert.deepEqual([alone.disks[0]?.archiveId, alone.disks[0]?.index], ['Ref:012', 0]);
+});
+
+test('the order in which the disks come leaves no trace', () => {
+  const machine = (ids: string[]) =>
+    foreignOva(ids.map((id, i) => ({ ...disk(id, `u${i}`), device: String(i) })));
+  const ascending = rewrite(machine(['Ref:5', 'Ref:6', 'Ref:7']), 'device');
+  const turned = rewrite(machine(['Ref:9', 'Ref:10', 'Ref:11']), 'device');
+  assert.deepEqual(
+    turned.disks.map(({ index }) => index),
+    [1, 2, 0],
+  );
+  assert.deepEqual(turned.xml, ascending.xml);
 });
 
 test('the order of objects in the file says nothing', () => {
@@ -98,7 +133,7 @@ test("a location that is not the disk's uuid stays", () => {
 test('references follow the new ids; those that lead nowhere become none', () => {
   const { ova, find } = rewrite(XML);
   const vm = ova.machine;
-  assert.deepEqual(vm.record.get('VBDs'), ['Ref:003', 'Ref:004', 'Ref:005']);
+  assert.deepEqual(vm.record.get('VBDs'), ['Ref:257', 'Ref:258', 'Ref:259']);
   assert.equal(flagOf(vm, 'metrics'), 'OpaqueRef:NULL');
   assert.equal(flagOf(vm, 'parent'), 'OpaqueRef:NULL');
   assert.equal(flagOf(vm, 'affinity'), find('host').id);
@@ -132,11 +167,12 @@ test('the ids of the host leave no trace, whatever its counter says', () => {
 
 test('rewriting what was rewritten changes nothing', () => {
   const { xml } = rewrite(XML);
-  assert.deepEqual(rewriteOva(parseOva(xml)).xml, xml);
+  assert.deepEqual(rewriteOva(parseOva(xml), { order: 'arrival' }).xml, xml);
+  assert.deepEqual(rewriteOva(parseOva(xml), { order: 'device' }).xml, xml);
 });
 
 test('without rules, names and uuids stay', () => {
-  const { xml } = rewriteOva(parseOva(Buffer.from(XML)));
+  const { xml } = rewriteOva(parseOva(Buffer.from(XML)), { order: 'arrival' });
   const { machine } = parseOva(xml);
   assert.equal(flagOf(machine, 'uuid'), 'snapshot-uuid');
   assert.equal(flagOf(machine, 'name_label'), 'xvault:job-1');
@@ -160,22 +196,29 @@ test('classes and keys nobody knows survive, in a stable place', () => {
   assert.deepEqual(
     ova.objects.map((o) => [o.className, o.id, flagOf(o, 'uuid')]),
     [
-      ['VM', 'Ref:000', 'vm-uuid'],
-      ['Zebra', 'Ref:001', 'y'],
-      ['Zebra', 'Ref:002', 'z'],
+      ['VM', 'Ref:256', 'vm-uuid'],
+      ['Zebra', 'Ref:257', 'y'],
+      ['Zebra', 'Ref:258', 'z'],
     ],
   );
-  assert.equal(flagOf(ova.objects[2] as OvaObject, 'VM'), 'Ref:000');
+  assert.equal(flagOf(ova.objects[2] as OvaObject, 'VM'), 'Ref:256');
   assert.deepEqual(ova.objects[2]?.record.get('nested'), new Map([['a', 'b']]));
 });
 
-test('ids grow wider together when a machine has very many objects', () => {
-  const many = Array.from({ length: 1000 }, (_, i) => object('Zebra', `Ref:${i + 1}`, {}));
-  const { ova } = rewrite(
-    value({ version: VERSION, objects: [object('VM', 'Ref:0', {}), ...many] }),
+test('the ids of very many objects grow wider, those of disks never', () => {
+  const many = Array.from({ length: 1000 }, (_, i) => object('Zebra', `Ref:${i + 2000}`, {}));
+  const xml = XML.replace(
+    '<name>objects</name><value><array><data>',
+    `$&${many.map(value).join('')}`,
   );
-  assert.equal(ova.objects[0]?.id, 'Ref:0000');
-  assert.equal(ova.objects[1000]?.id, 'Ref:1000');
+  const { ova, disks } = rewrite(xml);
+  assert.deepEqual(
+    disks.map(({ archiveId }) => archiveId),
+    ['Ref:000', 'Ref:001'],
+  );
+  const ids = ova.objects.map(({ id }) => id);
+  assert.deepEqual(ids.slice(0, 3), ['Ref:000', 'Ref:001', 'Ref:2560']);
+  assert.deepEqual(ids, ids.toSorted());
 });
 
 test('a disk on two drives is one disk; drives of CDs, ISOs and missing disks are none', () => {
@@ -185,8 +228,8 @@ test('a disk on two drives is one disk; drives of CDs, ISOs and missing disks ar
     object('SR', 'Ref:2', { content_type: 'iso' }),
     object('VDI', 'Ref:3', { uuid: 'a', SR: 'Ref:1', virtual_size: '512' }),
     object('VDI', 'Ref:4', { uuid: 'b', SR: 'Ref:2', virtual_size: '512' }),
-    object('VBD', 'Ref:5', { VDI: 'Ref:3', type: 'Disk', userdevice: '0' }),
-    object('VBD', 'Ref:6', { VDI: 'Ref:3', type: 'Disk', userdevice: '1' }),
+    object('VBD', 'Ref:5', { VDI: 'Ref:3', type: 'Disk', userdevice: '10' }),
+    object('VBD', 'Ref:6', { VDI: 'Ref:3', type: 'Disk', userdevice: '2' }),
     object('VBD', 'Ref:7', { VDI: 'Ref:4', type: 'Disk' }),
     object('VBD', 'Ref:8', { VDI: 'OpaqueRef:NULL', type: 'Disk' }),
     object('VBD', 'Ref:9', { VDI: 'Ref:3', type: 'CD' }),
@@ -194,7 +237,7 @@ test('a disk on two drives is one disk; drives of CDs, ISOs and missing disks ar
   const { disks } = rewrite(value({ version: VERSION, objects }));
   assert.deepEqual(
     disks.map((d) => [d.vdiUuid, d.userdevice, d.virtualSizeBytes]),
-    [['a', '0', 512]],
+    [['a', '2', 512]],
   );
 });
 
@@ -208,6 +251,17 @@ const WITH = (vdi: Record<string, unknown>, id = 'Ref:3') => ({
     object('VBD', 'Ref:5', { VDI: id, type: 'Disk' }),
   ],
 });
+const VERY_LARGE = {
+  version: VERSION,
+  objects: [
+    object('VM', 'Ref:0', {}),
+    object('SR', 'Ref:1', {}),
+    ...Array.from({ length: 6 }, (_, i) => [
+      object('VDI', `Ref:1${i}`, { ...VDI, virtual_size: '100000000000000' }),
+      object('VBD', `Ref:2${i}`, { VDI: `Ref:1${i}`, type: 'Disk' }),
+    ]).flat(),
+  ],
+};
 const REFUSED: [name: string, ova: unknown, why: RegExp][] = [
   ['that is no struct', 'x', /find struct root/],
   ['without objects', { version: VERSION }, /find objects/],
@@ -255,6 +309,7 @@ const REFUSED: [name: string, ova: unknown, why: RegExp][] = [
     WITH({ ...VDI, virtual_size: '999999999999999' }),
     /find a virtual size/,
   ],
+  ['with disks larger than any together', VERY_LARGE, /disks of 512 TiB at most/],
   ['with a disk without uuid', WITH({ ...VDI, uuid: [] }), /find uuid of disk/],
 ];
 for (const [name, ova, why] of REFUSED) {
@@ -273,5 +328,8 @@ test('an ova.xml that is no UTF-8 or no XML is refused without showing it', () =
 
 test('text that grows too large by escaping is refused', () => {
   const quotes = XML.replace('<name>memory_static_max</name><value>', `$&${'"'.repeat(4 << 20)}`);
-  assert.throws(() => rewriteOva(parseOva(Buffer.from(quotes))), /rewrite ova.xml: too large/);
+  assert.throws(
+    () => rewriteOva(parseOva(Buffer.from(quotes)), { order: 'arrival' }),
+    /rewrite ova.xml: too large/,
+  );
 });

@@ -7,8 +7,9 @@
  * compares them with its own).
  */
 import { BackupError } from '../errors.ts';
+import { nameDisks, nameOthers } from './archive-ids.ts';
 import { type Ova, type OvaDisk, type OvaObject, REF_PATTERN, textOf } from './ova.ts';
-import { type ArchiveDisk, MAX_OVA_BYTES, type OvaRewrite } from './types.ts';
+import { type ArchiveDisk, type DiskOrder, MAX_OVA_BYTES, type OvaRewrite } from './types.ts';
 import { formatXmlValue, type XmlStruct, type XmlValue } from './xml-value.ts';
 
 const NULL_REF = 'OpaqueRef:NULL';
@@ -86,10 +87,13 @@ const DROPPED_CLASSES = ['VM_metrics', 'VM_guest_metrics'];
 /** Text that may look like an id but is what somebody typed. */
 const TEXT_KEYS = ['name_label', 'name_description', 'location', 'tags'];
 
+/** What our archives, those of earlier versions included, call a disk. */
+const OUR_ID = /^Ref:\d{3,12}$/;
+
 /** Order of classes in our ids: disks come first, classes not named here last. */
 const CLASS_ORDER = ['VM', 'VBD', 'VIF', 'VDI', 'SR', 'network', 'host'];
 
-/** ova.xml as it goes into the archive, and the disks by their new ids. */
+/** ova.xml as it goes into the archive, and the disks in the order in which they come. */
 export interface RewrittenOva {
   xml: Buffer;
   disks: ArchiveDisk[];
@@ -99,15 +103,25 @@ export interface RewrittenOva {
  * Applies the rules to `ova`, which is used up. Without `rewrite`, names and uuids stay what they
  * are.
  */
-export function rewriteOva(ova: Ova, rewrite?: OvaRewrite): RewrittenOva {
+export function rewriteOva(
+  ova: Ova,
+  { rewrite, order }: { rewrite?: OvaRewrite | undefined; order: Exclude<DiskOrder, 'kept'> },
+): RewrittenOva {
   const kept = ova.objects.filter((object) => !DROPPED_CLASSES.includes(object.className));
   for (const object of kept) fixObject(object);
   rewriteMachine(ova.machine.record, rewrite);
-  const disks = ova.disks.map((disk, index) => rewriteDisk(disk, index, rewrite));
-  const ordered = orderObjects(ova.disks, kept);
-  const ids = numberObjects(ordered);
+  const disks = nameDisks(
+    ova.disks.map((disk) => rewriteDisk(disk, rewrite)),
+    order,
+  );
+  const ids = new Map(disks.map((disk) => [disk.sourceId, disk.archiveId]));
+  const others = orderOthers(kept.filter(({ id }) => !ids.has(id)));
+  for (const [i, id] of nameOthers(disks, others.length).entries()) {
+    ids.set((others[i] as OvaObject).id, id);
+  }
+  const ordered = [...ova.disks.map(({ vdi }) => vdi), ...others];
   for (const object of ordered) renameRefs(object, ids);
-  for (const disk of disks) disk.archiveId = ids.get(disk.sourceId) as string;
+  ordered.sort((a, b) => ((ids.get(a.id) as string) < (ids.get(b.id) as string) ? -1 : 1));
   ova.root.set(
     'objects',
     ordered.map((object) => object.node),
@@ -139,7 +153,20 @@ function rewriteMachine(record: XmlStruct, rewrite: OvaRewrite | undefined): voi
   record.set('uuid', rewrite.vmUuid);
 }
 
-function rewriteDisk(disk: OvaDisk, index: number, rewrite: OvaRewrite | undefined): ArchiveDisk {
+/** Disks of an archive whose ova.xml stays what it is. */
+export function keptDisks(ova: Ova): ArchiveDisk[] {
+  const disks = ova.disks.map((disk) => rewriteDisk(disk, undefined));
+  for (const [index, disk] of disks.entries()) {
+    if (!OUR_ID.test(disk.sourceId)) {
+      throw new BackupError('data_corrupt', 'read ova.xml: its disks have no ids of ours');
+    }
+    disk.index = index;
+    disk.archiveId = disk.sourceId;
+  }
+  return disks;
+}
+
+function rewriteDisk(disk: OvaDisk, rewrite: OvaRewrite | undefined): ArchiveDisk {
   const { record } = disk.vdi;
   const vdiUuid = textOf(record.get('uuid'));
   const live = rewrite?.disks.get(vdiUuid);
@@ -150,7 +177,7 @@ function rewriteDisk(disk: OvaDisk, index: number, rewrite: OvaRewrite | undefin
     record.set('name_label', live.nameLabel);
   }
   return {
-    index,
+    index: -1,
     archiveId: '',
     sourceId: disk.vdi.id,
     vdiUuid,
@@ -162,16 +189,13 @@ function rewriteDisk(disk: OvaDisk, index: number, rewrite: OvaRewrite | undefin
 }
 
 /**
- * Streamed disks in their order, then the others by class, place on the machine and uuid.
- * Never by their source id: that comes from a counter of the host and differs at every export.
+ * By class, place on the machine and uuid. Never by their source id: that comes from a counter of
+ * the host and differs at every export.
  */
-function orderObjects(disks: OvaDisk[], objects: OvaObject[]): OvaObject[] {
-  const streamed = disks.map((disk) => disk.vdi);
-  const keyed = objects
-    .filter((object) => !streamed.includes(object))
-    .map((object) => ({ object, key: sortKey(object) }));
+function orderOthers(objects: OvaObject[]): OvaObject[] {
+  const keyed = objects.map((object) => ({ object, key: sortKey(object) }));
   keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
-  return [...streamed, ...keyed.map(({ object }) => object)];
+  return keyed.map(({ object }) => object);
 }
 
 function sortKey({ className, record }: OvaObject): string {
@@ -183,17 +207,6 @@ function sortKey({ className, record }: OvaObject): string {
     place.padStart(8, '0'),
     textOf(record.get('uuid')),
   ].join('\0');
-}
-
-/**
- * Ids of one width, so that their order as text is their order here, and none is a prefix of
- * another.
- */
-function numberObjects(ordered: OvaObject[]): Map<string, string> {
-  const width = Math.max(3, String(ordered.length - 1).length);
-  return new Map(
-    ordered.map((object, index) => [object.id, `Ref:${String(index).padStart(width, '0')}`]),
-  );
 }
 
 function renameRefs({ id, node, record }: OvaObject, ids: Map<string, string>): void {

@@ -1,50 +1,52 @@
-/** What is left of an archive when it has gone by: blocks.idx and the digest of its content. */
-import {
-  digestEntries,
-  diskMemberBytes,
-  END_BYTES,
-  type EntryTable,
-  encodeIndex,
-  type IndexedDisk,
-} from './blocks-index.ts';
-import type { ArchiveDisk, Hasher } from './types.ts';
+/** What is left of an archive when it has gone by: what each disk holds, and blocks.idx. */
+import { diskStoredBytes, encodeIndex } from './blocks-index.ts';
+import type { EntryTable } from './entries.ts';
+import type { ArchiveDisk, DiskTotals, Hasher, NormaliserInput } from './types.ts';
 
 export interface Summary {
   /** The bytes of blocks.idx. */
   index: Buffer;
-  /** XXH64 over the XXH64 of every stored block, in order. */
-  digest: bigint;
+  /** XXH64 over the XXH64 of every stored block, in the order of the archive. */
+  contentDigest: bigint;
 }
 
-/**
- * Places the disks one behind the other and builds their index. Every disk must have its last
- * block.
- */
-export function summariseArchive(input: {
-  hash: Hasher;
-  ovaMemberBytes: number;
+interface Read {
+  /** In any order. */
   disks: readonly ArchiveDisk[];
-  /** One for each disk. */
+  /** By place in the archive. */
   tables: readonly EntryTable[];
-}): Summary {
-  const { hash, ovaMemberBytes } = input;
-  let archiveBytes = ovaMemberBytes;
-  const disks = input.disks.map((disk, i): IndexedDisk => {
-    const { count, bytes } = input.tables[i] as EntryTable;
-    const offsetBytes = archiveBytes;
-    archiveBytes += diskMemberBytes(disk.virtualSizeBytes, count);
+}
+
+/** What each disk holds, in the order of the archive. */
+export function countDisks({ disks, tables }: Read): DiskTotals[] {
+  return inOrder(disks).map((disk) => {
+    const storedBlocks = tableOf(tables, disk).count;
     return {
-      archiveId: disk.archiveId,
-      vdiUuid: disk.liveVdiUuid,
-      virtualSizeBytes: disk.virtualSizeBytes,
-      offsetBytes,
-      storedBlocks: count,
-      entries: bytes(),
+      disk,
+      storedBlocks,
+      storedBytes: diskStoredBytes(disk.virtualSizeBytes, storedBlocks),
     };
   });
-  archiveBytes += END_BYTES;
-  const tables = disks.map((disk) => disk.entries);
-  const contentDigest = digestEntries(tables, hash);
-  const index = encodeIndex({ archiveBytes, ovaMemberBytes, contentDigest, disks }, hash);
-  return { index, digest: contentDigest };
+}
+
+/** The index of an archive of which every disk has its last block. */
+export function summariseArchive(
+  read: Read & { hash: Hasher; input: NormaliserInput; ovaMemberBytes: number },
+): Summary {
+  const { hash, ovaMemberBytes, tables } = read;
+  const disks = inOrder(read.disks).map((disk) => ({
+    archiveId: disk.archiveId,
+    vdiUuid: disk.liveVdiUuid,
+    virtualSizeBytes: disk.virtualSizeBytes,
+    table: tableOf(tables, disk),
+  }));
+  return encodeIndex({ ovaMemberBytes, digestKey: read.input.digestKey, disks }, hash);
+}
+
+function inOrder(disks: readonly ArchiveDisk[]): ArchiveDisk[] {
+  return disks.toSorted((a, b) => a.index - b.index);
+}
+
+function tableOf(tables: readonly EntryTable[], disk: ArchiveDisk): EntryTable {
+  return tables[disk.index] as EntryTable;
 }

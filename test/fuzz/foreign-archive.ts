@@ -17,6 +17,8 @@ export interface ForeignDisk {
   id: string;
   uuid: string;
   name: string;
+  /** userdevice of its drive; its place among the disks unless given. */
+  device?: string;
   sizeBytes: number;
   /** Content by position; absent ones are zeros. */
   blocks: Map<number, Buffer>;
@@ -108,7 +110,11 @@ export function setHeaderSum(bytes: Buffer, at: number): void {
 
 /** ova.xml of a snapshot as a host exports it: a template by flag, named after the snapshot. */
 export function foreignOva(disks: ForeignDisk[]): string {
-  const vbds = disks.map((disk, i) => ({ disk, id: `Ref:${900 + i}`, device: String(i) }));
+  const vbds = disks.map((disk, i) => ({
+    disk,
+    id: `Ref:${900 + i}`,
+    device: disk.device ?? String(i),
+  }));
   const objects = [
     object('host', 'Ref:800', { uuid: 'host-1', resident_VMs: [ref('a'), ref('b')] }),
     object('VM', 'Ref:801', {

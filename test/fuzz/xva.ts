@@ -11,7 +11,7 @@
 import assert from 'node:assert/strict';
 import { isBackupError } from '../../src/errors.ts';
 import { readArchive } from '../../src/xva/reader.ts';
-import type { ArchiveDisk, KeptBlock } from '../../src/xva/types.ts';
+import type { ArchiveDisk, DiskOrder, KeptBlock } from '../../src/xva/types.ts';
 import {
   contentAt,
   type ForeignDisk,
@@ -86,7 +86,7 @@ async function runCase(base: Base, random: Random): Promise<string> {
     archive = damaged.bytes;
     isShaped ||= damaged.shaped;
   }
-  const seen = await read(archive);
+  const seen = await read(archive, random(2) === 0 ? 'device' : 'arrival');
   if (typeof seen === 'string') return seen;
   if (isShaped && !base.archive.equals(archive)) assertAsImported(seen, archive, base);
   else assertTrue(seen, base.disks);
@@ -99,7 +99,7 @@ interface Seen {
   blocks: Map<number, Buffer>[];
 }
 
-async function read(archive: Buffer): Promise<Seen | string> {
+async function read(archive: Buffer, order: DiskOrder = 'arrival'): Promise<Seen | string> {
   const seen: Seen = { disks: [], blocks: [] };
   const visitor = {
     disks: (disks: readonly ArchiveDisk[]) => {
@@ -109,7 +109,8 @@ async function read(archive: Buffer): Promise<Seen | string> {
     block: (block: KeptBlock, content: Buffer) => {
       // Memory is reused for the next block.
       if (!content.equals(ZEROS.subarray(0, content.length))) {
-        seen.blocks[block.diskIndex]?.set(block.number, Buffer.from(content));
+        const arrival = seen.disks.findIndex(({ index }) => index === block.diskIndex);
+        seen.blocks[arrival]?.set(block.number, Buffer.from(content));
       }
     },
   };
@@ -122,7 +123,7 @@ async function read(archive: Buffer): Promise<Seen | string> {
     return count;
   };
   try {
-    await readArchive(fill, { hash, visitor }, { signal: NEVER });
+    await readArchive(fill, { hash, order, visitor }, { signal: NEVER });
     return seen;
   } catch (error) {
     if (isBackupError(error) && error.code !== 'internal') return error.code;
