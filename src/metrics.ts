@@ -38,6 +38,16 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
   },
   jobs_running: { kind: 'gauge', help: 'Jobs at work in this instance', labels: [] },
   jobs_queued: { kind: 'gauge', help: 'Jobs waiting in this instance', labels: [] },
+  job_retries: {
+    kind: 'counter',
+    help: 'Jobs that failed and are tried again',
+    labels: ['code'],
+  },
+  unreadable_records: {
+    kind: 'gauge',
+    help: 'Records in the bucket that cannot be read, as far as this instance looked',
+    labels: ['kind'],
+  },
   pool_read_bytes: { kind: 'counter', help: 'Bytes read from pools', labels: ['pool'] },
   pool_logins: { kind: 'counter', help: 'Logins at pools', labels: ['pool'] },
   pool_call_failures: { kind: 'counter', help: 'XenAPI calls that failed', labels: ['pool'] },

@@ -56,7 +56,7 @@ async function isSnapshotUnderWay(job: Job, { engine, signal }: StepContext): Pr
 }
 
 /**
- * Removes snapshots that ended jobs left on the machine, as far as it can: no reason to stop a backup.
+ * Removes snapshots that ended jobs or earlier attempts left on the machine, as far as it can: no reason to stop a backup.
  * True when there was one: chains and free space are others now.
  */
 export async function removeLeftovers(
@@ -83,14 +83,15 @@ export async function removeLeftovers(
   return removed > 0;
 }
 
-/** A job without record may be another installation's. */
+/** A job without record may be another installation's. One of our own name is an earlier attempt's: this one has none yet. */
 async function isNobodys(
   { nameLabel }: SnapshotFacts,
   job: Job,
   { engine, signal }: Pick<StepContext, 'engine' | 'signal'>,
 ): Promise<boolean> {
   const id = nameLabel.slice(SNAPSHOT_PREFIX.length);
-  if (id === job.id || !JOB_ID.test(id)) return false;
+  if (id === job.id) return job.phase === 'preparing';
+  if (!JOB_ID.test(id)) return false;
   const owner = await engine.jobs.load(id, { signal });
   return owner !== undefined && isEnded(owner.job) && owner.job.vm.uuid === job.vm.uuid;
 }

@@ -3,9 +3,8 @@ import { createBackupCatalog } from '../catalog/backups.ts';
 import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
-import { isEnded, type Job } from '../catalog/record.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
-import type { Cancellable, Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import type { Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { createDigestKey, loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
@@ -15,9 +14,9 @@ import { createQueries } from './queries.ts';
 import type { Service } from './service.ts';
 import { createSweep } from './sweep.ts';
 import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
+import type { RetryPolicy } from './try-again.ts';
+import { createWatch } from './watch.ts';
 
-/** How often a waiting caller looks at a record: it is read from the bucket at most once a second anyway. */
-const WATCH_EVERY_MS = 500;
 /** A dead instance's jobs are looked for at start and then this often, or more often where leases are short. */
 const RESUME_EVERY_MS = 60_000;
 
@@ -45,6 +44,8 @@ export interface ServiceSettings {
   retentionClasses: readonly string[];
   /** XVAULT_LEASE_SECONDS; 90 s unless given. */
   leaseMs?: number;
+  /** Attempts of a job that fails for a reason that may pass; none is made again unless given. */
+  retry?: RetryPolicy;
   /** How long a listing of the bucket may be old. */
   catalogTtlMs?: number;
 }
@@ -69,10 +70,12 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       perSr: settings.concurrencyPerSr,
       waiting: settings.queueLimit,
     },
+    retry: settings.retry ?? { attempts: 1, firstPauseMs: 0 },
     onLeaseLost: () => sweeps.soon(),
   });
   const sweeps = createSweeps(engine, { runner, deps, settings });
   const queries = createQueries(engine);
+  const watch = createWatch(engine, runner);
   const resumeEveryMs = Math.min(RESUME_EVERY_MS, (engine.leases.timing.leaseMs * 2) / 3);
   const stopped = new AbortController();
 
@@ -85,33 +88,17 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     }
   };
 
-  async function* watchJob(id: string, { signal }: Cancellable): AsyncGenerator<Job> {
-    let seen: string | undefined;
-    for (;;) {
-      const job = await engine.jobs.read(id);
-      if (job === undefined) return;
-      const version = JSON.stringify([job.updated_at, job.status, job.phase, job.cancel_requested]);
-      if (version !== seen) yield job;
-      seen = version;
-      if (isEnded(job)) return;
-      await clock.sleep(WATCH_EVERY_MS, { signal });
-    }
-  }
-
   return {
     ...queries,
     startBackup: (input, options) => runner.start(input, options),
     cancelJob: (id, options) => runner.cancel(id, options),
-    getJob: (id) => engine.jobs.read(id),
-    waitJob: async (id, { timeoutMs }, { signal }) => {
-      const until = clock.elapsed() + timeoutMs;
-      for (;;) {
-        const job = await engine.jobs.read(id);
-        if (job === undefined || isEnded(job) || clock.elapsed() >= until) return job;
-        await clock.sleep(Math.min(WATCH_EVERY_MS, until - clock.elapsed()), { signal });
-      }
+    getJob: watch.getJob,
+    waitJob: watch.waitJob,
+    watchJob: watch.watchJob,
+    listJobs: async (input, options) => {
+      const page = await queries.listJobs(input, options);
+      return { ...page, items: page.items.map(watch.shown) };
     },
-    watchJob,
     sweep: sweeps.sweep,
     start: async () => {
       await warnOfStore(deps);

@@ -15,6 +15,7 @@ import { advance, failed } from './advance.ts';
 import { CLEANING_MS, CLEANUP_MS, type Engine, PUBLISH_MS, type StepContext } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { expired, type KeptLease } from './keep-lease.ts';
+import { type RetryPolicy, tryAgain } from './try-again.ts';
 
 /** R2 takes one write a second and key; pollers see progress at least this often. */
 const HEARTBEAT_MS = 2000;
@@ -35,32 +36,36 @@ const SAVE_AGAIN_MS = 1000;
 export interface DriveInput {
   engine: Engine;
   state: Versioned;
-  /** Absent for a dry run: it changes nothing, so it needs no lease. */
-  lease?: KeptLease | undefined;
+  /** Given back by the caller, after the last write: until then nobody takes the job for a left one. */
+  lease: KeptLease;
   instance: string;
+  retry: RetryPolicy;
   /** Aborted with the reason (`cancelled`, `draining`, `lease_lost`); cleaning up still happens. */
   controller: AbortController;
 }
 
-/** Runs the job to its end and returns it. Errors: `lease_lost`, or the store's when the end could not be written. */
-export async function drive(input: DriveInput): Promise<Job> {
+/**
+ * Runs the job to its end, or until it waits for its next attempt, and returns it. Errors: `lease_lost`, or the store's
+ * when the end could not be written.
+ */
+export async function drive(input: DriveInput): Promise<Versioned> {
   const run = createRun(input);
   const { clock } = input.engine;
   // asked for while the job waited, or before its last instance died
   if (run.job().cancel_requested) input.controller.abort(cancelled());
-  await run.change((job) => ({
+  await run.change(({ waiting_because: _, next_attempt_at: _2, ...job }) => ({
     ...job,
     status: 'running',
     started_at: job.started_at ?? formatTime(clock.now()),
     instance: input.instance,
   }));
-  while (!isEnded(run.job())) await step(input, run);
-  return run.job();
+  while (run.job().status === 'running') await step(input, run);
+  return run.state();
 }
 
 async function step(input: DriveInput, run: Run): Promise<void> {
   const { engine, controller, lease } = input;
-  if (lease?.held() === false) throw expired({ jobId: run.job().id });
+  if (!lease.held()) throw expired({ jobId: run.job().id });
   const ownMs = OWN_TIME_MS[run.job().phase];
   const own = ownMs === undefined ? controller.signal : undefined;
   const heart = new AbortController();
@@ -89,13 +94,12 @@ async function step(input: DriveInput, run: Run): Promise<void> {
     heart.abort();
     await beating;
   }
-  // given back first: whoever sees the job ended may start the next one at once
-  if (isEnded(next)) await lease?.giveBack();
-  await run.finish(next);
+  await run.finish(tryAgain(next, input.retry, engine.clock.now()) ?? next);
 }
 
 interface Run {
   job(): Job;
+  state(): Versioned;
   report(progress: Progress): void;
   /** Changes the record here and in the bucket. */
   change(change: (job: Job) => Job): Promise<void>;
@@ -147,6 +151,7 @@ function createRun(input: DriveInput): Run {
 
   return {
     job: () => current.job,
+    state: () => current,
     report: (latest) => {
       progress = latest;
     },
@@ -189,8 +194,7 @@ async function saveOutcome(input: DriveInput, job: Job, save: () => Promise<void
         job_id: job.id,
         error: toBackupError(error).message,
       });
-      if (lease === undefined && !isEnded(job)) return;
-      if (lease?.held() === false && !isEnded(job)) throw expired({ jobId: job.id }, error);
+      if (!lease.held() && !isEnded(job)) throw expired({ jobId: job.id }, error);
       if (mayGoOn(input, job, attempt)) return;
     }
     await engine.clock.sleep(SAVE_AGAIN_MS, { signal: NEVER });

@@ -5,19 +5,20 @@
  * work on one machine, and a job whose instance died is recognised by its expired lease.
  */
 import type { Versioned } from '../catalog/job-store.ts';
+import { leaseKey } from '../catalog/keys.ts';
 import type { Lease } from '../catalog/lease.ts';
 import { type BackupRequest, isEnded, type Job } from '../catalog/record.ts';
-import { BackupError, isBackupError, toBackupError } from '../errors.ts';
-import type { Cancellable } from '../ports.ts';
+import { BackupError, isBackupError } from '../errors.ts';
+import type { Cancellable, VmState } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import { checkRequest } from './check-request.ts';
 import type { Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
-import { cancelled, type DriveInput, drive } from './drive.ts';
 import { findVm } from './find-vm.ts';
-import { keepLease, release } from './keep-lease.ts';
+import { release } from './keep-lease.ts';
+import { createLocalJobs, type LocalSettings } from './local-jobs.ts';
 import { checkKind } from './preflight.ts';
-import { createQueue, type Queue, type QueueLimits } from './queue.ts';
+import type { QueuePlace } from './queue.ts';
 import type { StartInput } from './service.ts';
 import { endedIn, leftJob } from './take-over.ts';
 
@@ -25,6 +26,12 @@ import { endedIn, leftJob } from './take-over.ts';
 const RESUME_WINDOW = 500;
 /** Two small writes, each tried for some seconds. */
 const START_MS = 30_000;
+/** A job's last record is written a moment before its lease is given back: whoever saw its end waits that moment. */
+const HANDOVER_MS = 5_000;
+const HANDOVER_EVERY_MS = 100;
+/** When a refused start may make sense: jobs take minutes, another instance takes over within seconds. */
+const BUSY_SECONDS = 30;
+const DRAINING_SECONDS = 10;
 
 export interface JobRunner {
   start(input: StartInput, options: Cancellable): Promise<Job>;
@@ -34,7 +41,12 @@ export interface JobRunner {
    * `also`: jobs to look at beside the newest ones.
    */
   resume(options: Cancellable & { also?: readonly string[] }): Promise<void>;
+  /** Running jobs may end within `drainMs`; waiting ones are left, unlocked, to the next instance that looks. */
   drain(input: { drainMs: number }): Promise<void>;
+  /** What a job that waits here waits for. */
+  waitingBecause(id: string): string | undefined;
+  /** Resolves when a job is held here no more: its lease is given back. */
+  gone(id: string): Promise<void>;
   readonly draining: boolean;
   readonly running: number;
   readonly waiting: number;
@@ -43,44 +55,38 @@ export interface JobRunner {
 /** The runner of one process. */
 export function createJobRunner(
   engine: Engine,
-  settings: {
-    instance: string;
-    limits: QueueLimits;
-    retentionClasses: readonly string[];
-    onLeaseLost?: () => void;
-  },
+  settings: LocalSettings & { retentionClasses: readonly string[] },
 ): JobRunner {
-  const queue = createQueue(settings.limits);
-  const live = new Map<string, AbortController>();
-  let draining = false;
+  const local = createLocalJobs(engine, settings);
+  const { queue } = local;
 
-  const enqueue = (state: Versioned, lease: Lease | undefined, srs: readonly string[]): void => {
-    const { id, vm } = state.job;
-    const controller = new AbortController();
-    live.set(id, controller);
-    const kept = lease && keepLease(engine, lease, controller);
-    const run = async (): Promise<void> => {
-      engine.meter.count('jobs_queued', -1);
-      const input = { engine, state, lease: kept, instance: settings.instance, controller };
-      const error = await runJob(input);
-      live.delete(id);
-      if (isBackupError(error, 'lease_lost')) settings.onLeaseLost?.();
-    };
-    engine.meter.count('jobs_queued', 1);
-    queue.add({ id, pool: vm.pool, srs, run });
+  /** Accepted, but still being written down: they take places in the queue before they are in it. */
+  let accepting = 0;
+
+  const isFull = (): boolean => {
+    const { waiting, total } = settings.limits;
+    return queue.full || queue.waiting + accepting >= waiting + Math.max(0, total - queue.running);
   };
 
   const refuseIfBusy = (): void => {
-    if (draining) throw new BackupError('draining', 'start job: this instance is shutting down');
-    if (!queue.full) return;
-    throw new BackupError('limit_reached', `start job: ${queue.waiting} jobs wait already`, {
-      details: { waiting: queue.waiting, running: queue.running },
+    if (local.draining) {
+      throw new BackupError('draining', 'start job: this instance is shutting down', {
+        details: { retry_after_seconds: DRAINING_SECONDS },
+      });
+    }
+    if (!isFull()) return;
+    const { waiting, running } = queue;
+    throw new BackupError('limit_reached', `start job: ${waiting} jobs wait already`, {
+      details: { waiting, running, retry_after_seconds: BUSY_SECONDS },
     });
   };
 
-  const cancelHere = (id: string): void => {
-    live.get(id)?.abort(cancelled());
-    queue.startNow(id);
+  const takePlace = (): (() => void) => {
+    refuseIfBusy();
+    accepting += 1;
+    return () => {
+      accepting -= 1;
+    };
   };
 
   return {
@@ -93,39 +99,40 @@ export function createJobRunner(
       const state = await pool.inspectVm(vm.ref, options);
       const { retentionClasses } = settings;
       await checkRequest({ pool, vm: state, request, retentionClasses }, options);
-      const job = newJob(engine, { pool: pool.name, vm, request, triggeredBy, jobId });
+      const place = { pool: pool.name, srs: srsOf(state) };
+      const reason = queue.reason(place);
+      const job: Job = {
+        ...newJob(engine, { ...place, vm, request, triggeredBy, jobId }),
+        ...(reason === undefined ? {} : { waiting_because: reason }),
+      };
       options.signal.throwIfAborted();
-      const srs = [...new Set(state.disks.map((disk) => disk.sr.uuid))];
-      return await accept(engine, job, {
-        refuseIfBusy, // others came, or a drain began, while the pool was asked
-        enqueue: (state, lease) => enqueue(state, lease, srs),
-      });
+      // asked again: others came, or a drain began, while the pool was asked
+      return await accept(engine, job, { takePlace, add: local.add });
     },
     cancel: async (id, options) => {
       const ask = (job: Job) => (isEnded(job) ? undefined : { ...job, cancel_requested: true });
       const job = await engine.jobs.update(id, ask, options);
-      cancelHere(id);
+      local.cancel(id);
       return job;
     },
     resume: async (options) => {
       const look = async (id: string): Promise<void> => {
         // one that waits here may have been cancelled through another instance
-        if (live.has(id) && (await engine.jobs.read(id))?.cancel_requested) cancelHere(id);
-        if (live.has(id) || draining) return;
+        if (local.has(id) && (await engine.jobs.read(id))?.cancel_requested) local.cancel(id);
+        if (local.has(id) || local.draining) return;
         const left = await leftJob(engine, { id, instance: settings.instance }, options);
         if (left === undefined) return;
         engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
-        enqueue(left.state, left.lease, []);
+        local.add(left.state, left.lease);
       };
       const newest = (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW);
       await eachReadable(engine, new Set([...(options.also ?? []), ...newest]), look);
     },
-    drain: async ({ drainMs }) => {
-      draining = true;
-      await drainAll(engine, queue, live, drainMs);
-    },
+    drain: local.drain,
+    waitingBecause: queue.reasonOf,
+    gone: local.gone,
     get draining() {
-      return draining;
+      return local.draining;
     },
     get running() {
       return queue.running;
@@ -152,44 +159,11 @@ async function eachReadable(
   }
 }
 
-/** Drives one job to its end; why it was given up instead is logged and told: whoever finds its lease free goes on. */
-async function runJob(input: DriveInput): Promise<BackupError | undefined> {
-  const { engine, state } = input;
-  engine.meter.count('jobs_running', 1);
-  try {
-    report(engine, await drive(input));
-    return undefined;
-  } catch (thrown) {
-    const error = toBackupError(thrown);
-    const { code, message } = error;
-    engine.log.error('job given up', { job_id: state.job.id, code, error: message });
-    return error;
-  } finally {
-    await input.lease?.giveBack();
-    engine.meter.count('jobs_running', -1);
-  }
-}
-
-/** Waits for what runs; what is still there after `drainMs` is stopped, and its clean-up waited for. */
-async function drainAll(
-  engine: Engine,
-  queue: Queue,
-  live: ReadonlyMap<string, AbortController>,
-  drainMs: number,
-): Promise<void> {
-  const done = new AbortController();
-  const late = engine.clock.sleep(drainMs, { signal: done.signal }).then(
-    () => {
-      for (const [id, controller] of live) {
-        controller.abort(new BackupError('draining', 'stop job: this instance is shutting down'));
-        queue.startNow(id);
-      }
-    },
-    () => undefined, // all ended in time
-  );
-  await queue.idle();
-  done.abort();
-  await late;
+/** Each once, by uuid. */
+function srsOf({ disks }: VmState): QueuePlace['srs'] {
+  return [
+    ...new Map(disks.map(({ sr }) => [sr.uuid, { uuid: sr.uuid, name: sr.nameLabel }])).values(),
+  ];
 }
 
 function newJob(
@@ -200,6 +174,7 @@ function newJob(
     request: BackupRequest;
     triggeredBy: string;
     jobId: string | undefined;
+    srs: QueuePlace['srs'];
   },
 ): Job {
   const now = formatTime(engine.clock.now());
@@ -217,7 +192,12 @@ function newJob(
     updated_at: now,
     cancel_requested: false,
     triggered_by: input.triggeredBy,
-    checkpoint: { backup_id: engine.ids.uuid(), excluded_disks: [], warnings: [] },
+    checkpoint: {
+      backup_id: engine.ids.uuid(),
+      excluded_disks: [],
+      warnings: [],
+      srs: [...input.srs],
+    },
   };
 }
 
@@ -225,15 +205,19 @@ function newJob(
 async function accept(
   engine: Engine,
   job: Job,
-  runner: { refuseIfBusy(): void; enqueue(state: Versioned, lease: Lease | undefined): void },
+  runner: { takePlace(): () => void; add(state: Versioned, lease: Lease): void },
 ): Promise<Job> {
   return await withDeadline(engine.clock, START_MS, async (signal) => {
-    const lease = job.request.dry_run ? undefined : await takeLease(engine, job, { signal });
+    const lease = await takeLease(engine, job, { signal });
     try {
-      runner.refuseIfBusy();
-      runner.enqueue(await engine.jobs.create(job, { signal }), lease);
+      const giveBack = runner.takePlace();
+      try {
+        runner.add(await engine.jobs.create(job, { signal }), lease);
+      } finally {
+        giveBack();
+      }
     } catch (error) {
-      if (lease) await release(engine, lease);
+      await release(engine, lease);
       throw error;
     }
     return job;
@@ -241,25 +225,35 @@ async function accept(
 }
 
 async function takeLease(engine: Engine, job: Job, options: Cancellable): Promise<Lease> {
-  const key = engine.keys.lease(job.vm.pool, job.vm.uuid);
-  try {
-    const ended = endedIn(engine, options);
-    return await engine.leases.take({ key, jobId: job.id, ended }, options);
-  } catch (error) {
-    if (!isBackupError(error, 'lease_held')) throw error;
-    throw new BackupError('job_conflict', `start job: one is running for ${job.vm.name} already`, {
-      details: { ...error.details, vm: job.vm.uuid },
-      cause: error,
-    });
+  const key = leaseKey(engine.keys, job);
+  const ended = endedIn(engine, options);
+  const lastTry = engine.clock.elapsed() + HANDOVER_MS;
+  for (;;) {
+    try {
+      return await engine.leases.take({ key, jobId: job.id, ended }, options);
+    } catch (error) {
+      if (!isBackupError(error, 'lease_held')) throw error;
+      const late = engine.clock.elapsed() >= lastTry;
+      if (late || !(await hasEnded(engine, error, options))) throw conflict(job, error);
+    }
+    await engine.clock.sleep(HANDOVER_EVERY_MS, options);
   }
 }
 
-function report(engine: Engine, job: Job): void {
-  const { log, meter } = engine;
-  const seconds = job.result?.duration_seconds ?? 0;
-  const fields = { job_id: job.id, vm_uuid: job.vm.uuid, pool: job.vm.pool, status: job.status };
-  log.info('job ended', { ...fields, seconds, ...(job.error ? { code: job.error.code } : {}) });
-  if (job.request.dry_run) return;
-  meter.count('backups_total', 1, { mode: job.result?.mode ?? 'full', result: job.status });
-  if (job.result) meter.observe('backup_duration_seconds', seconds, { pool: job.vm.pool });
+/** Whether the job that holds the lease has ended: then it is about to be given back. */
+async function hasEnded(
+  engine: Engine,
+  { details }: BackupError,
+  options: Cancellable,
+): Promise<boolean> {
+  if (typeof details.job_id !== 'string') return false;
+  const found = await engine.jobs.load(details.job_id, options);
+  return found !== undefined && isEnded(found.job);
+}
+
+function conflict({ vm }: Job, cause: BackupError): BackupError {
+  return new BackupError('job_conflict', `start job: one is running for ${vm.name} already`, {
+    details: { ...cause.details, vm: vm.uuid, retry_after_seconds: BUSY_SECONDS },
+    cause,
+  });
 }

@@ -6,6 +6,7 @@
  * lives while it holds its machine's lease; without the lease its instance died, and whoever takes it over goes on
  * with what is there. A job without a record is another installation's, or older than the records are kept.
  */
+import { leaseKey } from '../catalog/keys.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { isBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
@@ -56,7 +57,7 @@ async function look(engine: Engine, jobId: string, options: Cancellable): Promis
     const job = (await engine.jobs.load(jobId, options))?.job;
     if (job === undefined) return { state: 'unknown', jobId };
     if (isEnded(job)) return { state: 'ended', jobId, job };
-    const key = engine.keys.lease(job.vm.pool, job.vm.uuid);
+    const key = leaseKey(engine.keys, job);
     const holder = await engine.leases.look(key, options);
     const lives = holder !== undefined && !holder.expired && holder.jobId === jobId;
     return { state: lives ? 'living' : 'left', jobId, job };

@@ -13,7 +13,7 @@ function setUp(limits = LIMITS) {
     queue.add({
       id,
       pool,
-      srs,
+      srs: srs.map((name) => ({ uuid: `uuid of ${name}`, name })),
       run: () =>
         new Promise((resolve) => {
           order.push(id);

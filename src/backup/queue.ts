@@ -11,10 +11,14 @@ export interface QueueLimits {
   waiting: number;
 }
 
-export interface QueueItem {
-  id: string;
+/** What decides when a job may start. */
+export interface QueuePlace {
   pool: string;
-  srs: readonly string[];
+  srs: readonly { uuid: string; name: string }[];
+}
+
+export interface QueueItem extends QueuePlace {
+  id: string;
   /** Runs the job; must not reject. */
   run(): Promise<void>;
 }
@@ -24,8 +28,14 @@ export interface Queue {
   readonly waiting: number;
   readonly running: number;
   add(item: QueueItem): void;
+  /** What one like this would wait for now; undefined when it could start. */
+  reason(place: QueuePlace): string | undefined;
+  /** What this one waits for; undefined when it is not waiting here. */
+  reasonOf(id: string): string | undefined;
   /** Starts a waiting job out of turn, so that a cancelled one can end at once. False when it is not waiting. */
   startNow(id: string): boolean;
+  /** Takes all waiting jobs out. */
+  withdraw(): QueueItem[];
   /** Resolves when nothing runs or waits any more. */
   idle(): Promise<void>;
 }
@@ -36,11 +46,18 @@ export function createQueue(limits: QueueLimits): Queue {
   const running = new Set<QueueItem>();
   let idlers: (() => void)[] = [];
 
-  const fits = (item: QueueItem): boolean => {
-    const peers = [...running].filter((other) => other.pool === item.pool);
-    if (running.size >= limits.total || peers.length >= limits.perPool) return false;
-    return item.srs.every(
-      (sr) => peers.filter((other) => other.srs.includes(sr)).length < limits.perSr,
+  const reason = (place: QueuePlace): string | undefined => {
+    const full = (count: number, limit: number, where: string, setting: string) =>
+      count < limit ? undefined : `${count} of ${limit} jobs run ${where} (${setting})`;
+    const peers = [...running].filter((other) => other.pool === place.pool);
+    for (const { uuid, name } of place.srs) {
+      const there = peers.filter((other) => other.srs.some((sr) => sr.uuid === uuid)).length;
+      const found = full(there, limits.perSr, `on SR ${name}`, 'XVAULT_CONCURRENCY_PER_SR');
+      if (found !== undefined) return found;
+    }
+    return (
+      full(peers.length, limits.perPool, `on pool ${place.pool}`, 'XVAULT_CONCURRENCY_PER_POOL') ??
+      full(running.size, limits.total, 'in this instance', 'XVAULT_CONCURRENCY')
     );
   };
 
@@ -54,7 +71,7 @@ export function createQueue(limits: QueueLimits): Queue {
   };
 
   const dispatch = (): void => {
-    for (const item of waiting) if (fits(item)) start(item);
+    for (const item of waiting) if (reason(item) === undefined) start(item);
     if (running.size > 0 || waiting.length > 0) return;
     for (const wake of idlers) wake();
     idlers = [];
@@ -74,10 +91,20 @@ export function createQueue(limits: QueueLimits): Queue {
       waiting.push(item);
       dispatch();
     },
+    reason,
+    reasonOf: (id) => {
+      const item = waiting.find((other) => other.id === id);
+      return item && reason(item);
+    },
     startNow: (id) => {
       const item = waiting.find((other) => other.id === id);
       if (item) start(item);
       return item !== undefined;
+    },
+    withdraw: () => {
+      const all = waiting;
+      waiting = [];
+      return all;
     },
     idle: () =>
       new Promise((resolve) => {

@@ -1,117 +1,18 @@
 /** Jobs that change hands, are cancelled at an awkward moment, or cannot clean up at once. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createScriptedPool, type ScriptedPool } from '../../test/backup/scripted-pool.ts';
+import {
+  connect,
+  keys,
+  LEASE_OVER_MS,
+  leave,
+  options,
+  setUp,
+} from '../../test/backup/engine-world.ts';
 import { nextId, sampleJob } from '../../test/records.ts';
-import { createSimClock, type SimClock } from '../../test/sim/clock.ts';
-import { createMemoryStore, type MemoryStore } from '../../test/sim/memory-store.ts';
-import { createKeys } from '../catalog/keys.ts';
-import { CLOCK_SKEW_MS, createLeases, LEASE_MS } from '../catalog/lease.ts';
-import { backupRequestSchema, type Job, jobSchema } from '../catalog/record.ts';
+import { createLeases, LEASE_MS } from '../catalog/lease.ts';
 import { BackupError } from '../errors.ts';
-import type { Log, ObjectStore } from '../ports.ts';
-import { NEVER } from '../signals.ts';
-import { createService, type RunningService } from './create-service.ts';
-
-const options = { signal: NEVER };
-const keys = createKeys('xv');
-const LEASE_OVER_MS = LEASE_MS + CLOCK_SKEW_MS + 1000;
-const request = backupRequestSchema.parse({});
-
-interface World {
-  clock: SimClock;
-  store: MemoryStore;
-  pool: ScriptedPool;
-  lines: string[];
-  /** Another process, perhaps with its own connection to the bucket. */
-  instance(name: string, store?: ObjectStore): RunningService;
-  start(service: RunningService): Promise<Job>;
-  record(id: string): Job;
-  /** Lets time pass until the job ended. */
-  ended(id: string): Promise<Job>;
-  backups(): string[];
-}
-
-function setUp(): World {
-  const clock = createSimClock();
-  const store = createMemoryStore(clock);
-  const pool = createScriptedPool();
-  const lines: string[] = [];
-  const write = (message: string, fields: object = {}) => {
-    lines.push(`${message} ${JSON.stringify(fields)}`);
-  };
-  const log: Log = { debug: write, info: write, warn: write, error: write, child: () => log };
-  const meter = { count: () => undefined, observe: () => undefined };
-  const record = (id: string): Job => {
-    const bytes = store.objects.get(keys.job(id))?.bytes ?? Buffer.alloc(0);
-    return jobSchema.parse(JSON.parse(bytes.toString('utf8')));
-  };
-  return {
-    clock,
-    store,
-    pool,
-    lines,
-    record,
-    instance: (name, over = store) =>
-      createService(
-        {
-          pools: [pool],
-          store: over,
-          stateStore: over,
-          clock,
-          ids: { uuid: nextId },
-          log,
-          meter,
-        },
-        {
-          prefix: 'xv',
-          concurrency: 4,
-          concurrencyPerPool: 4,
-          concurrencyPerSr: 4,
-          queueLimit: 10,
-          retentionClasses: ['daily'],
-          instance: name,
-        },
-      ),
-    start: (service) => service.startBackup({ vm: 'web', request, triggeredBy: 'test' }, options),
-    ended: async (id) => {
-      for (let round = 0; round < 200; round++) {
-        const job = record(id);
-        if (['succeeded', 'failed', 'cancelled'].includes(job.status)) return job;
-        await clock.advance(5000);
-      }
-      throw new Error(`job does not end: ${JSON.stringify(record(id))}\n${lines.join('\n')}`);
-    },
-    backups: () => [...store.objects.keys()].filter((key) => key.endsWith('/backup.json')),
-  };
-}
-
-/** The same bucket behind a connection of its own, which can be cut. */
-function connect(store: ObjectStore): { store: ObjectStore; cut(isCut: boolean): void } {
-  let away = false;
-  const guarded = new Proxy(store, {
-    get: (target, name: keyof ObjectStore) => {
-      const method = target[name] as (...args: unknown[]) => unknown;
-      return (...args: unknown[]) =>
-        away
-          ? Promise.reject(new BackupError('store_unavailable', 'reach the bucket'))
-          : method(...args);
-    },
-  });
-  return {
-    store: guarded,
-    cut: (isCut) => {
-      away = isCut;
-    },
-  };
-}
-
-/** A job record whose instance died in this phase, its lease long over. */
-async function leave(world: World, over: Partial<Job>): Promise<Job> {
-  const job = sampleJob({ status: 'running', instance: 'dead', ...over });
-  await world.store.put(keys.job(job.id), JSON.stringify(job), options);
-  return job;
-}
+import type { ObjectStore } from '../ports.ts';
 
 const waiting = () => Promise.withResolvers<void>();
 
@@ -137,7 +38,7 @@ test('a cancel asked for before the instance died is followed by the one that ta
 
 test('an archive that was completed just before the crash does not stop the next try', async () => {
   const world = setUp();
-  const backupId = nextId();
+  const [id, backupId] = [nextId(), nextId()];
   const archiveKey = keys.archive(
     { retention: 'daily', pool: 'dc1', vmUuid: sampleJob().vm.uuid, backupId },
     'web',
@@ -146,13 +47,12 @@ test('an archive that was completed just before the crash does not stop the next
     backup_id: backupId,
     archive_key: archiveKey,
     upload_id: 'gone',
-    snapshot_uuid: 'snapshot',
+    snapshot_uuid: world.pool.make(`xvault:${id}`).uuid,
     excluded_disks: [],
     warnings: [],
   };
   await world.store.put(archiveKey, 'whole', options);
-  const job = await leave(world, { phase: 'exporting', checkpoint });
-  world.pool.make(`xvault:${job.id}`);
+  const job = await leave(world, { id, phase: 'exporting', checkpoint });
   await world.instance('b').start();
   const ended = await world.ended(job.id);
   assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));

@@ -5,6 +5,7 @@
  * since, with the new owner's name in it, so that a former owner that only slept finds out with its next write.
  */
 import type { Versioned } from '../catalog/job-store.ts';
+import { leaseKey } from '../catalog/keys.ts';
 import type { Lease, LeaseWish } from '../catalog/lease.ts';
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
@@ -13,8 +14,8 @@ import type { Cancellable } from '../ports.ts';
 import type { Engine } from './context.ts';
 import { release } from './keep-lease.ts';
 
-/** Instances that may die with a job; then it is taken to be the reason. */
-const MAX_ATTEMPTS = 5;
+/** Instances that may begin a job without ending it; then it is taken to be the reason. */
+const MAX_INSTANCES = 5;
 
 /** The job `id` if its instance is gone, with its lease in our hands; undefined when it ended or lives elsewhere. */
 export async function leftJob(
@@ -23,8 +24,8 @@ export async function leftJob(
   options: Cancellable,
 ): Promise<{ lease: Lease; state: Versioned } | undefined> {
   const seen = await engine.jobs.read(id);
-  if (seen === undefined || isEnded(seen) || seen.request.dry_run) return undefined;
-  const key = engine.keys.lease(seen.vm.pool, seen.vm.uuid);
+  if (seen === undefined || isEnded(seen)) return undefined;
+  const key = leaseKey(engine.keys, seen);
   const holder = await engine.leases.look(key, options);
   if (holder && !holder.expired) return undefined;
   const lease = await takeFree(
@@ -70,15 +71,27 @@ async function takeFree(
   }
 }
 
-/** The record as its new owner writes it. One that ends every instance is not tried for ever. */
+/** The record as its new owner writes it. One that no instance can end is not tried for ever. */
 function takenOver(job: Job, instance: string): Job {
   // the name tells the former owner, should it wake, that the record is no longer its to write
-  const again = { ...job, instance, attempt: job.attempt + 1 };
+  const mine = { ...job, instance };
+  if (job.status === 'queued') return mine; // left by a drain, or not begun yet: nobody failed with it
+  const known = job.checkpoint.former_instances;
+  const former = [...(known ?? []), job.instance ?? 'unknown'].slice(-MAX_INSTANCES);
+  const again = {
+    ...mine,
+    attempt: job.attempt + 1,
+    checkpoint: { ...job.checkpoint, former_instances: former },
+  };
+  // records of older versions only count
+  const count = known === undefined ? job.attempt : former.length;
   const closing = job.phase === 'finishing' || job.phase === 'cleaning';
-  if (closing || job.attempt < MAX_ATTEMPTS) return again;
+  if (closing || count < MAX_INSTANCES) return again;
+  // a lost lease looks the same from here: the former owner could not write, or was not there to
   const error = new BackupError(
     'internal',
-    `end job: ${job.attempt} instances died with it; look at their memory and their logs`,
+    `end job: ${count} instances began it and none ended it: they died with it, or lost its lease (paused, or cut off from the bucket); look at the memory and the logs of ${[...new Set(former)].join(', ')}`,
+    { details: { instances: former } },
   );
   return { ...again, phase: 'cleaning', error: problemOf(error, { jobId: job.id }) };
 }

@@ -4,7 +4,7 @@
  *   <prefix>backups/<class>/<pool>/<vm uuid>/<backup id>/<vm name, made safe>.xva | blocks.idx | backup.json
  *   <prefix>pinned/<pool>/<vm uuid>/<backup id>/…                no rule deletes here
  *   <prefix>jobs/<job id>.json                                   30 days by rule
- *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes
+ *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes; of a dry run: its job's id
  *   <prefix>staging/<job id>/<n>                                 parts of one outsized archive until they are joined
  *   <prefix>probe/<random>/…                                     moments, when an instance first looks at the bucket
  *
@@ -107,6 +107,14 @@ export function createKeys(prefix: string): Keys {
     },
     parseStaging: (key) => staging.exec(key)?.[1],
   };
+}
+
+/** The lease a job holds: its machine's, or, for a dry run, which disturbs no other job, one of its own. */
+export function leaseKey(
+  keys: Keys,
+  job: { id: string; vm: { pool: string; uuid: string }; request: { dry_run: boolean } },
+): string {
+  return keys.lease(job.vm.pool, job.request.dry_run ? job.id : job.vm.uuid);
 }
 
 /** Pool names are settings of ours, checked when they are read; this only keeps a mistake from leaving its folder. */

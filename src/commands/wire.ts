@@ -106,6 +106,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       instance: settings.instance,
       retentionClasses: Object.keys(settings.retentionDays),
       leaseMs: settings.leaseMs,
+      retry: { attempts: settings.jobAttempts, firstPauseMs: settings.jobRetryMs },
     },
   );
   return { ...adapters, service };

@@ -20,17 +20,35 @@ function at(cluster: Cluster, fits: (seen: Seen) => boolean, act: () => void): v
 const terminate = ({ program }: Instance) => program.child.kill('SIGTERM');
 
 describe('SIGTERM', { concurrency: 3 }, () => {
-  test('the drain time over, a running and a waiting job end as draining, and nothing is left', async () => {
+  test('the drain time over, running and waiting jobs are left queued, and the next instance ends them', async () => {
     await using cluster = await startCluster(machines(2));
     const instance = await cluster.start('a', { XVAULT_CONCURRENCY: '1' });
     const ids: (string | undefined)[] = [await instance.backUp('m0'), await instance.backUp('m1')];
     at(cluster, after('UploadPart archive'), () => terminate(instance));
     assert.equal(await instance.program.ended, 0);
-    for (const id of ids) {
-      const job = cluster.job(id ?? '');
-      assert.equal(job?.status, 'failed');
-      assert.equal(job?.error?.code, 'draining');
-    }
+    const [running, waiting] = ids.map((id) => cluster.job(id ?? ''));
+    assert.equal(running?.status, 'queued');
+    assert.equal(running.last_error?.code, 'draining');
+    assert.equal(waiting?.status, 'queued');
+    assert.equal(waiting.started_at, undefined);
+    assert.deepEqual(
+      cluster.sim.audit().filter((line) => line.startsWith('snapshot')),
+      [],
+    );
+    const next = await cluster.start('b');
+    for (const id of ids) assert.equal((await cluster.ended(id ?? '')).status, 'succeeded');
+    await cluster.check(next);
+  });
+
+  test('the drain time over, a job that is to be tried once ends as draining', async () => {
+    await using cluster = await startCluster();
+    const instance = await cluster.start('a', { XVAULT_JOB_ATTEMPTS: '1' });
+    const id = await instance.backUp('m0');
+    at(cluster, after('UploadPart archive'), () => terminate(instance));
+    assert.equal(await instance.program.ended, 0);
+    const job = cluster.job(id ?? '');
+    assert.equal(job?.status, 'failed');
+    assert.equal(job?.error?.code, 'draining');
     await cluster.check(await cluster.start('b'));
   });
 

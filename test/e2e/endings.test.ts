@@ -159,7 +159,10 @@ describe('the program', { concurrency: 1 }, () => {
   }
 
   test('told to stop refuses new work, cancels what runs too long, cleans up and ends with 0', async () => {
-    const { program, url, id } = await runInto(EXPORTING, { XVAULT_DRAIN_SECONDS: '1' });
+    const { program, url, id } = await runInto(EXPORTING, {
+      XVAULT_DRAIN_SECONDS: '1',
+      XVAULT_JOB_ATTEMPTS: '1',
+    });
     program.child.kill('SIGTERM');
     await program.saw('"draining"');
     const refused = await fetch(`${url}/v1/vms/other/backups`, { method: 'POST' });
