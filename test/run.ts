@@ -24,9 +24,11 @@ interface Step {
   skipCode?: number;
 }
 
-/** Some files mostly wait (lifecycle seconds, leases, servers that start): one more than the cores keeps them busy. */
-const CONCURRENCY = availableParallelism() + 1;
+/** Many files wait half of their time (lifecycle seconds, leases, time-outs, servers): two a core keep it busy. */
+const CONCURRENCY = 2 * availableParallelism();
 const root = join(import.meta.dirname, '..');
+/** Each file, and each program that one starts, is a process that loads much the same code: compiled only once. */
+const COMPILE_CACHE = join(root, '.cache', 'compile');
 const words = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 const long = process.argv.includes('--long');
 /** A file that takes this long hangs; the long runs of fuzz, kills and soak are meant to. */
@@ -36,7 +38,13 @@ const plain = process.stdout.isTTY ? [] : ['--colors=off'];
 const bin = (name: string) => join(root, 'node_modules', '.bin', name);
 
 /** Real S3 servers take longest; whatever is started last keeps one core idle at the end. */
-const LONGEST_FIRST = ['test/servers/', 'test/conformance/', 'test/e2e/', 'test/commands/'];
+const LONGEST_FIRST = [
+  'test/servers/',
+  'test/conformance/',
+  'test/e2e/',
+  'test/crash/',
+  'test/commands/',
+];
 const rank = (file: string) => {
   const found = LONGEST_FIRST.findIndex((folder) => file.startsWith(folder));
   return found === -1 ? LONGEST_FIRST.length : found;
@@ -77,7 +85,12 @@ console.log(`\n${results.join('\n')}`);
 process.exitCode = failed ? 1 : 0;
 
 function testEnv(): NodeJS.ProcessEnv {
-  return { ...process.env, ...(long ? { XVAULT_TEST_LONG: '1' } : {}), NODE_NO_WARNINGS: '1' };
+  return {
+    NODE_COMPILE_CACHE: COMPILE_CACHE,
+    ...process.env,
+    ...(long ? { XVAULT_TEST_LONG: '1' } : {}),
+    NODE_NO_WARNINGS: '1',
+  };
 }
 
 /** Each file in a process of its own. Through the API since the command line sorts its files by name. */

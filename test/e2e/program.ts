@@ -20,7 +20,7 @@ export interface Program {
 /** Starts `xvault …args`. */
 export function startProgram(args: readonly string[], env: Record<string, string>): Program {
   const child = spawn(process.execPath, [MAIN, ...args], {
-    env: { PATH: process.env.PATH ?? '', ...env },
+    env: { PATH: process.env.PATH ?? '', ...compileCache(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output = { out: '', err: '' };
@@ -42,6 +42,12 @@ export function startProgram(args: readonly string[], env: Record<string, string
       void ended.then(() => reject(new Error(`no "${text}" in: ${output.out}${output.err}`)));
     });
   return { child, output, saw, ended };
+}
+
+/** Of Node, not of xvault: where the test command keeps compiled code, a start takes half the time. */
+function compileCache(): Record<string, string> {
+  const { NODE_COMPILE_CACHE: folder } = process.env;
+  return folder === undefined ? {} : { NODE_COMPILE_CACHE: folder };
 }
 
 /** Settings that lead to this pool and this bucket, as the environment of a container has them. */
