@@ -163,6 +163,8 @@ export interface ObjectFacts {
   sizeBytes: number;
   etag: string;
   lastModified: number;
+  /** Of `head`, where the store says it: STANDARD (or absent), GLACIER … */
+  storageClass?: string;
 }
 
 export interface ObjectPage {

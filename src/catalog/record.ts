@@ -97,6 +97,23 @@ export const backupDiskSchema = z.object({
   stored_blocks: z.int().nonnegative(),
 });
 
+/** Tries of all kinds; beside those named: beginning, completing and looking. */
+const requestsSchema = z.object({
+  total: z.int().nonnegative(),
+  uploads: z.int().nonnegative(),
+  copies: z.int().nonnegative(),
+  reads: z.int().nonnegative(),
+  retries: z.int().nonnegative(),
+});
+
+/** Of the requests and bytes of one backup, not of its storage. */
+const costSchema = z.object({
+  amount: z.number().nonnegative(),
+  currency: z.string(),
+  /** Whose prices, and of when. */
+  prices: z.string(),
+});
+
 export const backupSchema = z.object({
   version: z.literal(1),
   id: z.uuid(),
@@ -127,6 +144,13 @@ export const backupSchema = z.object({
   read_bytes: bytes,
   sent_bytes: bytes,
   copied_bytes: bytes,
+  /** Of a delta: the backup whose unchanged blocks were copied, and why this one. */
+  base: z.object({ backup_id: z.uuid(), reason: z.string() }).optional(),
+  /** Bytes sent for each byte of the archive: 1 of a full. Absent in backups of older versions, as the next two. */
+  sent_ratio: z.number().nonnegative().optional(),
+  /** To the store, by kind. */
+  requests: requestsSchema.optional(),
+  estimated_cost: costSchema.optional(),
   duration_seconds: seconds,
   export_seconds: seconds,
   host: z.object({ address: z.string(), product_version: z.string(), xapi_version: z.string() }),
@@ -161,8 +185,11 @@ export const dryRunSchema = z.object({
   excluded_disks: z.array(excludedDiskSchema),
   mode: z.enum(['full', 'delta']),
   mode_reason: z.string(),
+  base: z.object({ backup_id: z.uuid(), reason: z.string() }).optional(),
   max_archive_bytes: bytes,
   estimated_bytes: bytes,
+  /** What would be sent: of a delta, as much as the last delta of this machine, or unknown. */
+  estimated_sent_bytes: bytes.optional(),
   warnings: z.array(z.string()),
 });
 

@@ -1,0 +1,85 @@
+/**
+ * Finds the blocks of an export in the base, by their digests, while they go by.
+ *
+ * A block's member is the same bytes in two archives when folder, number, length and content are: the folder is the
+ * disk's device, the content is known by its keyed digest (docs/xva.md). The base's index lies in the bucket and may be
+ * large, so its entries are read by windows; an export asks in ascending order, so each is read once.
+ */
+import { BackupError } from '../errors.ts';
+import type { Cancellable, ObjectStore } from '../ports.ts';
+import { entryRange, findBlock } from '../xva/blocks-index.ts';
+import { ENTRY_BYTES, readEntry } from '../xva/entries.ts';
+import type { ArchiveDisk, BlocksIndex, IndexedDisk, KeptBlock } from '../xva/types.ts';
+
+/** Entries read at once: 1 MiB, which tells of 42 GiB stored. */
+const WINDOW_ENTRIES = Math.floor(1_048_576 / ENTRY_BYTES);
+
+export interface BaseBlocks {
+  /** Where in the base the member of this block lies; undefined when it does not. Errors: the store's, `lostBase`. */
+  offsetOf(disk: ArchiveDisk, block: KeptBlock, options: Cancellable): Promise<number | undefined>;
+  /** Ranges read so far. */
+  readonly reads: number;
+}
+
+interface Window {
+  disk: IndexedDisk;
+  /** Position of its first entry among the disk's. */
+  from: number;
+  bytes: Buffer;
+}
+
+/** Over an index that was opened and checked. */
+export function createBaseBlocks(
+  store: ObjectStore,
+  { index, indexKey }: { index: BlocksIndex; indexKey: string },
+): BaseBlocks {
+  const disks = new Map(index.disks.map((disk) => [disk.archiveId, disk]));
+  let window: Window | undefined;
+  let reads = 0;
+
+  const read = async (disk: IndexedDisk, from: number, options: Cancellable): Promise<Window> => {
+    const range = entryRange(disk, from, Math.min(disk.storedBlocks, from + WINDOW_ENTRIES));
+    reads += 1;
+    const found = await store.get(indexKey, { ...options, range });
+    if (found === undefined) throw lostBase('gone', indexKey);
+    if (found.bytes.length !== range.length) throw lostBase('changed', indexKey);
+    return {
+      disk,
+      from,
+      bytes: Buffer.from(found.bytes.buffer, found.bytes.byteOffset, found.bytes.length),
+    };
+  };
+
+  return {
+    offsetOf: async ({ archiveId }, block, options) => {
+      const disk = disks.get(archiveId);
+      const found = disk && findBlock(disk, block.number);
+      if (!found || found.lengthBytes !== block.lengthBytes) return undefined;
+      let at = window?.disk === disk ? (found.position - window.from) * ENTRY_BYTES : -1;
+      if (window === undefined || at < 0 || at >= window.bytes.length) {
+        window = await read(disk, found.position, options);
+        at = 0;
+      }
+      return readEntry(window.bytes, at).digest.equals(block.digest)
+        ? found.offsetBytes
+        : undefined;
+    },
+    get reads() {
+      return reads;
+    },
+  };
+}
+
+/** The base is not any more what it was when it was chosen: the backup begins again without one. */
+export function lostBase(how: 'gone' | 'changed', key: string): BackupError {
+  return new BackupError('precondition_failed', `read base: it is ${how}, key=${key}`, {
+    details: { base: how },
+  });
+}
+
+/** How the base was lost, if that is what stopped a backup. */
+export function baseLoss(error: unknown): 'gone' | 'changed' | undefined {
+  if (!(error instanceof BackupError) || error.code !== 'precondition_failed') return undefined;
+  const { base } = error.details;
+  return base === 'gone' || base === 'changed' ? base : undefined;
+}
