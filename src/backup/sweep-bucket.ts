@@ -37,13 +37,14 @@ export async function findInBucket(
 ): Promise<Leftover[]> {
   const { engine, stateStore } = deps;
   const stores = [...new Set([engine.store, stateStore])];
-  const probes = stores.map((store) => findProbes(engine, store, options));
-  return [
+  const found = [
     ...(await findUploads(deps, owners, options)),
     ...(await findStaged(engine, owners, options)),
     ...(await findLeases(deps, owners, options)),
-    ...(await Promise.all(probes)).flat(),
   ];
+  // begun no earlier: one that fails while nobody waits for it yet would end the process
+  const probes = stores.map((store) => findProbes(engine, store, options));
+  return [...found, ...(await Promise.all(probes)).flat()];
 }
 
 async function findUploads(

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { sampleBackup, VM_UUID } from '../../test/records.ts';
 import { createSimClock } from '../../test/sim/clock.ts';
 import { createMemoryStore } from '../../test/sim/memory-store.ts';
+import { BackupError } from '../errors.ts';
 import { NEVER } from '../signals.ts';
 import { createBackupCatalog } from './backups.ts';
 import { createKeys } from './keys.ts';
@@ -87,6 +88,20 @@ test('publishing twice, as after a crash, changes nothing', async () => {
     [...store.objects.values()].map(({ bytes }) => bytes.toString()),
     before,
   );
+});
+
+test('a record that is refused although nothing is there is not taken to be published', async () => {
+  const { catalog, archive, store } = setUp();
+  const backup = sampleBackup();
+  await archive(backup);
+  store.onCall = (operation) => {
+    if (operation !== 'put') return;
+    delete store.onCall;
+    throw new BackupError('precondition_failed', 'lose against another write');
+  };
+  await assert.rejects(catalog.publish(backup, options), { code: 'precondition_failed' });
+  await catalog.publish(backup, options);
+  assert.equal((await catalog.entries({})).length, 1);
 });
 
 test('a listing that failed is not remembered', async () => {

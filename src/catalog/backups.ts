@@ -10,6 +10,7 @@ import type { Cancellable, Clock, ObjectStore } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import type { BackupKeyParts, Keys } from './keys.ts';
 import { type Backup, backupSchema } from './record.ts';
+import type { Unreadable } from './unreadable.ts';
 
 /** Records of about 2 kB. */
 const RECORD_CACHE_LIMIT = 5000;
@@ -32,10 +33,14 @@ export interface BackupCatalog {
   entries(filter: BackupFilter): Promise<BackupEntry[]>;
   /** undefined when no complete backup has that id. A miss lists again at once: it may have just been written. */
   find(id: string): Promise<BackupEntry | undefined>;
-  /** The records of `entries`, in their order; one deleted meanwhile is left out. */
+  /** The records of `entries`, in their order; one deleted meanwhile, or that cannot be read, is left out. */
   records(entries: readonly BackupEntry[], options: Cancellable): Promise<Backup[]>;
+  /** The record; undefined when it was deleted meanwhile. Errors: `data_corrupt`. */
+  record(entry: BackupEntry, options: Cancellable): Promise<Backup | undefined>;
   /** The newest entry of every machine, keyed `pool/vm uuid`. */
   newest(): Promise<Map<string, BackupEntry>>;
+  /** The newest record of every machine that can be read: nobody can tell whether any other is a good backup. */
+  newestReadable(options: Cancellable): Promise<Map<string, Backup>>;
   publish(backup: Backup, options: Cancellable): Promise<void>;
   /** Seconds since the bucket was last listed. */
   ageSeconds(): number | undefined;
@@ -48,10 +53,10 @@ interface Listing {
 
 /** The catalogue of one bucket. */
 export function createBackupCatalog(
-  deps: { store: ObjectStore; keys: Keys; clock: Clock },
+  deps: { store: ObjectStore; keys: Keys; clock: Clock; unreadable?: Unreadable },
   settings: { ttlMs: number },
 ): BackupCatalog {
-  const { store, keys, clock } = deps;
+  const { store, keys, clock, unreadable } = deps;
   let listing: Listing | undefined;
   const cache = new Map<string, Backup>();
 
@@ -69,33 +74,37 @@ export function createBackupCatalog(
   async function readRecord(entry: BackupEntry, { signal }: Cancellable) {
     const known = cache.get(entry.backupId);
     if (known) return known;
-    const found = await store.get(keys.record(entry), { signal });
-    if (found === undefined) return undefined;
-    const record = parseBackup(entry.backupId, found.bytes);
+    const key = keys.record(entry);
+    const get = async () => {
+      const found = await store.get(key, { signal });
+      return found && parseBackup(entry.backupId, found.bytes);
+    };
+    const about = { kind: 'backup', id: entry.backupId, key } as const;
+    const record = await (unreadable?.watch(about, get) ?? get());
+    if (record === undefined) return undefined;
     cache.set(entry.backupId, record);
     const oldest = cache.keys().next();
     if (cache.size > RECORD_CACHE_LIMIT && !oldest.done) cache.delete(oldest.value);
     return record;
   }
 
+  async function readAll(entries: readonly BackupEntry[], options: Cancellable): Promise<Backup[]> {
+    const found = await mapParallel(entries, (entry) =>
+      unlessUnreadable(readRecord(entry, options)),
+    );
+    return found.filter((record) => record !== undefined);
+  }
+
   return {
-    entries: async (filter) => {
-      const all = await list(settings.ttlMs);
-      return all.filter(
-        (entry) =>
-          (filter.vmUuid === undefined || entry.vmUuid === filter.vmUuid) &&
-          (filter.pool === undefined || entry.pool === filter.pool) &&
-          (filter.retention === undefined || entry.retention === filter.retention),
-      );
-    },
+    entries: async (filter) => (await list(settings.ttlMs)).filter((entry) => fits(entry, filter)),
     find: async (id) => {
       const of = (all: BackupEntry[]) => all.find((entry) => entry.backupId === id);
       return of(await list(settings.ttlMs)) ?? of(await list(1000));
     },
-    records: async (entries, options) => {
-      const found = await mapParallel(entries, (entry) => readRecord(entry, options));
-      return found.filter((record) => record !== undefined);
-    },
+    records: readAll,
+    record: readRecord,
+    newestReadable: async (options) =>
+      newestOf(await list(settings.ttlMs), (some) => readAll(some, options)),
     newest: async () => {
       const newest = new Map<string, BackupEntry>();
       for (const entry of await list(settings.ttlMs)) {
@@ -115,13 +124,56 @@ export function createBackupCatalog(
       try {
         await store.put(key, body, { signal, ifAbsent: true, contentType: 'application/json' });
       } catch (error) {
-        // published before a crash, by this very job: ids are never used twice
         if (!isBackupError(error, 'precondition_failed')) throw error;
+        // published before a crash, by this very job: ids are never used twice. A store may also refuse without reason
+        const found = await store.get(key, { signal });
+        if (found === undefined) throw error;
+        parseBackup(backup.id, found.bytes);
       }
       listing = undefined;
     },
     ageSeconds: () => (listing ? (clock.elapsed() - listing.readAt) / 1000 : undefined),
   };
+}
+
+function fits(entry: BackupEntry, { vmUuid, pool, retention }: BackupFilter): boolean {
+  return (
+    (vmUuid === undefined || entry.vmUuid === vmUuid) &&
+    (pool === undefined || entry.pool === pool) &&
+    (retention === undefined || entry.retention === retention)
+  );
+}
+
+/** Reads the newest of each machine; where that cannot be read the one before it, and so on. */
+async function newestOf(
+  all: readonly BackupEntry[],
+  read: (some: BackupEntry[]) => Promise<Backup[]>,
+): Promise<Map<string, Backup>> {
+  const newest = new Map<string, Backup>();
+  const left = Map.groupBy(all, machineOf);
+  for (let back = 0; left.size > 0; back++) {
+    const candidates = [...left.values()].flatMap((entries) => entries[back] ?? []);
+    for (const record of await read(candidates)) {
+      newest.set(`${record.vm.pool}/${record.vm.uuid}`, record);
+    }
+    for (const [machine, entries] of left) {
+      if (newest.has(machine) || back + 1 >= entries.length) left.delete(machine);
+    }
+  }
+  return newest;
+}
+
+function machineOf({ pool, vmUuid }: BackupEntry): string {
+  return `${pool}/${vmUuid}`;
+}
+
+async function unlessUnreadable<T>(record: Promise<T>): Promise<T | undefined> {
+  try {
+    return await record;
+  } catch (error) {
+    if (isBackupError(error, 'data_corrupt')) return undefined; // remembered by whoever read it
+    throw error;
+  }
 }
 
 async function listAll(store: ObjectStore, keys: Keys) {
@@ -161,6 +213,10 @@ function parseBackup(id: string, bytes: Uint8Array): Backup {
   try {
     return backupSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
   } catch (error) {
-    throw new BackupError('data_corrupt', `read backup record backup=${id}`, { cause: error });
+    throw new BackupError(
+      'data_corrupt',
+      `read backup record backup=${id}: it is damaged, or of a newer version`,
+      { cause: error },
+    );
   }
 }
