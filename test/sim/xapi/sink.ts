@@ -34,9 +34,14 @@ export function createSink(
     if (waiter === undefined) free.push(slab);
     else waiter.resolve(slab);
   };
-  signal.addEventListener('abort', () => fail(signal.reason));
+  const abort = () => fail(signal.reason);
+  signal.addEventListener('abort', abort);
   stream.on('error', fail);
-  stream.on('close', () => fail(new Error('Unix_error EPIPE')));
+  stream.on('close', () => {
+    // the pool's signal lives on: it must not keep the slabs of every export there was
+    signal.removeEventListener('abort', abort);
+    fail(new Error('Unix_error EPIPE'));
+  });
   if (signal.aborted) fail(signal.reason);
 
   const push = (bytes: Uint8Array, done: () => void) => {
