@@ -4,6 +4,7 @@ import type { JobStore } from '../catalog/job-store.ts';
 import type { Keys } from '../catalog/keys.ts';
 import type { Leases } from '../catalog/lease.ts';
 import type { Checkpoint, Progress } from '../catalog/record.ts';
+import type { Unreadable } from '../catalog/unreadable.ts';
 import { BackupError } from '../errors.ts';
 import type { Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import type { Normaliser, OvaRewrite } from '../xva/types.ts';
@@ -31,6 +32,8 @@ export interface Engine {
   catalog: BackupCatalog;
   jobs: JobStore;
   leases: Leases;
+  /** What of both cannot be read. */
+  unreadable: Unreadable;
   clock: Clock;
   ids: Ids;
   log: Log;

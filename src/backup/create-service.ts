@@ -3,6 +3,7 @@ import { createBackupCatalog } from '../catalog/backups.ts';
 import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
+import { createUnreadable } from '../catalog/unreadable.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
 import type { Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { NEVER } from '../signals.ts';
@@ -147,19 +148,21 @@ function createSweeps(
 function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
   const { store, stateStore, clock, ids, log, meter } = deps;
   const keys = createKeys(settings.prefix);
+  const unreadable = createUnreadable({ log, meter });
   return {
     pools: new Map(deps.pools.map((pool) => [pool.name, pool])),
     store,
     keys,
     catalog: createBackupCatalog(
-      { store, keys, clock },
+      { store, keys, clock, unreadable },
       { ttlMs: settings.catalogTtlMs ?? 30_000 },
     ),
-    jobs: createJobStore({ store: stateStore, keys, clock }),
+    jobs: createJobStore({ store: stateStore, keys, clock, unreadable }),
     leases: createLeases(
       { store: stateStore, clock, ids },
       { owner: settings.instance, timing: leaseTiming(settings.leaseMs) },
     ),
+    unreadable,
     clock,
     ids,
     log,

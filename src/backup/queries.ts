@@ -8,7 +8,7 @@ import { parseTime } from '../time.ts';
 import { type Engine, poolOf } from './context.ts';
 import { uuidTimeMs } from './ids.ts';
 import { pageOf } from './page.ts';
-import type { PageInput, Readiness, Service, VmView } from './service.ts';
+import type { Page, PageInput, Readiness, Service, VmView } from './service.ts';
 import { createShare, type Share } from './share.ts';
 import { statusOf } from './status.ts';
 
@@ -47,16 +47,14 @@ export function createQueries(
         (input.status === undefined || job.status === input.status) &&
         (input.pool === undefined || job.vm.pool === input.pool) &&
         (input.vm === undefined || job.vm.uuid === input.vm || job.vm.name === input.vm);
-      return pageOf(
-        ids,
-        input,
-        ['jobs', input.status, input.vm, input.pool],
-        (id) => id,
-        async (some) => {
-          const found = await Promise.all(some.map((id) => jobs.read(id)));
-          return found.map((job) => (job && matches(job) ? job : undefined));
-        },
-      );
+      const filter = ['jobs', input.status, input.vm, input.pool];
+      const seen: string[] = [];
+      const load = async (some: readonly string[]) => {
+        seen.push(...some);
+        const found = await Promise.all(some.map((id) => jobs.readable(id)));
+        return found.map((job) => (job && matches(job) ? job : undefined));
+      };
+      return withUnreadable(engine, await pageOf(ids, input, filter, (id) => id, load), seen);
     },
     listVms: async ({ pool }, options) => {
       const pools = pool === undefined ? [...engine.pools.values()] : [poolOf(engine, pool)];
@@ -66,17 +64,17 @@ export function createQueries(
     listBackups: async (input, options) => {
       const entries = await catalog.entries(await filterOf(engine, input, options));
       const filter = ['backups', input.vm, input.pool, input.retention];
-      return pageOf(
-        entries,
-        input,
-        filter,
-        (entry) => entry.backupId,
-        (some) => recordsInPlace(engine, some, options),
-      );
+      const seen: string[] = [];
+      const load = (some: readonly BackupEntry[]) => {
+        seen.push(...some.map((entry) => entry.backupId));
+        return recordsInPlace(engine, some, options);
+      };
+      const page = await pageOf(entries, input, filter, (entry) => entry.backupId, load);
+      return withUnreadable(engine, page, seen);
     },
     getBackup: async (id, options) => {
       const entry = await catalog.find(id);
-      return entry ? (await catalog.records([entry], options))[0] : undefined;
+      return entry && (await catalog.record(entry, options));
     },
     archiveLink: async (id, { expiresSeconds }) => {
       const entry = await catalog.find(id);
@@ -92,6 +90,21 @@ export function createQueries(
       return ready.answer;
     },
   };
+}
+
+/** The page, with those of the ids looked at for it that cannot be read. */
+function withUnreadable<T extends { id: string }>(
+  { unreadable }: Engine,
+  page: Page<T>,
+  seen: readonly string[],
+): Page<T> {
+  const ids = new Set(seen);
+  // looked at ahead: the next page tells of those
+  const last = page.nextPageToken === undefined ? undefined : page.items.at(-1)?.id;
+  const here = unreadable
+    .list()
+    .filter(({ id }) => ids.has(id) && (last === undefined || id > last));
+  return here.length === 0 ? page : { ...page, unreadable: here };
 }
 
 async function recordsInPlace(
@@ -116,10 +129,8 @@ async function filterOf(
   };
   if (input.vm === undefined) return base;
   if (UUID.test(input.vm)) return { ...base, vmUuid: input.vm };
-  const newest = [...(await engine.catalog.newest()).values()];
-  const named = (await engine.catalog.records(newest, options)).filter(
-    (b) => b.vm.name === input.vm,
-  );
+  const newest = [...(await engine.catalog.newestReadable(options)).values()];
+  const named = newest.filter((b) => b.vm.name === input.vm);
   const uuids = [...new Set(named.map((backup) => backup.vm.uuid))];
   if (uuids.length <= 1) return { ...base, vmUuid: uuids[0] ?? input.vm };
   throw new BackupError(
@@ -146,19 +157,19 @@ async function viewsOf(asking: Asking, pool: Pool, options: Cancellable): Promis
   const { keys, leases, catalog } = engine;
   const [vms, newest, holders] = await Promise.all([
     vmsOf(asking, pool),
-    catalog.newest(),
+    catalog.newestReadable(options),
     share(`leases of ${pool.name}`, () =>
       leases.list(keys.lease(pool.name, ''), { signal: NEVER }),
     ),
   ]);
-  const entries = vms.flatMap((vm) => newest.get(`${pool.name}/${vm.uuid}`) ?? []);
-  const records = new Map(
-    (await catalog.records(entries, options)).map((record) => [record.vm.uuid, record]),
-  );
   const nowMs = engine.clock.now();
   return vms.map((vm) => {
     const holder = holders.get(keys.lease(pool.name, vm.uuid));
-    const view = viewOf(vm, { pool: pool.name, record: records.get(vm.uuid), nowMs });
+    const view = viewOf(vm, {
+      pool: pool.name,
+      record: newest.get(`${pool.name}/${vm.uuid}`),
+      nowMs,
+    });
     return holder && !holder.expired ? { ...view, running_job_id: holder.jobId } : view;
   });
 }
@@ -190,7 +201,10 @@ async function status(
   const { engine } = asking;
   const pools =
     input.pool === undefined ? [...engine.pools.values()] : [poolOf(engine, input.pool)];
-  const [newest, lastJobs] = await Promise.all([engine.catalog.newest(), lastJobOfEach(asking)]);
+  const [newest, lastJobs] = await Promise.all([
+    engine.catalog.newestReadable(options),
+    lastJobOfEach(asking),
+  ]);
   const unreachablePools: string[] = [];
   const lists = await Promise.all(
     pools.map(async (pool) => {
@@ -203,21 +217,19 @@ async function status(
           error: toBackupError(error).message,
         });
         unreachablePools.push(pool.name);
-        return knownFromBucket(engine, pool.name, newest, options);
+        return knownFromBucket(pool.name, newest);
       }
     }),
   );
   const vms = lists.flat().map(({ uuid, nameLabel, pool, skipped }) => {
-    const entry = newest.get(`${pool}/${uuid}`);
+    const backup = newest.get(`${pool}/${uuid}`);
     const job = lastJobs.get(`${pool}/${uuid}`);
     return {
       uuid,
       name: nameLabel,
       pool,
       skipped,
-      ...(entry
-        ? { lastBackup: { id: entry.backupId, createdAtMs: uuidTimeMs(entry.backupId) } }
-        : {}),
+      ...(backup ? { lastBackup: { id: backup.id, createdAtMs: uuidTimeMs(backup.id) } } : {}),
       ...(job ? { lastJob: jobSummary(job) } : {}),
     };
   });
@@ -225,18 +237,13 @@ async function status(
     nowMs: engine.clock.now(),
     maxAgeSeconds: input.maxAgeSeconds,
     unreachablePools,
+    unreadable: engine.unreadable.list(),
     vms,
   });
 }
 
-async function knownFromBucket(
-  engine: Engine,
-  pool: string,
-  newest: Map<string, BackupEntry>,
-  options: Cancellable,
-) {
-  const entries = [...newest.values()].filter((entry) => entry.pool === pool);
-  const records: Backup[] = await engine.catalog.records(entries, options);
+function knownFromBucket(pool: string, newest: ReadonlyMap<string, Backup>) {
+  const records = [...newest.values()].filter(({ vm }) => vm.pool === pool);
   return records.map(({ vm }) => ({ uuid: vm.uuid, nameLabel: vm.name, pool, skipped: false }));
 }
 
@@ -244,7 +251,7 @@ async function lastJobOfEach(asking: Asking): Promise<Map<string, Job>> {
   const { jobs } = asking.engine;
   const ids = (await jobIds(asking)).slice(0, LAST_JOBS);
   const last = new Map<string, Job>();
-  for (const job of await Promise.all(ids.map((id) => jobs.read(id)))) {
+  for (const job of await Promise.all(ids.map((id) => jobs.readable(id)))) {
     if (job === undefined || job.request.dry_run || !isEnded(job)) continue;
     const key = `${job.vm.pool}/${job.vm.uuid}`;
     if (!last.has(key)) last.set(key, job);

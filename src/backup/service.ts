@@ -5,12 +5,15 @@
  * BackupErrors; a job that fails is an answer, not an error.
  */
 import type { Backup, BackupRequest, Job } from '../catalog/record.ts';
+import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Cancellable } from '../ports.ts';
 
 export interface Page<T> {
   items: T[];
   /** Opaque; undefined at the end. */
   nextPageToken?: string;
+  /** Records that belong here and cannot be read. */
+  unreadable?: UnreadableRecord[];
 }
 
 export interface PageInput {
@@ -51,6 +54,8 @@ export interface StatusReport {
   }[];
   /** Pools that did not answer: their machines are known from the bucket only. */
   unreachable_pools: string[];
+  /** Records that cannot be read, as far as this instance looked; absent when there are none. */
+  unreadable_records?: UnreadableRecord[];
 }
 
 export interface Readiness {

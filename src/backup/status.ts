@@ -1,4 +1,5 @@
 /** Is the newest good backup of every machine young enough? Pure: facts in, verdict out. */
+import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import { formatTime } from '../time.ts';
 import type { StatusReport, Verdict } from './service.ts';
 
@@ -6,6 +7,7 @@ export interface StatusInput {
   nowMs: number;
   maxAgeSeconds: number;
   unreachablePools: string[];
+  unreadable?: UnreadableRecord[];
   vms: {
     uuid: string;
     name: string;
@@ -18,18 +20,20 @@ export interface StatusInput {
 
 const RANK: Record<Verdict, number> = { ok: 0, warning: 1, critical: 2 };
 
-/** critical: no good backup, or too old. warning: the newest is good, but the last try failed, or a pool is silent. */
+/** critical: no good backup, or too old. warning: the newest is good, but the last try failed, a pool is silent, or a record cannot be read. */
 export function statusOf(input: StatusInput): StatusReport {
   const vms = input.vms.filter((vm) => !vm.skipped).map((vm) => judge(vm, input));
   vms.sort((a, b) => RANK[b.status] - RANK[a.status] || a.vm.name.localeCompare(b.vm.name));
-  const silent: Verdict[] = input.unreachablePools.length > 0 ? ['warning'] : [];
-  const verdicts = [...silent, ...vms.map((vm) => vm.status)];
+  const { unreachablePools, unreadable = [] } = input;
+  const doubts: Verdict[] = unreachablePools.length + unreadable.length > 0 ? ['warning'] : [];
+  const verdicts = [...doubts, ...vms.map((vm) => vm.status)];
   return {
     status: verdicts.reduce((worst, one) => (RANK[one] > RANK[worst] ? one : worst), 'ok'),
     checked_at: formatTime(input.nowMs),
     max_age_seconds: input.maxAgeSeconds,
     vms,
-    unreachable_pools: input.unreachablePools,
+    unreachable_pools: unreachablePools,
+    ...(unreadable.length === 0 ? {} : { unreadable_records: unreadable }),
   };
 }
 

@@ -10,6 +10,7 @@ import type { Cancellable, Clock, ObjectStore } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import type { Keys } from './keys.ts';
 import { isEnded, type Job, jobSchema } from './record.ts';
+import type { Unreadable } from './unreadable.ts';
 
 const FRESH_MS = 1000;
 /** Records of 2–4 kB each: a few MiB at most. */
@@ -35,6 +36,8 @@ export interface JobStore {
   ): Promise<Job | undefined>;
   /** For pollers: at most a second old, ended jobs for ever. */
   read(id: string): Promise<Job | undefined>;
+  /** The same for lists: undefined also for a record that cannot be read. */
+  readable(id: string): Promise<Job | undefined>;
   /** How many records this process has created: a listing made before the last one lacks it. */
   readonly created: number;
   /** Ids of all records, newest first; the listing goes on where the last one stopped. */
@@ -48,8 +51,13 @@ interface Cached {
 }
 
 /** The job records under `keys.jobsPrefix` of `store`. */
-export function createJobStore(deps: { store: ObjectStore; keys: Keys; clock: Clock }): JobStore {
-  const { store, keys, clock } = deps;
+export function createJobStore(deps: {
+  store: ObjectStore;
+  keys: Keys;
+  clock: Clock;
+  unreadable?: Unreadable;
+}): JobStore {
+  const { store, keys, clock, unreadable } = deps;
   const cache = new Map<string, Cached>();
   const listIds = createIdList(store, keys);
   let created = 0;
@@ -70,9 +78,12 @@ export function createJobStore(deps: { store: ObjectStore; keys: Keys; clock: Cl
   };
 
   async function load(id: string, { signal }: Cancellable): Promise<Versioned | undefined> {
-    const found = await store.get(keys.job(id), { signal });
-    if (found === undefined) return undefined;
-    return { job: parseJob(id, found.bytes), etag: found.etag };
+    const key = keys.job(id);
+    const get = async () => {
+      const found = await store.get(key, { signal });
+      return found && { job: parseJob(id, found.bytes), etag: found.etag };
+    };
+    return await (unreadable?.watch({ kind: 'job', id, key }, get) ?? get());
   }
 
   async function save(from: Versioned, job: Job, { signal }: Cancellable): Promise<Versioned> {
@@ -82,9 +93,28 @@ export function createJobStore(deps: { store: ObjectStore; keys: Keys; clock: Cl
     return { job, etag };
   }
 
+  const read: JobStore['read'] = (id) => {
+    const entry = cache.get(id);
+    if (entry && (entry.ended || clock.elapsed() - entry.readAt < FRESH_MS)) return entry.job;
+    const found = load(id, { signal: NEVER });
+    return remember(
+      id,
+      found.then((one) => one?.job),
+    ).job;
+  };
+
   return {
     load,
     save,
+    read,
+    readable: async (id) => {
+      try {
+        return await read(id);
+      } catch (error) {
+        if (isBackupError(error, 'data_corrupt')) return undefined;
+        throw error;
+      }
+    },
     create: async (job, { signal }) => {
       const put = { signal, ifAbsent: true, contentType: 'application/json' };
       const { etag } = await store.put(keys.job(job.id), JSON.stringify(job), put);
@@ -104,14 +134,6 @@ export function createJobStore(deps: { store: ObjectStore; keys: Keys; clock: Cl
           if (!isBackupError(error, 'precondition_failed') || attempt === CAS_ATTEMPTS) throw error;
         }
       }
-    },
-    read: (id) => {
-      const entry = cache.get(id);
-      if (entry && (entry.ended || clock.elapsed() - entry.readAt < FRESH_MS)) return entry.job;
-      return remember(
-        id,
-        load(id, { signal: NEVER }).then((found) => found?.job),
-      ).job;
     },
     ids: listIds,
     get created() {
@@ -152,6 +174,10 @@ function parseJob(id: string, bytes: Uint8Array): Job {
   try {
     return jobSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
   } catch (error) {
-    throw new BackupError('data_corrupt', `read job record job=${id}`, { cause: error });
+    throw new BackupError(
+      'data_corrupt',
+      `read job record job=${id}: it is damaged, or of a newer version`,
+      { cause: error },
+    );
   }
 }

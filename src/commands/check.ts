@@ -103,6 +103,10 @@ export function judge(report: StatusReport, rules: Rules & { vm: string | undefi
     const text = `pool ${pool} does not answer`;
     lines.push({ state: 'CRITICAL', text, label: pool, uuid: '', ageSeconds: undefined });
   }
+  for (const { key } of report.unreadable_records ?? []) {
+    const text = `record ${plain(key)} cannot be read`;
+    lines.push({ state: 'WARNING', text, label: key, uuid: '', ageSeconds: undefined });
+  }
   return lines.sort((a, b) => CODES[b.state] - CODES[a.state]);
 }
 

@@ -57,6 +57,9 @@ export const command: Command = {
         `warning: pool ${pool} does not answer; its machines are known from the bucket\n`,
       );
     }
+    for (const { key, detail } of report.unreadable_records ?? []) {
+      terminal.err(`warning: ${plain(key)}: ${plain(detail)}\n`);
+    }
     return code;
   },
 };

@@ -18,6 +18,8 @@ export function nagiosText(report: StatusReport): string {
   if (report.unreachable_pools.length > 0) {
     parts.push(`no answer from pool ${report.unreachable_pools.map(clean).join(', ')}`);
   }
+  const unreadable = report.unreadable_records?.length ?? 0;
+  if (unreadable > 0) parts.push(`${unreadable} records in the bucket cannot be read`);
   const names = vms.map(({ vm }) => machine(vm));
   const twice = new Set(names.filter((name, at) => names.indexOf(name) !== at));
   const figures = [

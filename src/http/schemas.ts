@@ -43,13 +43,24 @@ export const jobAnswerSchema = jobSchema
 
 /** Empty at the end. */
 const nextPageToken = z.string();
+/** Records that cannot be read, so that the list goes on without them; absent when there are none. */
+const unreadable = z
+  .array(
+    z.object({
+      kind: z.enum(['backup', 'job']),
+      id: z.string(),
+      key: z.string(),
+      detail: z.string(),
+    }),
+  )
+  .optional();
 
 export const jobListSchema = z
-  .object({ jobs: z.array(jobAnswerSchema), next_page_token: nextPageToken })
+  .object({ jobs: z.array(jobAnswerSchema), next_page_token: nextPageToken, unreadable })
   .meta({ id: 'JobList' });
 
 export const backupListSchema = z
-  .object({ backups: z.array(backupAnswerSchema), next_page_token: nextPageToken })
+  .object({ backups: z.array(backupAnswerSchema), next_page_token: nextPageToken, unreadable })
   .meta({ id: 'BackupList' });
 
 export const vmListSchema = z
@@ -96,6 +107,7 @@ export const statusSchema = z
       }),
     ),
     unreachable_pools: z.array(z.string()),
+    unreadable_records: unreadable,
   })
   .meta({ id: 'Status' });
 

@@ -48,6 +48,10 @@ function vmTable(report: StatusReport): Html {
     (pool) =>
       html`<p class="tag critical">Pool ${pool} does not answer: its machines are known from the bucket only.</p>`,
   )}
+${(report.unreadable_records ?? []).map(
+  ({ key, detail }) =>
+    html`<p class="tag warning">A record cannot be read, <code>${key}</code>: ${detail}</p>`,
+)}
 <p>${good} of ${report.vms.length} backed up as they should be.</p>
 <table><thead><tr><th>machine</th><th class="wide">pool</th><th>status</th><th class="n">last good backup</th><th class="wide">at</th><th>reason</th></tr></thead>
 <tbody>${rows}</tbody></table>

@@ -129,6 +129,7 @@ async function listBackups({ deps, signal }: Call, query: ListQuery): Promise<An
   return jsonAnswer(200, {
     backups: page.items.map(backupView),
     next_page_token: page.nextPageToken ?? '',
+    ...given({ unreadable: page.unreadable }),
   });
 }
 

@@ -202,6 +202,7 @@ const listJobs = defineRoute({
     return jsonAnswer(200, {
       jobs: page.items.map(jobView),
       next_page_token: page.nextPageToken ?? '',
+      ...given({ unreadable: page.unreadable }),
     });
   },
 });
