@@ -18,7 +18,7 @@ export interface CallOptions extends Cancellable {
   /** Told of every failed try that is followed by another. */
   onRetry?: ((failure: Failure) => void) | undefined;
   /** Told of every try. */
-  onRequest?: (() => void) | undefined;
+  onRequest?: ((operation: string) => void) | undefined;
 }
 
 /** Runs one operation: `send` is called once for each try and reads the whole answer. */
@@ -44,7 +44,7 @@ export function createCalls(
   return async (operation, send, options) => {
     const { signal, key = '' } = options;
     const attempt = async () => {
-      options.onRequest?.();
+      options.onRequest?.(operation);
       const startedAt = clock.elapsed();
       try {
         const answer = await send({ abortSignal: signal });

@@ -29,6 +29,7 @@ const RIGHTS: Readonly<Record<string, string>> = {
   AbortMultipartUpload: 's3:AbortMultipartUpload',
   ListParts: 's3:ListMultipartUploadParts',
   ListMultipartUploads: 's3:ListBucketMultipartUploads',
+  GetBucketLifecycleConfiguration: 's3:GetLifecycleConfiguration',
 };
 
 interface Mend {

@@ -10,9 +10,9 @@ import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
 import { type Cancellable, MAX_RESERVE_BYTES, type Slab } from '../ports.ts';
 import { combineCrc32 } from './crc32.ts';
-import type { Cutter, PartSink, Piece } from './cutter.ts';
+import type { Cutter, PartSink, Piece, Rest } from './cutter.ts';
 import { type Layout, leastSlabBytes, wantPartBytes } from './layout.ts';
-import { budgetOf, type Delivery } from './section.ts';
+import { budgetOf, type Delivery, type Part } from './section.ts';
 
 /** The part being filled. */
 interface OpenPart {
@@ -21,6 +21,7 @@ interface OpenPart {
   bytes: Buffer;
   usedBytes: number;
   crc: number;
+  rereadBytes: Part['rereadBytes'];
 }
 
 /** Where the next bytes go: into the open part, or beside it when they straddle the border of equal parts. */
@@ -64,6 +65,13 @@ export function createGrowing(delivery: Delivery, layout: Layout, sink: PartSink
       if (open !== undefined && (open.usedBytes > 0 || evenEmpty)) closePart(state, true);
       dropOpen(state);
     },
+    settle: () => settle(state),
+    begin: (next, { rest }) => {
+      state.sink = next;
+      if (rest === 'keep') return;
+      state.carryBytes = 0;
+      if (state.open !== undefined) state.open = { ...state.open, ...emptyPart() };
+    },
     close: () => {
       state.isClosed = true;
       dropOpen(state);
@@ -90,14 +98,16 @@ async function reserve(state: State, sizeBytes: number, options: Cancellable): P
   return buffer;
 }
 
-function commit(state: State, { sizeBytes, crc }: Piece): void {
+function commit(state: State, { sizeBytes, crc, origin }: Piece): void {
   const { reserved, layout } = state;
   assert(reserved !== undefined && sizeBytes <= reserved.buffer.length, `sizeBytes=${sizeBytes}`);
   state.reserved = undefined;
   const open = usable(state);
   if (!reserved.beside) {
     accept(open, sizeBytes, crc);
+    if (origin !== undefined) open.rereadBytes[origin] += sizeBytes;
   } else {
+    assert(origin === undefined, 'what is read back fits its part');
     const headBytes = Math.min(sizeBytes, open.bytes.length - open.usedBytes);
     reserved.buffer.copy(open.bytes, open.usedBytes, 0, headBytes);
     accept(open, headBytes, crc32(reserved.buffer.subarray(0, headBytes)));
@@ -107,6 +117,18 @@ function commit(state: State, { sizeBytes, crc }: Piece): void {
   if (layout.fixedPartBytes !== undefined && open.usedBytes === open.bytes.length) {
     closePart(state, false);
   }
+}
+
+/** Too short for a part, or for a whole one where all are equal. */
+function settle(state: State): Rest {
+  const { minPartBytes } = state.delivery.context.quirks;
+  const { open, layout } = state;
+  if (open === undefined) return { bytes: scratchOf(state).subarray(0, state.carryBytes) };
+  if (layout.fixedPartBytes === undefined && open.usedBytes >= minPartBytes) {
+    closePart(state, false);
+    return { bytes: Buffer.alloc(0) };
+  }
+  return { bytes: open.bytes.subarray(0, open.usedBytes) };
 }
 
 /** Counts bytes that already lie in the open part. */
@@ -133,7 +155,7 @@ async function openPart(state: State, options: Cancellable): Promise<void> {
     signal.throwIfAborted();
   }
   const bytes = slab.bytes.subarray(0, fixedPartBytes ?? maxPartBytes);
-  const open = { slab, bytes, usedBytes: 0, crc: 0 };
+  const open = { slab, bytes, ...emptyPart() };
   state.open = open;
   const { carryBytes } = state;
   if (carryBytes > 0) {
@@ -143,13 +165,15 @@ async function openPart(state: State, options: Cancellable): Promise<void> {
   }
 }
 
+const emptyPart = () => ({ usedBytes: 0, crc: 0, rereadBytes: { base: 0, staged: 0 } });
+
 function closePart(state: State, isLast: boolean): void {
   const { open } = state;
   if (open === undefined) return;
   state.open = undefined;
-  const { slab, usedBytes, crc } = open;
+  const { slab, usedBytes, crc, rereadBytes } = open;
   const body = open.bytes.subarray(0, usedBytes);
-  state.sink.send({ body, crc, release: () => slab.release() }, { isLast });
+  state.sink.send({ body, crc, rereadBytes, release: () => slab.release() }, { isLast });
 }
 
 function dropOpen(state: State): void {

@@ -8,20 +8,17 @@
 import { BackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { countPieces, cutPieces, type Layout } from './layout.ts';
-import type { PartReceipt } from './multipart.ts';
 import type { Outlet } from './outlet.ts';
-import { completeStaged, type Delivery } from './section.ts';
+import { addCopy, completeStaged, type Delivery, takeSlot } from './section.ts';
 
-/** Completes and copies all staging objects; returns the final upload's parts behind the direct ones, in order. */
+/** Completes and copies the staging objects that hold what outgrew the direct parts, behind these. */
 export async function joinStaged(
   delivery: Delivery,
   layout: Layout,
   { direct, overflow }: Pick<Outlet, 'direct' | 'overflow'>,
   options: Cancellable,
-): Promise<PartReceipt[]> {
-  const { context, sender, counters } = delivery;
-  const copied: PartReceipt[] = [];
-  let partNumber = direct.parts;
+): Promise<void> {
+  const { sender } = delivery;
   const needed = countPieces(layout, overflow);
   if (needed > layout.pieces) {
     throw new BackupError(
@@ -30,22 +27,12 @@ export async function joinStaged(
       { details: { pieces: needed, max_pieces: layout.pieces }, retry: 'after-fix' },
     );
   }
-  const final = await direct.multipart;
   for (const section of overflow) {
     await completeStaged(section, options);
-    const pieces = cutPieces(layout, section.bytes);
-    for (const piece of pieces) {
-      const source = { sourceKey: section.key, ...piece, whole: pieces.length === 1 };
-      const number = ++partNumber;
+    for (const piece of cutPieces(layout, section.bytes)) {
       await sender.room(options);
-      sender.add(async (to) => {
-        copied.push(await final.copyPart({ partNumber: number, ...source }, to));
-        counters.joinedBytes += piece.length;
-        counters.parts += 1;
-        context.meter.count('store_copied_bytes', piece.length);
-      });
+      addCopy(delivery, takeSlot(direct, piece.length), { staged: section, ...piece });
     }
   }
   await sender.drain(options);
-  return copied.sort((a, b) => a.partNumber - b.partNumber);
 }

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { MAX_RESERVE_BYTES } from '../ports.ts';
-import { cutPieces, leastSlabBytes, partsInFlight, planLayout, wantPartBytes } from './layout.ts';
+import {
+  cutPieces,
+  leastSlabBytes,
+  partsInFlight,
+  planLayout,
+  planWindow,
+  wantPartBytes,
+} from './layout.ts';
 import { quirksOf } from './quirks.ts';
 
 const MIB = 1024 ** 2;
@@ -102,4 +109,29 @@ test('parts on their way are shared out between uploads, one at least for each',
   assert.equal(partsInFlight(2, 4), 2);
   assert.equal(partsInFlight(6, 16), 1);
   assert.equal(partsInFlight(6, 100), 1);
+});
+
+test('a window over a base is 16 MiB if its share allows, and always holds a part and two pieces', () => {
+  const of = (totalUnits: number, activeUploads: number) =>
+    planWindow(
+      generic,
+      { totalBytes: totalUnits * UNIT, unitBytes: UNIT, activeUploads },
+      undefined,
+    );
+  assert.equal(of(32, 1).windowBytes, 2 * UNIT);
+  assert.equal(of(32, 16).windowBytes, UNIT);
+  assert.equal(of(1, 1).windowBytes, UNIT);
+  assert.equal(of(32, 1).cellBytes, undefined);
+});
+
+test('equal parts over a base are as small as the longest archive allows, or the archive is staged', () => {
+  assert.equal(planWindow(r2, budget, 100 * MIB).cellBytes, 5 * MIB);
+  assert.equal(planWindow(r2, budget, undefined).cellBytes, 5 * MIB);
+  const long = planWindow(r2, budget, 10_000 * 20 * MIB);
+  assert.equal(long.cellBytes, 20 * MIB);
+  assert(long.windowBytes >= 20 * MIB + MAX_RESERVE_BYTES);
+  assert.equal(planLayout(r2, budget, 10_000 * 20 * MIB, long.cellBytes).directParts, 10_000);
+  const longest = planWindow(r2, budget, 10_000 * 500 * MIB);
+  assert.equal(longest.cellBytes, 5 * MIB);
+  assert.equal(planLayout(r2, budget, 10_000 * 500 * MIB, longest.cellBytes).directParts, 0);
 });

@@ -12,7 +12,7 @@
  *   final object is made of equal copies only.
  * - Stores without copies: `maxParts` parts and no more.
  */
-import { MAX_RESERVE_BYTES } from '../ports.ts';
+import { MAX_RESERVE_BYTES, type PlanLimits } from '../ports.ts';
 import type { Quirks } from './quirks.ts';
 
 export interface Layout {
@@ -44,6 +44,8 @@ const PARTS_IN_SHARE = 4;
 const FIXED_UNITS = 2;
 /** Copies of equal-part stores: long enough for 10 TB in 10,000, short enough to be tried again. */
 const EQUAL_PIECE_BYTES = 1024 ** 3;
+/** Over a base, if the share allows: a copy pays from 5 MiB on, so 16 MiB see both of its ends. */
+const WINDOW_BYTES = 16 * 1024 ** 2;
 /** One of so many part numbers is kept for copies. */
 const PIECES_DIVISOR = 5;
 
@@ -57,11 +59,12 @@ export interface Budget {
   activeUploads: number;
 }
 
-/** Chooses the cut when the upload begins. */
+/** Chooses the cut when the upload begins; `cellBytes`: the size of equal parts is chosen already (planWindow). */
 export function planLayout(
   quirks: Pick<Quirks, 'equalParts' | 'copyParts' | 'maxParts' | 'minPartBytes' | 'maxPartBytes'>,
   budget: Budget,
   maxBytes: number | undefined,
+  cellBytes?: number,
 ): Layout {
   const { maxParts, minPartBytes, maxPartBytes } = quirks;
   const free = { fixedPartBytes: undefined, pieceBytes: maxPartBytes };
@@ -73,7 +76,7 @@ export function planLayout(
   const shareUnits = Math.floor(shareBytes(budget) / budget.unitBytes);
   const leastUnits = Math.ceil(minPartBytes / budget.unitBytes);
   const units = Math.max(leastUnits, Math.min(FIXED_UNITS, shareUnits));
-  const fixedPartBytes = units * budget.unitBytes;
+  const fixedPartBytes = cellBytes ?? units * budget.unitBytes;
   const fits = maxBytes !== undefined && maxBytes <= maxParts * fixedPartBytes;
   if (fits || !quirks.copyParts) {
     return { directParts: maxParts, stagedParts: 0, fixedPartBytes, pieceBytes: 0, pieces: 0 };
@@ -87,6 +90,31 @@ export function planLayout(
     pieceBytes: perPiece * fixedPartBytes,
     pieces: maxParts,
   };
+}
+
+/**
+ * Chooses the memory over a base (window.ts): of fixed size, small enough for many uploads, large enough for a plan
+ * that looks ahead. Equal parts are as small as the archive's greatest length allows, for a changed block costs one.
+ */
+export function planWindow(
+  quirks: Pick<Quirks, 'equalParts' | 'maxParts' | 'minPartBytes' | 'maxPartBytes'>,
+  budget: Budget,
+  maxBytes: number | undefined,
+): PlanLimits {
+  const { maxParts, minPartBytes, maxPartBytes: maxCopyBytes } = quirks;
+  const { unitBytes, totalBytes } = budget;
+  const inUnits = (bytes: number) => Math.ceil(bytes / unitBytes) * unitBytes;
+  const share = Math.floor(shareBytes(budget) / unitBytes) * unitBytes;
+  const leastBytes = Math.min(inUnits(minPartBytes + 2 * MAX_RESERVE_BYTES), totalBytes);
+  const windowBytes = Math.max(leastBytes, Math.min(inUnits(WINDOW_BYTES), share));
+  if (!quirks.equalParts) return { minPartBytes, maxCopyBytes, windowBytes };
+  const most = Math.max(share, leastBytes) - MAX_RESERVE_BYTES;
+  const wanted = Math.max(minPartBytes, Math.ceil((maxBytes ?? 0) / maxParts));
+  // What does not even fit the largest is staged, and joined in pieces of any number of cells.
+  const cellBytes = wanted <= most ? wanted : minPartBytes;
+  const needed = inUnits(cellBytes + MAX_RESERVE_BYTES);
+  const window = Math.max(windowBytes, needed);
+  return { minPartBytes, maxCopyBytes, windowBytes: window, cellBytes };
 }
 
 /** The memory wished for the next part, in whole units, where sizes are free. */

@@ -23,12 +23,25 @@ import type { StoreContext } from './context.ts';
 import { encodeCrc32 } from './crc32.ts';
 import { errorFacts, TRANSFER_BUDGET } from './retry.ts';
 
+export interface CopySource {
+  key: string;
+  offset: number;
+  length: number;
+  /** The range is all of the object. */
+  whole: boolean;
+  /** Of the range's bytes, if it is known. */
+  crc?: number | undefined;
+  /** Only if the source still has this ETag; given where the store honours it. */
+  ifMatch?: string | undefined;
+}
+
 export interface PartReceipt {
   partNumber: number;
   etag: string;
   sizeBytes: number;
-  /** Ours, of the bytes sent; undefined for copies and where the store takes none. */
+  /** Ours; undefined where the store takes none, and for a copy of bytes that are not at hand. */
   crc: number | undefined;
+  isCopy: boolean;
 }
 
 export interface Multipart {
@@ -41,17 +54,14 @@ export interface Multipart {
     part: { partNumber: number; body: Buffer; crc: number },
     options: Cancellable,
   ): Promise<PartReceipt>;
-  /** Copies a range of another object of the bucket; no range: all of it. */
-  copyPart(
-    part: { partNumber: number; sourceKey: string; offset: number; length: number; whole: boolean },
-    options: Cancellable,
-  ): Promise<PartReceipt>;
+  /** Copies a range of another object of the bucket. */
+  copyPart(part: CopySource & { partNumber: number }, options: Cancellable): Promise<PartReceipt>;
   /**
-   * Completes and reads back. `parts` in order, `crc` of the whole object.
+   * Completes and reads back. `parts` in order, `crc` of the whole object, if it is known.
    * Errors: `precondition_failed` when the key was taken, `data_corrupt` when anything differs.
    */
   complete(
-    input: { parts: PartReceipt[]; crc: number; ifAbsent: boolean },
+    input: { parts: PartReceipt[]; crc: number | undefined; ifAbsent: boolean },
     options: Cancellable,
   ): Promise<StoredObject>;
   /** Gone already is success. */
@@ -142,20 +152,22 @@ async function sendPart(
     throw differs('part', { part: partNumber, sent: value, stored: answer.ChecksumCRC32 });
   }
   const known = value === undefined ? undefined : crc;
-  return { partNumber, etag: answer.ETag, sizeBytes: body.length, crc: known };
+  const sizeBytes = body.length;
+  return { partNumber, etag: answer.ETag, sizeBytes, crc: known, isCopy: false };
 }
 
 async function copyPart(
-  { context, upload, call }: Target,
-  { partNumber, sourceKey, offset, length, whole }: Parameters<Multipart['copyPart']>[0],
+  { context, upload, checksum, call }: Target,
+  { partNumber, key, offset, length, whole, crc, ifMatch }: Parameters<Multipart['copyPart']>[0],
   options: Cancellable,
 ): Promise<PartReceipt> {
   const { client, calls, bucket } = context;
   const input = {
     ...upload,
     PartNumber: partNumber,
-    CopySource: `${bucket}/${sourceKey}`,
+    CopySource: `${bucket}/${key}`,
     ...(whole ? {} : { CopySourceRange: `bytes=${offset}-${offset + length - 1}` }),
+    ...(ifMatch === undefined ? {} : { CopySourceIfMatch: ifMatch }),
   };
   const answer = await calls(
     'UploadPartCopy',
@@ -164,7 +176,12 @@ async function copyPart(
   );
   const etag = answer.CopyPartResult?.ETag;
   if (!etag) throw incomplete('UploadPartCopy', upload.Key);
-  return { partNumber, etag, sizeBytes: length, crc: undefined };
+  const known = checksum === 'none' ? undefined : crc;
+  const value = answer.CopyPartResult?.ChecksumCRC32;
+  if (value && known !== undefined && value !== encodeCrc32(known)) {
+    throw differs('copy', { part: partNumber, read: encodeCrc32(known), stored: value });
+  }
+  return { partNumber, etag, sizeBytes: length, crc: known, isCopy: true };
 }
 
 async function complete(
@@ -176,6 +193,7 @@ async function complete(
   const { client, calls } = context;
   const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
   if (checksum === 'none') await compareParts(target, parts, options);
+  const whole = checksum === 'full' && crc !== undefined ? encodeCrc32(crc) : undefined;
   const command = () =>
     new CompleteMultipartUploadCommand({
       ...upload,
@@ -183,21 +201,23 @@ async function complete(
         Parts: parts.map((part) => ({
           PartNumber: part.partNumber,
           ETag: part.etag,
-          ...(part.crc === undefined ? {} : { ChecksumCRC32: encodeCrc32(part.crc) }),
+          ...(part.crc === undefined || part.isCopy
+            ? {}
+            : { ChecksumCRC32: encodeCrc32(part.crc) }),
         })),
       },
       ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
       // AWS refuses to complete when these differ; others ignore them and are caught by looking afterwards.
-      ...(checksum === 'full'
-        ? {
+      ...(whole === undefined
+        ? {}
+        : {
             ChecksumType: 'FULL_OBJECT' as const,
-            ChecksumCRC32: encodeCrc32(crc),
+            ChecksumCRC32: whole,
             MpuObjectSize: sizeBytes,
-          }
-        : {}),
+          }),
     });
   const expected: Expected = { sizeBytes, parts: parts.length };
-  if (checksum === 'full') expected.checksum = encodeCrc32(crc);
+  if (whole !== undefined) expected.checksum = whole;
   let unclear = false;
   try {
     const send = (to: SendOptions) => client.send(command(), to).catch(refuseDigest(upload.Key));

@@ -12,6 +12,8 @@ export interface Outlet {
   readonly direct: Section;
   /** What comes behind them, in order. */
   readonly overflow: readonly Section[];
+  /** Where in the object each staging object begins. */
+  borders(): number[];
   /** The place of the object's next part; `isLast`: nothing follows it. */
   next(sizeBytes: number, options: { isLast: boolean }): Slot;
   /** Says before reading on that there is no place left for a part of `wantBytes`. Errors: `store_refused`. */
@@ -24,6 +26,14 @@ export function createOutlet(delivery: Delivery, layout: Layout, direct: Section
   return {
     direct,
     overflow,
+    borders: () => {
+      let at = direct.bytes;
+      return overflow.flatMap(({ bytes }) => {
+        const begin = at;
+        at += bytes;
+        return begin === 0 ? [] : [begin];
+      });
+    },
     next: (sizeBytes, { isLast }) => {
       const last = overflow.at(-1);
       // All there is fits one part: no need to stage it.

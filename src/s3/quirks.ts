@@ -19,6 +19,8 @@ export interface Quirks {
   equalParts: boolean;
   /** UploadPartCopy with byte ranges works. */
   copyParts: boolean;
+  /** UploadPartCopy refuses a source that is not the one named by its ETag. */
+  copyConditions: boolean;
   objectTags: boolean;
   maxParts: number;
   minPartBytes: number;
@@ -45,6 +47,7 @@ const GENERIC: Quirks = {
   conditionalComplete: 'probe',
   equalParts: false,
   copyParts: true,
+  copyConditions: false,
   objectTags: true,
   maxParts: 10_000,
   minPartBytes: 5 * MIB,
@@ -66,11 +69,17 @@ const ROWS: Row[] = [
   {
     // 48.8 TiB since December 2025 (10,000 parts of 5 GiB); conditional writes on all buckets since November 2024.
     hosts: /(^|\.)amazonaws\.com(\.cn)?$/,
-    quirks: { ...GENERIC, name: 'aws', maxObjectBytes: 10_000 * 5 * GIB, partsInFlight: 8 },
+    quirks: {
+      ...GENERIC,
+      name: 'aws',
+      copyConditions: true,
+      maxObjectBytes: 10_000 * 5 * GIB,
+      partsInFlight: 8,
+    },
   },
   {
     // Equal parts: developers.cloudflare.com/r2/objects/multipart-objects. No tags, no ListParts in the local
-    // edition; full-object checksums only as CRC64NVME; one write a second and key, so few requests at once.
+    // edition; copy conditions answer 501; full-object checksums only as CRC64NVME; one write a second and key, so few requests at once.
     hosts: /(^|\.)r2\.cloudflarestorage\.com$/,
     quirks: {
       ...GENERIC,
@@ -85,10 +94,17 @@ const ROWS: Row[] = [
   },
   {
     // minio/minio cmd/erasure-multipart.go: ListMultipartUploads wants the exact key as prefix.
-    quirks: { ...GENERIC, name: 'minio', maxObjectBytes: 50 * TIB, listUploads: false },
+    quirks: {
+      ...GENERIC,
+      name: 'minio',
+      copyConditions: true,
+      maxObjectBytes: 50 * TIB,
+      listUploads: false,
+    },
   },
   {
     // Measured on RGW 20.2: conditions are atomic on unversioned buckets only; 16 and 18 ignore some of them.
+    // All three accept a stale ETag as condition of a copy.
     quirks: { ...GENERIC, name: 'ceph' },
   },
   {
@@ -103,7 +119,7 @@ const ROWS: Row[] = [
   },
   {
     // weed/s3api (August 2026): preconditions under a lock for each object; upload checksums not verified.
-    quirks: { ...GENERIC, name: 'seaweedfs' },
+    quirks: { ...GENERIC, name: 'seaweedfs', copyConditions: true },
   },
   {
     // PutObject with If-None-Match answers 501 (reports of January and July 2026).

@@ -3,16 +3,16 @@ import assert from 'node:assert/strict';
 import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3';
 import { isBackupError } from '../errors.ts';
 import type { ObjectFacts, ObjectStore } from '../ports.ts';
-import { storeStatus } from './calls.ts';
+import { type CallOptions, storeStatus } from './calls.ts';
 import type { StoreContext } from './context.ts';
 
 /** A whole object or a range of it; undefined when there is none. */
 export async function getObject(
   { client, calls, bucket }: StoreContext,
   key: string,
-  options: Parameters<ObjectStore['get']>[1],
+  options: Parameters<ObjectStore['get']>[1] & CallOptions,
 ): ReturnType<ObjectStore['get']> {
-  const { range, signal } = options;
+  const { range } = options;
   assert(range === undefined || range.length > 0, 'an empty range cannot be asked for');
   const input = {
     Bucket: bucket,
@@ -34,7 +34,7 @@ export async function getObject(
         const lastModified = answer.LastModified?.getTime() ?? 0;
         return { bytes, etag: answer.ETag ?? '', lastModified };
       },
-      { signal, key },
+      callOf(key, options),
     );
   } catch (error) {
     if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
@@ -46,13 +46,13 @@ export async function getObject(
 export async function headObject(
   { client, calls, bucket }: StoreContext,
   key: string,
-  options: { signal: AbortSignal },
+  options: CallOptions,
 ): Promise<ObjectFacts | undefined> {
   try {
     const answer = await calls(
       'HeadObject',
       (to) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), to),
-      { signal: options.signal, key },
+      callOf(key, options),
     );
     return {
       key,
@@ -64,4 +64,9 @@ export async function headObject(
     if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;
     throw error;
   }
+}
+
+/** One by one: a caller may give any object that has a signal. */
+function callOf(key: string, { signal, budget, onRequest, onRetry }: CallOptions): CallOptions {
+  return { key, signal, budget, onRequest, onRetry };
 }

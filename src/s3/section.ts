@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { Cancellable, StoreFacts, UploadCounters } from '../ports.ts';
+import type { BaseGuard } from './base.ts';
 import type { StoreContext } from './context.ts';
 import { combineCrc32 } from './crc32.ts';
 import type { Budget } from './layout.ts';
@@ -35,6 +36,10 @@ export interface Delivery {
   unique: string;
   /** Ends the creation of staging uploads; they are not cut off by a failure, or they could not be aborted. */
   creation: AbortController;
+  /** The store verifies a CRC32 of each part. */
+  hasCrc: boolean;
+  /** undefined: nothing is copied from a base. */
+  guard: BaseGuard | undefined;
   /** All staging objects of this archive, for cleaning up. */
   staged: Section[];
 }
@@ -62,6 +67,8 @@ export interface Slot {
 export interface Part {
   body: Buffer;
   crc: number;
+  /** How much of it is not new, by where it was read back from. */
+  rereadBytes: { base: number; staged: number };
   /** Gives the memory back. */
   release(): void;
 }
@@ -111,7 +118,7 @@ export function addSend({ sender, counters, context }: Delivery, slot: Slot, par
     try {
       const multipart = await section.multipart;
       section.receipts.push(await multipart.sendPart({ partNumber, body, crc }, { signal }));
-      counters.sentBytes += body.length;
+      countSent(counters, part);
       counters.parts += 1;
       context.meter.count('store_sent_bytes', body.length);
     } finally {
@@ -126,12 +133,79 @@ export function addSend({ sender, counters, context }: Delivery, slot: Slot, par
   }
 }
 
+function countSent(counters: UploadCounters, { body, rereadBytes }: Part): void {
+  const { base, staged } = rereadBytes;
+  counters.sentBytes += body.length - base - staged;
+  counters.copiedBytes += base;
+  counters.joinedBytes += staged;
+  counters.rereadBytes += base + staged;
+}
+
+/** A range of the base or of a staging object. */
+export interface Source {
+  /** undefined: the base. */
+  staged: Section | undefined;
+  offset: number;
+  length: number;
+  crc?: number | undefined;
+}
+
+/** Copies a range in the background. Errors: the sender's first failure. */
+export function addCopy(delivery: Delivery, slot: Slot, source: Source): void {
+  const { sender, counters, context } = delivery;
+  const { section, partNumber } = slot;
+  const { staged, length } = source;
+  sender.add(async (to) => {
+    const multipart = await section.multipart;
+    const receipt =
+      staged === undefined
+        ? await copyOfBase(delivery, multipart, { ...source, partNumber }, to)
+        : await multipart.copyPart({ ...ofStaged(staged, source), partNumber }, to);
+    section.receipts.push(receipt);
+    if (staged === undefined) counters.copiedBytes += length;
+    else counters.joinedBytes += length;
+    counters.parts += 1;
+    context.meter.count('store_copied_bytes', length);
+  });
+}
+
+async function copyOfBase(
+  { guard, watch }: Delivery,
+  multipart: Multipart,
+  part: Source & { partNumber: number },
+  { signal }: Cancellable,
+): Promise<PartReceipt> {
+  assert(guard !== undefined, 'a base was given');
+  const { base, ifMatch } = guard;
+  const { partNumber, offset, length, crc } = part;
+  const whole = length === base.sizeBytes;
+  const copy = { partNumber, key: base.key, offset, length, whole, crc, ifMatch };
+  await guard.expect({ signal, ...watch });
+  try {
+    return await multipart.copyPart(copy, { signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw await guard.explain(error, { signal, ...watch });
+  }
+}
+
+const ofStaged = ({ key, bytes }: Section, { offset, length, crc }: Source) => ({
+  key,
+  offset,
+  length,
+  crc,
+  whole: length === bytes,
+});
+
 /** Completes a staging object whose parts are all acknowledged, and has the store prove it. */
 export async function completeStaged(section: Section, options: Cancellable): Promise<void> {
   const multipart = await section.multipart;
   section.receipts.sort((a, b) => a.partNumber - b.partNumber);
   assert.equal(section.receipts.length, section.parts);
-  const crc = section.receipts.reduce((sum, r) => combineCrc32(sum, r.crc ?? 0, r.sizeBytes), 0);
+  const isKnown = section.receipts.every(({ crc }) => crc !== undefined);
+  const crc = isKnown
+    ? section.receipts.reduce((sum, r) => combineCrc32(sum, r.crc ?? 0, r.sizeBytes), 0)
+    : undefined;
   section.stored = true;
   await multipart.complete({ parts: section.receipts, crc, ifAbsent: false }, options);
 }

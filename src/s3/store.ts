@@ -18,6 +18,7 @@ import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
 import type { StoreContext } from './context.ts';
 import { translateStoreError } from './errors.ts';
+import { readLifecycle } from './lifecycle.ts';
 import { listPage } from './list.ts';
 import { createProbe } from './probe.ts';
 import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
@@ -86,6 +87,7 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
         if (!(isBackupError(error) && storeStatus(error) === 404)) throw error;
       });
     },
+    lifecycle: async (options) => await readLifecycle(context, options),
     presignGet: async ({ key, expiresSeconds, fileName }) => {
       const command = new GetObjectCommand({
         Bucket: bucket,

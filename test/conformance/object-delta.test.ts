@@ -1,0 +1,31 @@
+/** Deltas and sections against the embedded server, plain and with R2's rules. */
+import { after, before } from 'node:test';
+import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
+import { testObjectDelta } from './object-delta.ts';
+import type { ServerUnderTest } from './store-target.ts';
+
+function testEmbedded(name: string, equalParts: boolean): void {
+  let sim: SimS3;
+  before(async () => {
+    sim = await startSimS3({ buckets: ['store'], equalParts, etag: 'fast' });
+  });
+  after(async () => await sim.close());
+  testObjectDelta(
+    name,
+    (): ServerUnderTest => ({
+      ...sim,
+      bucket: 'store',
+      ...(equalParts ? { provider: 'r2' } : {}),
+      expected: {
+        conditionalWrites: true,
+        conditionalComplete: !equalParts,
+        equalParts,
+        checksum: !equalParts,
+        listUploads: !equalParts,
+      },
+    }),
+  );
+}
+
+testEmbedded('embedded', false);
+testEmbedded('embedded with equal parts', true);
