@@ -24,6 +24,10 @@ export interface PoolFacts {
   nameLabel: string;
   masterAddress: string;
   haEnabled: boolean;
+  /** What the pool as a whole is at: ha_enable, ha_disable, designate_new_master … */
+  currentOperations?: string[];
+  /** A rolling upgrade is under way: snapshots are refused meanwhile. */
+  upgrading?: boolean;
   hosts: HostFacts[];
   /** Found by looking at the API the master speaks, never assumed from a product name. */
   features: {
@@ -79,6 +83,8 @@ export interface DiskFacts {
   sharable: boolean;
   /** VDI.on_boot = reset: the pool refuses a snapshot of it. */
   resetsOnBoot: boolean;
+  /** What the storage is at with it: mirror, copy, resize … */
+  currentOperations?: string[];
   /** VDI.sm_config.type = raw: the SR's driver refuses a snapshot of it. */
   raw: boolean;
   sr: SrFacts;

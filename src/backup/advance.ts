@@ -13,7 +13,7 @@ import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { SnapshotFacts, VmState } from '../ports.ts';
-import { formatTime } from '../time.ts';
+import { formatTime, parseTime } from '../time.ts';
 import { modeReason } from './check-request.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
@@ -21,7 +21,7 @@ import { insist } from './deadline.ts';
 import { discardUploads } from './discard-uploads.ts';
 import { exportStep } from './export-step.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
-import { type Preflight, preflight } from './preflight.ts';
+import { type Preflight, type PreflightInput, preflight } from './preflight.ts';
 import { maxArchiveBytes } from './size.ts';
 
 /** Does the job's next step. Errors: the step's; `failed` says what to do with them. */
@@ -66,7 +66,7 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
     vm,
     pool: await pool.facts({ signal }),
     excludeDisks: job.request.exclude_disks,
-    lastRate: await lastRate(job, context),
+    ...(await lastExport(job, context)),
   });
   const prepared: Job = {
     ...job,
@@ -186,16 +186,21 @@ function endOf(job: Job, finishedAt: string, leftover?: string): Job {
   return { ...ended, status: 'succeeded', progress, result: { ...result, warnings } };
 }
 
-async function lastRate(job: Job, { engine, signal }: StepContext): Promise<number | undefined> {
+async function lastExport(
+  job: Job,
+  { engine, signal }: StepContext,
+): Promise<Pick<PreflightInput, 'lastRate' | 'lastFinishedAt'>> {
   try {
     const filter = { vmUuid: job.vm.uuid, pool: job.vm.pool };
     const [newest] = await engine.catalog.entries(filter);
     const [record] = newest ? await engine.catalog.records([newest], { signal }) : [];
-    if (!record || record.export_seconds < 1) return undefined;
-    return record.read_bytes / record.export_seconds;
+    if (!record) return {};
+    const lastFinishedAt = parseTime(record.finished_at);
+    if (record.export_seconds < 1) return { lastFinishedAt };
+    return { lastFinishedAt, lastRate: record.read_bytes / record.export_seconds };
   } catch (error) {
     // only an estimate hangs on it: an unreadable old record must not stop a new backup
-    if (isBackupError(error, 'data_corrupt')) return undefined;
+    if (isBackupError(error, 'data_corrupt')) return {};
     throw error;
   }
 }

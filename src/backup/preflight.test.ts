@@ -130,7 +130,13 @@ const refusals: [string, Partial<DiskFacts>, RegExp][] = [
   ['that is a raw volume', { raw: true }, /raw/],
   ['shared between machines', { sharable: true }, /shared/],
   ['reset at every boot', { resetsOnBoot: true }, /on_boot/],
-  ['with a chain near the limit', { chainDepth: 28 }, /28 links of 30/],
+  ['with a chain near the limit', { chainDepth: 28 }, /28 links of at most 30/],
+  [
+    'whose chain grows and is not coalesced',
+    { chainDepth: 8, uncoalesced: true },
+    /8 links .* backups stop at 8: not coalesced yet/,
+  ],
+  ['that the storage moves', { currentOperations: ['mirror'] }, /at work on it \(mirror\)/],
 ];
 for (const [name, over, text] of refusals) {
   test(`a disk ${name} is refused unless it is excluded`, () => {
@@ -162,6 +168,82 @@ for (const [name, over, text] of machines) {
     assert.match(error.message, text);
   });
 }
+
+test('a chain that waits to be coalesced is told with its disk, numbers, since when, and when to look again', () => {
+  const state = vm({ disks: [disk('0', { chainDepth: 9, uncoalesced: true })] });
+  const error = refusal(() =>
+    preflight({ vm: state, pool: pool(), excludeDisks: [], lastFinishedAt: 0 }),
+  );
+  assert.equal(error.retry, 'later');
+  const { disk: which, sr: on, retry_after_seconds: after, ...numbers } = error.details;
+  assert.deepEqual(which, { vdi_uuid: 'vdi-0', name: 'disk 0', userdevice: '0' });
+  assert.deepEqual(on, { uuid: 'sr-1', name: 'local', type: 'ext' });
+  assert.equal(after, 900);
+  assert.deepEqual(numbers, {
+    chain_depth: 9,
+    chain_limit: 8,
+    chain_max: 30,
+    uncoalesced: true,
+    since: '1970-01-01T00:00:00.000Z',
+  });
+  const young = run(vm({ disks: [disk('0', { chainDepth: 2, uncoalesced: true })] }));
+  assert.match(
+    young.warnings.join(),
+    /disk 0.*not coalesced yet \(chain of 2, backups stop at 8\)/,
+  );
+});
+
+test('a machine that moves is left alone, whatever XenAPI allows', () => {
+  for (const operation of ['pool_migrate', 'migrate_send']) {
+    const moving = vm({ currentOperations: [operation], allowedOperations: ['snapshot'] });
+    const error = refusal(() => run(moving));
+    assert.equal(error.retry, 'later');
+    assert.equal(error.details.retry_after_seconds, 120);
+    assert.deepEqual(error.details.current_operations, [operation]);
+  }
+});
+
+test('a pool at work on itself is left alone', () => {
+  for (const operation of ['ha_enable', 'ha_disable', 'designate_new_master']) {
+    const error = refusal(() => run(vm(), [], { ...pool(), currentOperations: [operation] }));
+    assert.equal(error.code, 'snapshot_refused');
+    assert.equal(error.retry, 'later');
+    assert.match(error.message, new RegExp(operation));
+    assert.equal(error.details.retry_after_seconds, 120);
+  }
+  const upgrade = refusal(() => run(vm(), [], { ...pool(), upgrading: true }));
+  assert.match(upgrade.message, /being upgraded/);
+  assert.equal(upgrade.details.retry_after_seconds, 1800);
+  assert.equal(run(vm(), [], { ...pool(), currentOperations: ['sync_bundle'] }).disks.length, 2);
+});
+
+test('a machine HA is about to start is left alone, others get a warning', () => {
+  const host = { uuid: 'h', nameLabel: 'host-2', address: '', enabled: true, live: false };
+  const hosts = [{ ...host, productBrand: '', productVersion: '', xapiVersion: '' }];
+  const failing = { ...pool(), haEnabled: true, hosts };
+  const error = refusal(() =>
+    run(vm({ powerState: 'Halted', haRestartPriority: 'restart' }), [], failing),
+  );
+  assert.equal(error.retry, 'later');
+  assert.match(error.message, /HA is on, host host-2 is dead/);
+  assert.match(run(vm(), [], failing).warnings.join(), /host-2 is dead/);
+  assert.deepEqual(run(vm(), [], { ...failing, haEnabled: false }).warnings, []);
+});
+
+test('a thin SR needs room for the leaves, and warns where the expected growth does not fit', () => {
+  const MiB = 1024 ** 2;
+  const on = (freeBytes: number) => {
+    const full = sr({ physicalUtilisationBytes: 100 * GiB - freeBytes });
+    return run(vm({ disks: [disk('0', { sr: full }), disk('1', { sr: full })] }));
+  };
+  const error = refusal(() => on(15 * MiB));
+  assert.equal(error.retry, 'after-fix');
+  assert.equal(error.details.provisioning, 'thin');
+  assert.equal(error.details.needed_bytes, 16 * MiB);
+  assert.equal(error.details.free_bytes, 15 * MiB);
+  assert.match(on(17 * MiB).warnings.join(), /nearly full/);
+  assert.deepEqual(on(50 * GiB).warnings, []);
+});
 
 test('what XenAPI allows is only believed together with a reason', () => {
   assert.equal(run(vm({ allowedOperations: [] })).disks.length, 2);
@@ -196,6 +278,7 @@ test('an export that cannot finish within a day is refused with the hours', () =
   const error = refusal(() => run(vm({ disks: [big] })));
   assert.equal(error.code, 'vm_not_supported');
   assert.match(error.message, /40 hours/);
+  assert.equal(error.details.limit_seconds, 86_400);
   const fast = preflight({
     vm: vm({ disks: [big] }),
     pool: pool(),

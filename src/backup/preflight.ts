@@ -1,22 +1,43 @@
 /**
  * Looks before anything is touched: can this machine be snapshotted and exported, with which disks, at what risk?
  *
- * Pure: facts in, verdict out. Each refusal names the disk or SR, the numbers, and the mend. Sources of the rules:
- * docs/xenapi.md, "Refusals" and "Space".
+ * Pure: facts in, verdict out. Each refusal names the disk or SR, the numbers, and the mend; one that passes by itself says
+ * when to look again (details.retry_after_seconds). Sources of the rules: docs/xenapi.md, "Refusals" and "Space".
  */
 import { BackupError } from '../errors.ts';
 import type { DiskFacts, PoolFacts, SrFacts, VmState } from '../ports.ts';
+import { formatTime } from '../time.ts';
+import { checkPool } from './preflight-pool.ts';
+import { label, nameDisk, nameSr, notNow, sum } from './preflight-words.ts';
 
 /** XenAPI's SM driver refuses the 30th snapshot in a chain (SR_BACKEND_FAILURE_109); two are left for others. */
 const CHAIN_LIMIT = 28;
+const CHAIN_MAX = 30;
+/**
+ * Links that wait to be coalesced are normal for minutes after a snapshot was removed. A chain that has grown so long is
+ * one where the storage does not get on with it: each further backup would make it longer and the machine slower.
+ */
+const WAITING_CHAIN_LIMIT = 8;
+/** Coalescing takes minutes a link, one link of an SR at a time. */
+const CHAIN_SECONDS = 900;
 /** XenAPI drops a task, and with it the export, after a day. */
 const EXPORT_LIMIT_SECONDS = 24 * 3600;
 /** Hosts give 50–270 MB/s; what the last backup of the machine reached is used instead where it is known. */
 const ASSUMED_RATE_BYTES_PER_SECOND = 100 * 1024 * 1024;
 /** VHD metadata and bitmaps of one disk on an LVM SR: 2 MiB of bitmap per 4 GiB, rounded up. */
 const THICK_OVERHEAD = 1.002;
+/** An empty VHD as SM makes it, ready for 2 TiB: 4 MiB of block table, bitmaps, rounded up. */
+const THIN_LEAF_BYTES = 8 * 1024 * 1024;
+/** What a machine writes while its snapshot lives takes space twice; so much of its data is expected. */
+const THIN_GROWTH_RATIO = 0.02;
 /** A thin SR this full may stop its machines while the snapshot lives. */
 const THIN_FULL_RATIO = 0.97;
+/** Migrations and the like take minutes. */
+const BUSY_SECONDS = 120;
+/** Refused whatever XenAPI allows: the machine's disks or host are changing under the export. */
+const MOVING = new Set(['pool_migrate', 'migrate_send', 'revert']);
+/** What the storage does with a disk while no snapshot of it can be made, or should be. */
+const DISK_AT_WORK = new Set(['mirror', 'copy', 'clone', 'resize', 'resize_online', 'snapshot']);
 
 export interface PreflightInput {
   vm: VmState;
@@ -24,6 +45,8 @@ export interface PreflightInput {
   excludeDisks: readonly string[];
   /** Bytes per second of this machine's last export. */
   lastRate?: number | undefined;
+  /** When its last backup ended: by then the snapshot of it was gone, and coalescing began. */
+  lastFinishedAt?: number | undefined;
 }
 
 export interface Excluded {
@@ -43,16 +66,17 @@ export interface Preflight {
 export function preflight(input: PreflightInput): Preflight {
   const { vm } = input;
   checkKind(vm);
+  const poolWarnings = checkPool(input.pool, vm);
   checkMachine(vm);
   const excluded = chooseExcluded(input);
   const out = new Set(excluded.map(({ disk }) => disk.vdiRef));
   const disks = vm.disks.filter((disk) => !out.has(disk.vdiRef));
-  for (const disk of disks) checkDisk(disk);
+  for (const disk of disks) checkDisk(disk, input);
   const totalBytes = sum(disks.map((disk) => disk.virtualSizeBytes));
   const estimatedBytes = sum(disks.map(estimateDisk));
   const rate = input.lastRate ?? ASSUMED_RATE_BYTES_PER_SECOND;
   checkTime(sum(disks.map(leastOfDisk)), rate);
-  const warnings = [...checkSpace(disks), ...remarks(vm, disks)];
+  const warnings = [...poolWarnings, ...checkSpace(disks), ...remarks(vm, disks)];
   if (estimatedBytes / rate > EXPORT_LIMIT_SECONDS) {
     warnings.push(
       'the export may take more than 24 hours, where XenAPI ends it, if the disks are full',
@@ -94,17 +118,15 @@ function checkMachine(vm: VmState): void {
     );
   }
   // advisory, so believed only together with a reason: XenAPI would wait two hours for the other operation
-  if (vm.currentOperations.length > 0 && !vm.allowedOperations.includes('snapshot')) {
-    const busy = vm.currentOperations.join(', ');
-    throw new BackupError(
-      'snapshot_refused',
-      `snapshot machine: it is busy (${busy}); try again later`,
-      {
-        details: { vm: vm.uuid, current_operations: vm.currentOperations },
-        retry: 'later',
-      },
-    );
-  }
+  const moving = vm.currentOperations.some((operation) => MOVING.has(operation));
+  const held = vm.currentOperations.length > 0 && !vm.allowedOperations.includes('snapshot');
+  if (!moving && !held) return;
+  const busy = vm.currentOperations.join(', ');
+  throw notNow(`snapshot machine: it is busy (${busy}); try again when that is over`, {
+    vm: vm.uuid,
+    current_operations: vm.currentOperations,
+    retry_after_seconds: BUSY_SECONDS,
+  });
 }
 
 /** The disks the request leaves out. Errors: `invalid_request`, `vm_not_supported`. */
@@ -137,7 +159,7 @@ export function chooseExcluded({
   return [...excluded.values()];
 }
 
-function checkDisk(disk: DiskFacts): void {
+function checkDisk(disk: DiskFacts, input: PreflightInput): void {
   const mend = `leave it out (exclude_disks: ["${disk.userdevice}"], or --exclude ${disk.userdevice})`;
   const refuse = (why: string) => {
     throw new BackupError('snapshot_refused', `snapshot disk ${label(disk)}: ${why}; ${mend}`, {
@@ -150,38 +172,75 @@ function checkDisk(disk: DiskFacts): void {
   if (disk.raw) refuse('it is a raw volume');
   if (disk.sharable) refuse('it is shared between machines');
   if (disk.resetsOnBoot) refuse('it is reset at every boot (on_boot=reset)');
-  if (disk.chainDepth !== undefined && disk.chainDepth >= CHAIN_LIMIT) {
-    throw new BackupError(
-      'snapshot_refused',
-      `snapshot disk ${label(disk)}: its chain has ${disk.chainDepth} links of 30; wait until the SR has coalesced it, or delete old snapshots`,
-      { details: { disk: nameDisk(disk), chain_depth: disk.chainDepth }, retry: 'later' },
+  const atWork = disk.currentOperations?.filter((operation) => DISK_AT_WORK.has(operation)) ?? [];
+  if (atWork.length > 0) {
+    throw notNow(
+      `snapshot disk ${label(disk)}: the storage is at work on it (${atWork.join(', ')}); try again when that is over`,
+      {
+        disk: nameDisk(disk),
+        sr: nameSr(disk.sr),
+        current_operations: atWork,
+        retry_after_seconds: BUSY_SECONDS,
+      },
     );
   }
+  checkChain(disk, input);
+}
+
+function checkChain(disk: DiskFacts, { lastFinishedAt }: PreflightInput): void {
+  const { chainDepth: depth, uncoalesced, sr } = disk;
+  if (depth === undefined) return;
+  const limit = uncoalesced ? WAITING_CHAIN_LIMIT : CHAIN_LIMIT;
+  if (depth < limit) return;
+  const since = lastFinishedAt === undefined ? undefined : formatTime(lastFinishedAt);
+  const why = uncoalesced
+    ? `not coalesced yet${since === undefined ? '' : `, since ${since} at the latest`}; wait until SR ${sr.nameLabel} has coalesced it (if it never does, look for SMGC in the SMlog of its master)`
+    : 'delete old snapshots of the machine, and wait until the SR has coalesced them';
+  throw notNow(
+    `snapshot disk ${label(disk)}: its chain has ${depth} links of at most ${CHAIN_MAX}, backups stop at ${limit}: ${why}`,
+    {
+      disk: nameDisk(disk),
+      sr: nameSr(sr),
+      chain_depth: depth,
+      chain_limit: limit,
+      chain_max: CHAIN_MAX,
+      uncoalesced,
+      ...(since === undefined || !uncoalesced ? {} : { since }),
+      retry_after_seconds: CHAIN_SECONDS,
+    },
+  );
 }
 
 function checkSpace(disks: readonly DiskFacts[]): string[] {
-  const warnings: string[] = [];
-  for (const [sr, onIt] of groupBySr(disks)) {
-    if (sr.physicalSizeBytes <= 0) continue; // some SRs do not say; the pool itself will refuse
+  return groupBySr(disks).flatMap(([sr, onIt]) => {
+    if (sr.physicalSizeBytes <= 0) return []; // some SRs do not say; the pool itself will refuse
     const freeBytes = sr.physicalSizeBytes - sr.physicalUtilisationBytes;
-    if (sr.thick) {
-      const neededBytes = Math.ceil(sum(onIt.map((d) => d.virtualSizeBytes)) * THICK_OVERHEAD);
-      if (neededBytes > freeBytes) throw noSpace(sr, neededBytes, freeBytes);
-    } else if (sr.physicalUtilisationBytes > sr.physicalSizeBytes * THIN_FULL_RATIO) {
-      warnings.push(
-        `SR ${sr.nameLabel} is nearly full (${freeBytes} bytes free): it may fill up while the snapshot lives`,
-      );
-    }
-  }
-  return warnings;
+    const neededBytes = sr.thick
+      ? Math.ceil(sum(onIt.map((d) => d.virtualSizeBytes)) * THICK_OVERHEAD)
+      : onIt.length * THIN_LEAF_BYTES;
+    if (neededBytes > freeBytes) throw noSpace(sr, neededBytes, freeBytes);
+    if (sr.thick) return [];
+    const expectedBytes = neededBytes + Math.ceil(sum(onIt.map(estimateDisk)) * THIN_GROWTH_RATIO);
+    const full = sr.physicalUtilisationBytes > sr.physicalSizeBytes * THIN_FULL_RATIO;
+    if (!full && expectedBytes <= freeBytes) return [];
+    return `SR ${sr.nameLabel} is nearly full (${freeBytes} bytes free, about ${expectedBytes} are expected to be taken): it may fill up while the snapshot lives`;
+  });
 }
 
 function noSpace(sr: SrFacts, neededBytes: number, freeBytes: number): BackupError {
+  const kind = sr.thick
+    ? 'thick: the whole size of its disks'
+    : 'thin: one empty leaf for each disk';
   return new BackupError(
     'snapshot_refused',
-    `snapshot on SR ${sr.nameLabel} (${sr.type}): it needs ${neededBytes} bytes and ${freeBytes} are free; free space there, or leave disks out`,
+    `snapshot on SR ${sr.nameLabel} (${sr.type}, ${kind}): it needs ${neededBytes} bytes and ${freeBytes} are free; free space there, or leave disks out`,
     {
-      details: { sr: nameSr(sr), needed_bytes: neededBytes, free_bytes: freeBytes },
+      details: {
+        sr: nameSr(sr),
+        provisioning: sr.thick ? 'thick' : 'thin',
+        needed_bytes: neededBytes,
+        free_bytes: freeBytes,
+      },
       retry: 'after-fix',
     },
   );
@@ -193,7 +252,14 @@ function checkTime(estimatedBytes: number, rate: number): void {
   throw new BackupError(
     'vm_not_supported',
     `export machine: about ${Math.round(seconds / 3600)} hours at ${Math.round(rate / 1048576)} MiB/s, XenAPI ends an export after 24; leave disks out, or move the machine to faster storage`,
-    { details: { estimated_bytes: estimatedBytes, estimated_seconds: Math.round(seconds) } },
+    {
+      details: {
+        estimated_bytes: estimatedBytes,
+        estimated_seconds: Math.round(seconds),
+        limit_seconds: EXPORT_LIMIT_SECONDS,
+        bytes_per_second: Math.round(rate),
+      },
+    },
   );
 }
 
@@ -206,8 +272,11 @@ function remarks(vm: VmState, disks: readonly DiskFacts[]): string[] {
   if (vm.powerState === 'Suspended')
     notes.push('the machine is suspended: its memory is not in the backup');
   for (const disk of disks) {
-    if (disk.uncoalesced)
-      notes.push(`disk ${label(disk)}: an earlier snapshot is not coalesced yet`);
+    if (disk.uncoalesced) {
+      notes.push(
+        `disk ${label(disk)}: an earlier snapshot is not coalesced yet (chain of ${disk.chainDepth}, backups stop at ${WAITING_CHAIN_LIMIT})`,
+      );
+    }
   }
   return notes;
 }
@@ -230,12 +299,3 @@ function groupBySr(disks: readonly DiskFacts[]): [SrFacts, DiskFacts[]][] {
   const groups = Map.groupBy(disks, (disk) => disk.sr.ref);
   return [...groups.values()].map((group) => [(group[0] as DiskFacts).sr, group]);
 }
-
-const label = (disk: DiskFacts) => `${disk.userdevice} "${disk.nameLabel}"`;
-const nameDisk = (disk: DiskFacts) => ({
-  vdi_uuid: disk.vdiUuid,
-  name: disk.nameLabel,
-  userdevice: disk.userdevice,
-});
-const nameSr = (sr: SrFacts) => ({ uuid: sr.uuid, name: sr.nameLabel, type: sr.type });
-const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

@@ -53,6 +53,8 @@ function pauseMs({ error }: Job, failures: number, { firstPauseMs }: RetryPolicy
 
 /** The upload stays known, in case it could not be aborted; whatever else the attempt found out may be different now. */
 function startOver(checkpoint: Job['checkpoint'], failures: number): Job['checkpoint'] {
-  const { vm_ref: _, snapshot_uuid: _2, snapshot_at: _3, result: _4, ...rest } = checkpoint;
-  return { ...rest, excluded_disks: [], warnings: [], failures };
+  const { backup_id, archive_key, upload_id, srs, former_instances } = checkpoint;
+  const kept = { archive_key, upload_id, srs, former_instances };
+  const known = Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined));
+  return { backup_id, ...known, excluded_disks: [], warnings: [], failures };
 }

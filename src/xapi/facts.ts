@@ -85,6 +85,8 @@ export async function readFacts(
     nameLabel: text(pool, 'name_label') || (master?.nameLabel ?? ''),
     masterAddress: master?.address ?? '',
     haEnabled: flag(pool, 'ha_enabled'),
+    currentOperations: Object.values(textMap(pool, 'current_operations')),
+    upgrading: 'rolling_upgrade_in_progress' in textMap(pool, 'other_config'),
     hosts: hosts.map(({ ref: _ref, ...facts }) => facts),
     features: found,
     trust,

@@ -185,6 +185,7 @@ function toDiskFacts({ vbd, vdiRef, vdi = {} }: Attached, srs: ReadonlyMap<strin
     bootable: flag(vbd, 'bootable'),
     readOnly: text(vbd, 'mode') === 'RO',
     sharable: flag(vdi, 'sharable'),
+    currentOperations: Object.values(textMap(vdi, 'current_operations')),
     resetsOnBoot: text(vdi, 'on_boot') === 'reset',
     raw: textMap(vdi, 'sm_config').type === 'raw',
     sr: srs.get(text(vdi, 'SR')) as SrFacts,
