@@ -196,6 +196,19 @@ export interface StoreFacts {
   listsUploads?: boolean;
 }
 
+/** One rule of the bucket, as far as it removes something. */
+export interface LifecycleRule {
+  id: string;
+  enabled: boolean;
+  /** Keys begin so; '' for all. */
+  prefix: string;
+  /** Tags or sizes narrow it: it may not meet every key of the prefix. */
+  narrowed: boolean;
+  expirationDays?: number;
+  /** Unfinished uploads are aborted after so many days. */
+  abortDays?: number;
+}
+
 /**
  * S3-compatible storage, one bucket.
  *
@@ -235,6 +248,8 @@ export interface ObjectStore {
     options: Cancellable,
   ): Promise<{ key: string; uploadId: string; initiated: number }[]>;
   abortUpload(input: { key: string; uploadId: string }, options: Cancellable): Promise<void>;
+  /** The rules of the bucket, [] when it has none; undefined where the store has no such thing. */
+  lifecycle(options: Cancellable): Promise<LifecycleRule[] | undefined>;
   /** A link that reads the object for `expiresSeconds` without credentials. */
   presignGet(input: { key: string; expiresSeconds: number; fileName: string }): Promise<string>;
   close(): void;

@@ -86,6 +86,8 @@ export interface SweepReport {
   findings: SweepFinding[];
   /** Jobs whose instance died: this one goes on with them, and they clean up themselves. */
   taken_over: string[];
+  /** What the bucket's own rules should do and do not, with the mend; absent when there is nothing to tell. */
+  advice?: string[];
   /** What could not be looked through, or not be removed. */
   errors: { where: string; code: string; detail: string }[];
 }

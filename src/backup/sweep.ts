@@ -6,6 +6,7 @@
  * left is not the sweep's: the job is taken over, goes on, and cleans up at its end. So two sweeps at once do no harm,
  * nor one beside running backups. Sources: docs/xenapi.md (Leftovers), docs/design.md (Sweep).
  */
+import { adviseAbortRule } from '../catalog/bucket-rules.ts';
 import { toBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore } from '../ports.ts';
 import { formatTime } from '../time.ts';
@@ -64,6 +65,7 @@ async function sweepOnce(
   return await withDeadline(clock, SWEEP_MS, async (late) => {
     const options = { signal: AbortSignal.any([stop, late]) };
     const found = await findAll(context, errors, options);
+    const advice = await adviseRules(engine, options);
     const takenOver = dryRun ? [] : await takeOverLeft(context, { found, errors }, options);
     const findings: SweepFinding[] = [];
     for (const leftover of found.slice(0, MAX_FINDINGS)) {
@@ -78,8 +80,27 @@ async function sweepOnce(
     }
     const finishedAt = formatTime(clock.now());
     const times = { started_at: startedAt, finished_at: finishedAt };
-    return { dry_run: dryRun, ...times, counts, findings, taken_over: takenOver, errors };
+    const told = advice === undefined ? {} : { advice: [advice] };
+    return { dry_run: dryRun, ...times, counts, findings, taken_over: takenOver, ...told, errors };
   });
+}
+
+/** Rules that cannot be read are no error of a sweep: `doctor` says which right is missing. */
+async function adviseRules(
+  { store, keys, log }: Engine,
+  options: Cancellable,
+): Promise<string | undefined> {
+  try {
+    const rules = await store.lifecycle(options);
+    const { provider, bucket } = await store.facts(options);
+    const advice = adviseAbortRule(rules, { backupsPrefix: keys.backupsPrefix, provider, bucket });
+    if (advice !== undefined) log.info('rule of the bucket is missing', { advice });
+    return advice;
+  } catch (error) {
+    options.signal.throwIfAborted();
+    log.debug('rules of the bucket not readable', { error: toBackupError(error).message });
+    return undefined;
+  }
 }
 
 /** A pool that does not answer keeps nobody from looking at the others. */

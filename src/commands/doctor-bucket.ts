@@ -4,8 +4,10 @@
  * Nothing else is touched, and what was written is removed.
  */
 
+import { adviseAbortRule, howToAddRule } from '../catalog/bucket-rules.ts';
+import { createKeys } from '../catalog/keys.ts';
 import { isBackupError } from '../errors.ts';
-import type { Cancellable, Clock, Ids, ObjectStore, StoreFacts } from '../ports.ts';
+import type { Cancellable, Clock, Ids, LifecycleRule, ObjectStore, StoreFacts } from '../ports.ts';
 import { type Report, runCheck } from './doctor-checks.ts';
 
 /** Writers that try to create one key at once. */
@@ -15,6 +17,11 @@ const RACES = 3;
 const SKEW_WARN_MS = 10_000;
 /** Object times have whole seconds. */
 const CLOCK_GRAIN_MS = 2_000;
+
+const ROTATION =
+  'Rotation needs a rule for each class on backups/<class>/ as well: docs/deploy.md has them all.';
+const NO_RULES =
+  'Nothing rotates by itself here: remove old backups and unfinished uploads by another way.';
 
 export interface BucketInput {
   store: ObjectStore;
@@ -54,12 +61,35 @@ export async function checkBucket(
     if (input.archives) await checkMultipart(look, facts);
   }
   await checkDelete(look);
-  report({
-    check: 'lifecycle',
-    state: 'unknown',
-    text: 'the rules are not read here',
-    mend: `Rotation needs a rule per class on ${input.prefix}backups/<class>/ and one that aborts uploads left for a week: docs/deploy.md has them all.`,
-  });
+  if (input.archives) await checkRules(look, facts);
+}
+
+/** Rules of the bucket remove what nobody else does; changed by people, since they are not ours alone. */
+async function checkRules({ store, report, signal, prefix }: Look, facts?: StoreFacts) {
+  const check = 'lifecycle';
+  const backupsPrefix = createKeys(prefix).backupsPrefix;
+  const wanted = { backupsPrefix, provider: facts?.provider ?? '', bucket: facts?.bucket ?? '' };
+  let rules: LifecycleRule[] | undefined;
+  try {
+    rules = await store.lifecycle({ signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isBackupError(error)) throw error;
+    const text = `the rules cannot be read: ${error.message}`;
+    const mend = `Allow s3:GetLifecycleConfiguration. ${ROTATION}`;
+    return report({ check, state: 'unknown', text, mend });
+  }
+  if (rules === undefined) {
+    const text = 'this store has no lifecycle rules';
+    return report({ check, state: 'warn', text, mend: NO_RULES });
+  }
+  const advice = adviseAbortRule(rules, wanted);
+  if (advice !== undefined) {
+    const mend = howToAddRule(wanted.bucket);
+    return report({ check, state: 'warn', text: advice, mend });
+  }
+  const text = `${rules.length} rules, one aborts unfinished uploads`;
+  report({ check, state: 'ok', text, mend: ROTATION });
 }
 
 /** Put, get, head and list; false when nothing further makes sense. */

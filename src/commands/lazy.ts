@@ -4,7 +4,7 @@
  * The AWS SDK and undici take longer to load than all the rest of a start: with these in their place the service
  * listens, and answers its probes, before they are there.
  */
-import type { ObjectStore, Pool } from '../ports.ts';
+import type { Hooks, ObjectStore, Pool } from '../ports.ts';
 
 /** The same promise for every caller. */
 export function once<T>(make: () => Promise<T>): () => Promise<T> {
@@ -32,6 +32,7 @@ export function lazyStore(load: () => Promise<ObjectStore>): ObjectStore {
     beginUpload: async (input, options) => (await store()).beginUpload(input, options),
     listUploads: async (prefix, options) => (await store()).listUploads(prefix, options),
     abortUpload: async (input, options) => (await store()).abortUpload(input, options),
+    lifecycle: async (options) => (await store()).lifecycle(options),
     presignGet: async (input) => (await store()).presignGet(input),
     close: () => made?.close(),
   };
@@ -59,5 +60,13 @@ export function lazyPool(name: string, load: () => Promise<Pool>): Pool {
     removeLeftover: async (leftover, options) => (await pool()).removeLeftover(leftover, options),
     openExport: async (input, options) => (await pool()).openExport(input, options),
     close: async () => await made?.close(),
+  };
+}
+
+/** Hooks whose every call waits for `load`. */
+export function lazyHooks(load: () => Promise<Hooks>): Hooks {
+  return {
+    check: async (input, options) => (await load()).check(input, options),
+    call: async (input, options) => (await load()).call(input, options),
   };
 }

@@ -54,6 +54,7 @@ function show(report: SweepReport, terminal: Terminal): void {
       : `${count(report.findings.length, 'finding')}: ${done}, ${kept} kept`;
   terminal.out(`${summary}\n`);
   for (const id of report.taken_over) terminal.out(`job ${id}: taken over\n`);
+  for (const text of report.advice ?? []) terminal.out(`advice: ${plain(text)}\n`);
   for (const { where, detail } of report.errors) {
     terminal.err(`error: ${plain(where)}: ${plain(detail)}\n`);
   }

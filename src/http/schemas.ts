@@ -143,6 +143,9 @@ export const sweepReportSchema = z
       }),
     ),
     taken_over: z.array(z.string()),
+    advice: z.array(z.string()).optional().meta({
+      description: "What the bucket's own rules should do and do not, with the mend.",
+    }),
     errors: z.array(z.object({ where: z.string(), code: z.string(), detail: z.string() })),
   })
   .meta({ id: 'SweepReport' });

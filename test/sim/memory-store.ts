@@ -2,9 +2,16 @@
  * The object store port in memory: for tests that need many buckets or simulated time, held to the same conformance
  * suite as the real adapter (test/conformance/object-store.ts).
  */
+import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { BackupError } from '../../src/errors.ts';
-import type { Clock, ObjectStore, ObjectUpload, PutCondition } from '../../src/ports.ts';
+import type {
+  Clock,
+  LifecycleRule,
+  ObjectStore,
+  ObjectUpload,
+  PutCondition,
+} from '../../src/ports.ts';
 
 interface Stored {
   bytes: Buffer;
@@ -18,10 +25,15 @@ export interface MemoryStore extends ObjectStore {
   /** Called before every operation; may throw, to make the store fail. */
   onCall?: (operation: string, key: string) => void;
   readonly calls: Map<string, number>;
+  /** What `lifecycle` answers; undefined unless set. */
+  rules?: LifecycleRule[];
 }
 
-/** An empty bucket. */
-export function createMemoryStore(clock: Clock): MemoryStore {
+/** An empty bucket. `copyParts`: uploads may have a base, whose bytes are compared with those said to be the same. */
+export function createMemoryStore(
+  clock: Clock,
+  { copyParts = false }: { copyParts?: boolean } = {},
+): MemoryStore {
   const objects = new Map<string, Stored>();
   const uploads = new Set<string>();
   const calls = new Map<string, number>();
@@ -61,7 +73,7 @@ export function createMemoryStore(clock: Clock): MemoryStore {
       provider: 'memory',
       conditionalWrites: true,
       conditionalComplete: true,
-      copyParts: false,
+      copyParts,
       equalParts: false,
     }),
     put: async (key, body, { signal, ...condition }) => {
@@ -112,7 +124,7 @@ export function createMemoryStore(clock: Clock): MemoryStore {
       if (ifMatch !== undefined && objects.has(key)) check(key, { ifMatch });
       objects.delete(key);
     },
-    beginUpload: async ({ key }, { signal }) => {
+    beginUpload: async ({ key, base }, { signal }) => {
       enter('beginUpload', key, signal);
       const id = `upload-${++uploadId}`;
       uploads.add(id);
@@ -121,6 +133,13 @@ export function createMemoryStore(clock: Clock): MemoryStore {
         id,
         enter,
         write: (bytes) => factsOf(key, write(key, bytes)),
+        baseBytes: () => {
+          const found = base && objects.get(base.key);
+          if (base && found?.etag === base.etag) return found.bytes;
+          const details = { base: found ? 'changed' : 'gone' };
+          throw new BackupError('precondition_failed', 'copy from base', { details });
+        },
+        hasBase: base !== undefined,
         uploads,
       });
     },
@@ -131,6 +150,10 @@ export function createMemoryStore(clock: Clock): MemoryStore {
     abortUpload: async ({ key, uploadId: id }, { signal }) => {
       enter('abortUpload', key, signal);
       uploads.delete(id);
+    },
+    lifecycle: async ({ signal }) => {
+      enter('lifecycle', '', signal);
+      return self.rules;
     },
     presignGet: async ({ key }) => `memory:${key}`,
     close: () => undefined,
@@ -144,9 +167,12 @@ interface MemoryUploadInput {
   uploads: Set<string>;
   enter(operation: string, key: string, signal: AbortSignal): void;
   write(bytes: Buffer): { sizeBytes: number; etag: string };
+  hasBase: boolean;
+  baseBytes(): Buffer;
 }
 
-function memoryUpload({ key, id, uploads, enter, write }: MemoryUploadInput): ObjectUpload {
+function memoryUpload(input: MemoryUploadInput): ObjectUpload {
+  const { key, id, uploads, enter, write, hasBase, baseBytes } = input;
   // head, sections in their places, tail
   let sections: Buffer[][] = [[]];
   let order: readonly number[] = [];
@@ -157,6 +183,7 @@ function memoryUpload({ key, id, uploads, enter, write }: MemoryUploadInput): Ob
     sentBytes: 0,
     copiedBytes: 0,
     joinedBytes: 0,
+    rereadBytes: 0,
     parts: 0,
     requests: 0,
     uploadRequests: 0,
@@ -187,8 +214,14 @@ function memoryUpload({ key, id, uploads, enter, write }: MemoryUploadInput): Ob
     endSection: async () => {
       current += 1;
     },
-    commit: (sizeBytes, sameOffset) =>
-      append(Buffer.from(reserved.subarray(0, sizeBytes)), sameOffset !== undefined),
+    commit: (sizeBytes, sameOffset) => {
+      const bytes = Buffer.from(reserved.subarray(0, sizeBytes));
+      if (sameOffset !== undefined) {
+        const there = baseBytes().subarray(sameOffset, sameOffset + sizeBytes);
+        assert(bytes.equals(there), 'what is said to be the same is');
+      }
+      append(bytes, sameOffset !== undefined);
+    },
     write: async (bytes, { signal }) => {
       enter('write', key, signal);
       append(Buffer.from(bytes));
@@ -196,6 +229,7 @@ function memoryUpload({ key, id, uploads, enter, write }: MemoryUploadInput): Ob
     complete: async ({ signal }) => {
       enter('complete', key, signal);
       uploads.delete(id);
+      if (hasBase) baseBytes();
       const { sizeBytes, etag } = write(Buffer.concat(sections.flat()));
       return { sizeBytes, etag };
     },
