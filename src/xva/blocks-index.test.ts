@@ -32,8 +32,10 @@ function build(disks: { size: number; blocks: number[] }[], frames?: FrameTable)
       table,
     };
   });
-  return encodeIndex({ ovaMemberBytes: 1024, digestKey: KEY, disks: described, frames }, hash)
-    .index;
+  const pieces = described.flatMap(({ table }) => table.pieces);
+  const contentDigest = digestContent(pieces, hash);
+  const input = { ovaMemberBytes: 1024, digestKey: KEY, contentDigest, disks: described, frames };
+  return encodeIndex(input, hash);
 }
 
 /** Reads by ranges, and tells which. */

@@ -64,6 +64,7 @@ export interface ByteRange {
 /** What `encodeIndex` is given; places follow from it. */
 export interface IndexInput {
   ovaMemberBytes: number;
+  contentDigest: bigint;
   digestKey: Uint8Array;
   /** In the order of the archive. */
   disks: readonly {
@@ -75,14 +76,10 @@ export interface IndexInput {
   frames?: FrameTable | undefined;
 }
 
-/** The bytes of blocks.idx, and the digest of the archive's content. */
-export function encodeIndex(
-  input: IndexInput,
-  hash: Hasher,
-): { index: Buffer; contentDigest: bigint } {
+/** The bytes of blocks.idx. */
+export function encodeIndex(input: IndexInput, hash: Hasher): Buffer {
   const { disks, frames } = input;
   const pieces = disks.map(({ table }) => table.pieces);
-  const contentDigest = digestContent(pieces.flat(), hash);
   const stored = disks.reduce((sum, { table }) => sum + table.count, 0);
   const fixed = Buffer.alloc(DIRECTORY_BYTES + disks.length * DISK_BYTES);
   let offset = input.ovaMemberBytes;
@@ -99,7 +96,7 @@ export function encodeIndex(
   writeSize(fixed, offset + END_BYTES, 0);
   writeSize(fixed, input.ovaMemberBytes, 8);
   writeSize(fixed, stored, 16);
-  fixed.writeBigUInt64BE(contentDigest, 24);
+  fixed.writeBigUInt64BE(input.contentDigest, 24);
   fixed.set(input.digestKey.subarray(0, DIGEST_BYTES), 32);
   fixed.writeUInt32BE(disks.length, 48);
   fixed.writeUInt32BE((frames?.lengths.length ?? 0) / 4, 52);
@@ -108,7 +105,7 @@ export function encodeIndex(
   const trailer = Buffer.concat([head(), Buffer.alloc(16)]);
   writeSize(trailer, HEAD_BYTES + stored * ENTRY_BYTES, 16);
   trailer.writeBigUInt64BE(hashAll([...directory, trailer.subarray(0, 24)], hash), 24);
-  return { index: Buffer.concat([head(), ...pieces.flat(), ...directory, trailer]), contentDigest };
+  return Buffer.concat([head(), ...pieces.flat(), ...directory, trailer]);
 }
 
 /**
@@ -175,6 +172,12 @@ export function blockAt(disk: IndexedDisk, position: number): IndexedBlock {
   return placeBlock(disk, disk.presence.select(position), position);
 }
 
+/** Bytes the member of block `number` of a disk takes. */
+export function memberBytesOf(disk: IndexedDisk, number: number): number {
+  const lengthBytes = Math.min(BLOCK_BYTES, disk.virtualSizeBytes - number * BLOCK_BYTES);
+  return FRAME_BYTES + paddedBytes(lengthBytes);
+}
+
 /** Bytes the members of a disk take in the archive. */
 export function diskMemberBytes(virtualSizeBytes: number, storedBlocks: number): number {
   return (
@@ -193,7 +196,7 @@ function placeBlock(disk: IndexedDisk, number: number, position: number): Indexe
     number,
     position,
     offsetBytes: disk.offsetBytes + position * BLOCK_MEMBER_BYTES,
-    memberBytes: FRAME_BYTES + paddedBytes(lengthBytes),
+    memberBytes: memberBytesOf(disk, number),
     lengthBytes,
   };
 }

@@ -23,7 +23,7 @@ import { createBlockDigest } from './hash.ts';
 import { CHECKSUM_MEMBER_BYTES, judgeChecksum, writeMember } from './member.ts';
 import { parseOva } from './ova.ts';
 import { keptDisks, rewriteOva } from './rewrite.ts';
-import { countDisks, type Summary, summariseArchive } from './summary.ts';
+import { countDisks, digestDisks, indexOf } from './summary.ts';
 import { paddedBytes, readHeader, TAR_BLOCK_BYTES, writeHeader } from './tar.ts';
 import {
   type ArchiveDisk,
@@ -83,7 +83,7 @@ interface State {
   pending: Pending | undefined;
   kept: KeptBlock | undefined;
   /** Made once, at the first question after the end. */
-  summary: Summary | undefined;
+  contentDigest: bigint | undefined;
 }
 
 /** Starts a new archive. */
@@ -107,7 +107,7 @@ export function createNormaliser(input: NormaliserInput, hash: Hasher): Normalis
     ourUnitBytes: BLOCK_BYTES,
     pending: undefined,
     kept: undefined,
-    summary: undefined,
+    contentDigest: undefined,
   };
   return {
     get wantBytes() {
@@ -128,8 +128,8 @@ export function createNormaliser(input: NormaliserInput, hash: Hasher): Normalis
       requireEnd(state);
       return countDisks(state);
     },
-    contentDigest: () => summarise(state).contentDigest.toString(16).padStart(16, '0'),
-    index: () => summarise(state).index,
+    contentDigest: () => contentDigestOf(state).toString(16).padStart(16, '0'),
+    index: (frames) => indexOf({ ...state, contentDigest: contentDigestOf(state), frames }),
   };
 }
 
@@ -363,10 +363,10 @@ function isCompressed(view: Buffer): boolean {
   return view.readUInt16BE(0) === 0x1f8b || view.readUInt32BE(0) === 0x28b52ffd;
 }
 
-function summarise(state: State): Summary {
+function contentDigestOf(state: State): bigint {
   requireEnd(state);
-  state.summary ??= summariseArchive(state);
-  return state.summary;
+  state.contentDigest ??= digestDisks(state);
+  return state.contentDigest;
 }
 
 function tableOf(state: State, index: number): EntryTable {

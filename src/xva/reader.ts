@@ -12,6 +12,7 @@ import {
   type ArchiveDisk,
   BLOCK_MEMBER_BYTES,
   type DiskTotals,
+  type FrameTable,
   type Hasher,
   type KeptBlock,
   type Normaliser,
@@ -54,7 +55,12 @@ export interface ArchiveSummary {
  */
 export async function readArchive(
   fill: Fill,
-  input: Partial<NormaliserInput> & { hash: Hasher; visitor?: ArchiveVisitor },
+  input: Partial<NormaliserInput> & {
+    hash: Hasher;
+    visitor?: ArchiveVisitor;
+    /** Asked at the end: the frames that were read. */
+    frames?: () => FrameTable;
+  },
   { signal }: { signal: AbortSignal },
 ): Promise<ArchiveSummary> {
   const { hash, visitor = {} } = input;
@@ -83,7 +89,7 @@ export async function readArchive(
     arrivals: normaliser.disks,
     archiveBytes,
     contentDigest: normaliser.contentDigest(),
-    index: normaliser.index(),
+    index: normaliser.index(input.frames?.()),
   };
 }
 
@@ -96,10 +102,10 @@ export async function readArchive(
  */
 export function indexArchive(
   fill: Fill,
-  { hash, digestKey }: { hash: Hasher; digestKey: Uint8Array },
+  input: { hash: Hasher; digestKey: Uint8Array; frames?: () => FrameTable },
   { signal }: { signal: AbortSignal },
 ): Promise<ArchiveSummary> {
-  return readArchive(fill, { hash, digestKey, order: 'kept' }, { signal });
+  return readArchive(fill, { ...input, order: 'kept' }, { signal });
 }
 
 /** Turns pieces of any size, such as a download's, into exact fills. */

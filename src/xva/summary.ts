@@ -1,14 +1,7 @@
 /** What is left of an archive when it has gone by: what each disk holds, and blocks.idx. */
 import { diskStoredBytes, encodeIndex } from './blocks-index.ts';
-import type { EntryTable } from './entries.ts';
-import type { ArchiveDisk, DiskTotals, Hasher, NormaliserInput } from './types.ts';
-
-export interface Summary {
-  /** The bytes of blocks.idx. */
-  index: Buffer;
-  /** XXH64 over the XXH64 of every stored block, in the order of the archive. */
-  contentDigest: bigint;
-}
+import { digestContent, type EntryTable } from './entries.ts';
+import type { ArchiveDisk, DiskTotals, FrameTable, Hasher, NormaliserInput } from './types.ts';
 
 interface Read {
   /** In any order. */
@@ -29,18 +22,30 @@ export function countDisks({ disks, tables }: Read): DiskTotals[] {
   });
 }
 
-/** The index of an archive of which every disk has its last block. */
-export function summariseArchive(
-  read: Read & { hash: Hasher; input: NormaliserInput; ovaMemberBytes: number },
-): Summary {
-  const { hash, ovaMemberBytes, tables } = read;
+/** XXH64 over the XXH64 of every stored block, in the order of the archive. */
+export function digestDisks({ disks, tables, hash }: Read & { hash: Hasher }): bigint {
+  const pieces = inOrder(disks).flatMap((disk) => tableOf(tables, disk).pieces);
+  return digestContent(pieces, hash);
+}
+
+/** The bytes of blocks.idx, for an archive of which every disk has its last block. */
+export function indexOf(
+  read: Read & {
+    hash: Hasher;
+    input: NormaliserInput;
+    ovaMemberBytes: number;
+    contentDigest: bigint;
+    frames: FrameTable | undefined;
+  },
+): Buffer {
+  const { hash, tables } = read;
   const disks = inOrder(read.disks).map((disk) => ({
     archiveId: disk.archiveId,
     vdiUuid: disk.liveVdiUuid,
     virtualSizeBytes: disk.virtualSizeBytes,
     table: tableOf(tables, disk),
   }));
-  return encodeIndex({ ovaMemberBytes, digestKey: read.input.digestKey, disks }, hash);
+  return encodeIndex({ ...read, digestKey: read.input.digestKey, disks }, hash);
 }
 
 function inOrder(disks: readonly ArchiveDisk[]): ArchiveDisk[] {

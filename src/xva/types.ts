@@ -153,8 +153,8 @@ export interface Normaliser {
   totals(): DiskTotals[];
   /** After `end`: XXH64, in hex, over the XXH64 of every stored block in the order of the archive. */
   contentDigest(): string;
-  /** After `end`: the bytes of blocks.idx. */
-  index(): Uint8Array;
+  /** After `end`: the bytes of blocks.idx, with the frames into which the archive was compressed. */
+  index(frames?: FrameTable): Uint8Array;
 }
 
 /**
