@@ -22,8 +22,17 @@ export const CEPH_DAY_SECONDS = 2;
 const PORTS = 100;
 const START_TRIES = 2;
 
+/** A user who owns nothing and may do what a bucket's policy allows; there with `limitedUser`. */
+export const LIMITED_USER = {
+  arn: 'arn:aws:iam:::user/limited',
+  accessKeyId: 'limitedaccess',
+  secretAccessKey: 'limitedsecret1234567890',
+};
+
 /** Fetches what is missing and starts an instance of its own. */
-export async function startCeph(): Promise<S3Server | Skipped> {
+export async function startCeph(
+  options: { limitedUser?: boolean } = {},
+): Promise<S3Server | Skipped> {
   if (!isWanted('ceph')) return { skipped: 'Ceph RGW is not among XVAULT_TEST_SERVERS' };
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     return { skipped: 'Ceph RGW is only set up for Linux on x64' };
@@ -36,7 +45,7 @@ export async function startCeph(): Promise<S3Server | Skipped> {
   await sweep('ceph', join(SCRIPTS, 'stop.sh'));
   for (let tries = START_TRIES; ; tries--) {
     try {
-      return await startInstance();
+      return await startInstance(options);
     } catch (error) {
       // Another process may have taken one of the ports between the look and the start.
       if (tries > 1) continue;
@@ -45,7 +54,7 @@ export async function startCeph(): Promise<S3Server | Skipped> {
   }
 }
 
-async function startInstance(): Promise<S3Server> {
+async function startInstance({ limitedUser }: { limitedUser?: boolean }): Promise<S3Server> {
   const folder = createRunFolder('ceph');
   const port = await findPorts(PORTS);
   const address = '127.0.0.1';
@@ -69,6 +78,10 @@ async function startInstance(): Promise<S3Server> {
     TLS_KEY: join(folder, 'key.pem'),
     DAY_SECONDS: String(CEPH_DAY_SECONDS),
     OWNER_PID: String(process.pid),
+    ...(limitedUser === true && {
+      LIMITED_ACCESS_KEY: LIMITED_USER.accessKeyId,
+      LIMITED_SECRET_KEY: LIMITED_USER.secretAccessKey,
+    }),
   };
   const timeoutMs = START_TIMEOUT_MS;
   try {

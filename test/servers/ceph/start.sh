@@ -7,6 +7,7 @@
 # PORT        http; https is PORT+1, the monitor PORT+20 and +21, the OSD within PORT+30 … PORT+90
 # CEPH_ROOT   folder with the unpacked packages (fetch-root.sh), or / when they are installed
 # ACCESS_KEY, SECRET_KEY   of the user that is made
+# LIMITED_ACCESS_KEY, LIMITED_SECRET_KEY   of a second user, called limited, who owns nothing; empty: none is made
 # TLS_CERT, TLS_KEY        PEM files; without them there is no https
 # DAY_SECONDS length of a lifecycle day; empty: real days
 # OWNER_PID   when this process is gone, everything is stopped and DATA is removed
@@ -144,3 +145,7 @@ done
 [ "$tries" -gt 0 ] || { echo "radosgw does not listen after 60 s" >&2; exit 1; }
 run radosgw-admin -c "$config" -n client.rgw.a user create --uid test --display-name test \
   --access-key "${ACCESS_KEY:?}" --secret "${SECRET_KEY:?}" >user.json 2>log/user.err
+if [ -n "${LIMITED_ACCESS_KEY:-}" ]; then
+  run radosgw-admin -c "$config" -n client.rgw.a user create --uid limited --display-name limited \
+    --access-key "$LIMITED_ACCESS_KEY" --secret "${LIMITED_SECRET_KEY:?}" >>user.json 2>>log/user.err
+fi
