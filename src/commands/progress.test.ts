@@ -99,3 +99,9 @@ test('on a terminal one line is drawn again and again, never wider than it', () 
     assert.ok([...line].length < 40, line);
   }
 });
+
+test('a job that waits says for what', () => {
+  const job = sampleJob({ waiting_because: '1 of 1 jobs run on SR nfs' });
+  assert.equal(progressText(jobView(job), undefined), 'waiting: 1 of 1 jobs run on SR nfs');
+  assert.equal(progressText(jobView(sampleJob()), undefined), 'waiting');
+});

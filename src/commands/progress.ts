@@ -62,7 +62,10 @@ export function bar(fraction: number | undefined, width = BAR_WIDTH): string {
 
 /** What a running job is at, without its name. */
 export function progressText(job: JobView, rate: number | undefined): string {
-  if (job.status === 'queued') return 'waiting';
+  if (job.status === 'queued') {
+    const { waiting_because: why } = job;
+    return why === undefined ? 'waiting' : `waiting: ${plain(why)}`;
+  }
   const phase = job.cancel_requested ? 'stopping' : (PHASES[job.phase] ?? job.phase);
   if (job.phase !== 'exporting') return phase;
   const { read_bytes: read, total_bytes: total } = job.progress;

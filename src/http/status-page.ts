@@ -61,7 +61,9 @@ ${(report.unreadable_records ?? []).map(
 function jobTable(jobs: Job[]): Html {
   if (jobs.length === 0) return html`<p class="quiet">Nothing.</p>`;
   const rows = jobs.map(jobView).map(
-    (job) => html`<tr><td>${job.vm.name || job.vm.uuid}</td><td>${job.status}, ${job.phase}</td>
+    (
+      job,
+    ) => html`<tr><td>${job.vm.name || job.vm.uuid}</td><td>${job.status}, ${job.waiting_because ?? job.phase}</td>
 <td><progress max="100" value="${job.progress.percent ?? 0}"></progress></td>
 <td class="n">${bytesText(job.progress.read_bytes)}</td><td class="n">${bytesText(job.progress.sent_bytes)}</td>
 <td class="wide">${job.triggered_by}</td><td class="wide"><code>${job.id}</code></td></tr>`,
