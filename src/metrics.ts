@@ -66,6 +66,11 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
     help: 'What dead runs had left and a sweep removed',
     labels: ['kind'],
   },
+  hook_calls: {
+    kind: 'counter',
+    help: 'Calls of guest hooks, repeats not counted',
+    labels: ['hook', 'outcome'],
+  },
   store_sent_bytes: { kind: 'counter', help: 'Bytes sent to the store', labels: [] },
   store_copied_bytes: { kind: 'counter', help: 'Bytes copied in the store', labels: [] },
   store_requests: {

@@ -12,7 +12,6 @@
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
-import type { SnapshotFacts, VmState } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import { modeReason } from './check-request.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
@@ -20,9 +19,12 @@ import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
 import { discardUploads } from './discard-uploads.ts';
 import { exportStep } from './export-step.ts';
-import { findOurSnapshot, inspect, snapshotName } from './look.ts';
+import { isGuestHeld, releaseGuest } from './guest.ts';
+import { inspect, snapshotName } from './look.ts';
 import { type Preflight, type PreflightInput, preflight } from './preflight.ts';
+import { planQuiesce } from './quiesce.ts';
 import { maxArchiveBytes } from './size.ts';
+import { snapshotStep } from './snapshot-step.ts';
 
 /** Does the job's next step. Errors: the step's; `failed` says what to do with them. */
 export async function advance(job: Job, context: StepContext): Promise<Job> {
@@ -31,7 +33,7 @@ export async function advance(job: Job, context: StepContext): Promise<Job> {
     case 'preparing':
       return prepare(job, context);
     case 'snapshotting':
-      return takeSnapshot(job, context);
+      return snapshotStep(job, context);
     case 'exporting':
       return exportStep(job, context);
     case 'finishing':
@@ -62,9 +64,11 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
   }
   const pool = poolOf(engine, job.vm.pool);
   const mode = modeReason(job.request);
+  const facts = await pool.facts({ signal });
+  const { warnings: unquiesced } = planQuiesce(job.request, { vm, pool: facts });
   const verdict = preflight({
     vm,
-    pool: await pool.facts({ signal }),
+    pool: facts,
     excludeDisks: job.request.exclude_disks,
     ...(await lastExport(job, context)),
   });
@@ -95,49 +99,9 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
       mode_reason: mode,
       max_archive_bytes: maxArchiveBytes(verdict.disks),
       estimated_bytes: verdict.estimatedBytes,
-      warnings: verdict.warnings,
+      warnings: [...verdict.warnings, ...unquiesced],
     },
   };
-}
-
-async function takeSnapshot(job: Job, context: StepContext): Promise<Job> {
-  const { engine, signal } = context;
-  const pool = poolOf(engine, job.vm.pool);
-  const vm = await inspect(job, context);
-  const found = await findOurSnapshot(job, context);
-  const excluded = new Set(job.checkpoint.excluded_disks.map((disk) => disk.vdi_uuid));
-  const ignoreVdis = vm.disks.filter((d) => excluded.has(d.vdiUuid)).map((d) => d.vdiRef);
-  const snapshotAt = formatTime(engine.clock.now());
-  const name = snapshotName(job);
-  const snapshot = found ?? (await pool.snapshotVm({ vm: vm.ref, name, ignoreVdis }, { signal }));
-  proveSnapshot(vm, excluded, snapshot);
-  await pool.markSnapshot(snapshot.ref, { 'xvault:job': job.id, 'xvault:vm': vm.uuid }, { signal });
-  return {
-    ...job,
-    phase: 'exporting',
-    checkpoint: {
-      ...job.checkpoint,
-      snapshot_uuid: snapshot.uuid,
-      // made before a crash: surely not before the job began, and no younger than it is
-      snapshot_at: found ? (job.started_at ?? job.created_at) : snapshotAt,
-    },
-  };
-}
-
-/** A disk the pool left out without being asked to would be missing from the backup unseen. */
-function proveSnapshot(vm: VmState, excluded: ReadonlySet<string>, snapshot: SnapshotFacts): void {
-  const taken = new Set(snapshot.disks.map((disk) => disk.userdevice));
-  const missing = vm.disks.filter((d) => !excluded.has(d.vdiUuid) && !taken.has(d.userdevice));
-  if (missing.length === 0) return;
-  const names = missing.map((disk) => disk.userdevice).join(',');
-  throw new BackupError(
-    'snapshot_refused',
-    `prove snapshot: disks missing from it, userdevices=${names}`,
-    {
-      details: { vdi_uuids: missing.map((disk) => disk.vdiUuid) },
-      retry: 'later',
-    },
-  );
 }
 
 async function publish(job: Job, { engine, signal }: StepContext): Promise<Job> {
@@ -152,12 +116,21 @@ async function publish(job: Job, { engine, signal }: StepContext): Promise<Job> 
   return { ...job, phase: 'cleaning' };
 }
 
-async function clean(job: Job, context: StepContext): Promise<Job> {
-  if (!job.request.dry_run) {
-    await removeOurSnapshots(job, context);
-    if (job.error) await abandonUploads(job, context);
-  }
-  return endOf(job, formatTime(context.engine.clock.now()));
+async function clean(given: Job, context: StepContext): Promise<Job> {
+  const now = () => formatTime(context.engine.clock.now());
+  if (given.request.dry_run) return endOf(given, now());
+  // an instance died between the hooks: the guest waits no longer than it takes to call it
+  const held = isGuestHeld(given);
+  const [released, removed] = await Promise.allSettled([
+    releaseGuest(given, { taken: false }, context),
+    removeOurSnapshots(given, context),
+  ]);
+  if (released.status === 'rejected') throw released.reason;
+  const job = released.value;
+  if (held) await context.remember({ hooks: job.checkpoint.hooks });
+  if (removed.status === 'rejected') throw removed.reason;
+  if (job.error) await abandonUploads(job, context);
+  return endOf(job, now());
 }
 
 /** A failed step has aborted its own upload, if it could, and if it was not that of an instance that died. */
@@ -176,8 +149,8 @@ function endOf(job: Job, finishedAt: string, leftover?: string): Job {
   const ended = { ...job, finished_at: finishedAt };
   if (job.error) {
     const status = job.error.code === 'cancelled' ? 'cancelled' : 'failed';
-    const detail = leftover ? `${job.error.detail}; ${leftover}` : job.error.detail;
-    return { ...ended, status, error: { ...job.error, detail } };
+    const told = [job.error.detail, job.checkpoint.hooks?.problem, leftover].filter(Boolean);
+    return { ...ended, status, error: { ...job.error, detail: told.join('; ') } };
   }
   const { result } = job.checkpoint;
   if (result === undefined) return { ...ended, status: 'succeeded' };

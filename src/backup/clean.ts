@@ -50,7 +50,7 @@ async function isSnapshotUnderWay(job: Job, { engine, signal }: StepContext): Pr
       if (isBackupError(error, 'not_found')) return undefined;
       throw error;
     });
-    if (!vm?.currentOperations.includes('snapshot')) return waited;
+    if (!vm?.currentOperations.some((one) => one.startsWith('snapshot'))) return waited;
     await engine.clock.sleep(waitMs, { signal });
   }
 }

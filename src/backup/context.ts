@@ -6,7 +6,7 @@ import type { Leases } from '../catalog/lease.ts';
 import type { Checkpoint, Progress } from '../catalog/record.ts';
 import type { Unreadable } from '../catalog/unreadable.ts';
 import { BackupError } from '../errors.ts';
-import type { Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import type { Normaliser, OvaRewrite } from '../xva/types.ts';
 
 /** Writing the last record, giving a lease back: what must not hold a drain for long. */
@@ -38,6 +38,8 @@ export interface Engine {
   ids: Ids;
   log: Log;
   meter: Meter;
+  /** Absent where the settings allow none. */
+  hooks?: Hooks;
   createNormaliser(rewrite: OvaRewrite): Promise<Normaliser>;
 }
 

@@ -5,7 +5,7 @@ import { createKeys } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
-import type { Clock, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { createDigestKey, loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
@@ -31,6 +31,8 @@ export interface ServiceDeps {
   ids: Ids;
   log: Log;
   meter: Meter;
+  /** Absent where the settings allow none. */
+  hooks?: Hooks;
 }
 
 export interface ServiceSettings {
@@ -146,7 +148,7 @@ function createSweeps(
 }
 
 function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
-  const { store, stateStore, clock, ids, log, meter } = deps;
+  const { store, stateStore, clock, ids, log, meter, hooks } = deps;
   const keys = createKeys(settings.prefix);
   const unreadable = createUnreadable({ log, meter });
   return {
@@ -167,6 +169,7 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     ids,
     log,
     meter,
+    ...(hooks === undefined ? {} : { hooks }),
     createNormaliser: async (rewrite) =>
       createNormaliser(
         { rewrite, order: 'arrival', digestKey: createDigestKey() },

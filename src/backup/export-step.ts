@@ -199,6 +199,7 @@ function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepContext):
     })),
     excluded_disks: job.checkpoint.excluded_disks,
     power_state: vm.powerState,
+    ...(job.checkpoint.consistency ? { consistency: job.checkpoint.consistency } : {}),
     read_bytes: moved.readBytes,
     sent_bytes: counters.sentBytes,
     copied_bytes: counters.copiedBytes,

@@ -98,7 +98,10 @@ export function createJobRunner(
       checkKind(vm);
       const state = await pool.inspectVm(vm.ref, options);
       const { retentionClasses } = settings;
-      await checkRequest({ pool, vm: state, request, retentionClasses }, options);
+      await checkRequest(
+        { pool, vm: state, request, retentionClasses, hooks: engine.hooks },
+        options,
+      );
       const place = { pool: pool.name, srs: srsOf(state) };
       const reason = queue.reason(place);
       const job: Job = {

@@ -23,10 +23,21 @@ export async function inspect(job: Job, { engine, signal }: StepContext): Promis
 /** What an earlier step, or an earlier instance, made for this job; undefined when nothing is there. */
 export async function findOurSnapshot(
   job: Job,
-  { engine, signal }: StepContext,
+  context: StepContext,
 ): Promise<SnapshotFacts | undefined> {
+  const { snapshot_uuid: known } = job.checkpoint;
+  const found = await findOurSnapshots(job, context);
+  // a former owner that only slept may have made another one of the same name since
+  return found.find(({ uuid }) => known === undefined || uuid === known);
+}
+
+/** All snapshots of this job's name: more than one only where an answer was lost or an instance slept. */
+export async function findOurSnapshots(
+  job: Job,
+  { engine, signal }: StepContext,
+): Promise<SnapshotFacts[]> {
   const pool = poolOf(engine, job.vm.pool);
   const name = snapshotName(job);
   const found = await pool.findSnapshots({ namePrefix: name }, { signal });
-  return found.find((snapshot) => snapshot.nameLabel === name);
+  return found.filter((snapshot) => snapshot.nameLabel === name);
 }

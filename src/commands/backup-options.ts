@@ -1,5 +1,5 @@
 /** The options of `backup` and `run`, and what they ask for. */
-import { BACKUP_MODES, COMPRESSIONS } from '../catalog/record.ts';
+import { BACKUP_MODES, COMPRESSIONS, QUIESCE_WISHES } from '../catalog/record.ts';
 import type { Wishes } from './client.ts';
 import {
   choiceOption,
@@ -26,6 +26,21 @@ export const BACKUP_OPTIONS: Record<string, OptionHelp> = {
   mode: { type: 'string', value: '<mode>', help: 'auto (default) or full; delta is not built yet' },
   compression: { type: 'string', value: '<kind>', help: 'none (default); zstd is not built yet' },
   note: { type: 'string', value: '<text>', help: 'Kept with the backup' },
+  'before-snapshot': {
+    type: 'string',
+    value: '<url>',
+    help: 'Guest hook: called before the snapshot, may veto it (docs/guest-hooks.md)',
+  },
+  'after-snapshot': {
+    type: 'string',
+    value: '<url>',
+    help: 'Guest hook: called after the snapshot, whatever happened',
+  },
+  quiesce: {
+    type: 'string',
+    value: '<wish>',
+    help: 'Quiesced snapshot by the guest: never (default), prefer or require; up to CH 8.0 only',
+  },
   'dry-run': { type: 'boolean', help: 'Only say what would be done' },
 };
 
@@ -43,6 +58,16 @@ export function readWishes(options: OptionValues): Wishes {
   if (options['dry-run'] === true) wishes.dry_run = true;
   const mode = choiceOption(options, 'mode', BACKUP_MODES);
   const compression = choiceOption(options, 'compression', COMPRESSIONS);
+  const quiesce = choiceOption(options, 'quiesce', QUIESCE_WISHES);
+  const before = textOption(options, 'before-snapshot');
+  const after = textOption(options, 'after-snapshot');
+  if (before !== undefined || after !== undefined) {
+    wishes.hooks = {
+      ...(before === undefined ? {} : { before_snapshot: before }),
+      ...(after === undefined ? {} : { after_snapshot: after }),
+    };
+  }
+  if (quiesce !== undefined) wishes.quiesce = quiesce;
   if (mode !== undefined) wishes.mode = mode;
   if (compression !== undefined) wishes.compression = compression;
   return wishes;

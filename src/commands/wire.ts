@@ -8,8 +8,16 @@ import type { RunningService } from '../backup/create-service.ts';
 import { createKeys, type Keys } from '../catalog/keys.ts';
 import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
-import { type Log, MAX_RESERVE_BYTES, type Meter, type ObjectStore, type Pool } from '../ports.ts';
-import { lazyPool, lazyStore, once } from './lazy.ts';
+import {
+  type Hooks,
+  type Log,
+  MAX_RESERVE_BYTES,
+  type Meter,
+  type ObjectStore,
+  type Pool,
+} from '../ports.ts';
+import type { HookSettings } from '../settings-hooks.ts';
+import { lazyHooks, lazyPool, lazyStore, once } from './lazy.ts';
 
 /** The byte budget is handed out in runs of this: eight blocks, the smallest part that is worth a request. */
 export const ARENA_UNIT_BYTES = 8 * MAX_RESERVE_BYTES;
@@ -96,6 +104,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       ids: systemIds,
       log: deps.log,
       meter: deps.meter ?? NO_METER,
+      ...(settings.hooks === undefined ? {} : { hooks: wireHooks(settings.hooks, deps.log) }),
     },
     {
       prefix: settings.bucket.prefix,
@@ -110,4 +119,13 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
     },
   );
   return { ...adapters, service };
+}
+
+function wireHooks(settings: HookSettings, log: Log): Hooks {
+  return lazyHooks(
+    once(async () => {
+      const { createGuestHooks } = await import('../notify/guest-hooks.ts');
+      return createGuestHooks(settings, { clock: systemClock, log });
+    }),
+  );
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createHookClock } from '../../test/hooks/clock.ts';
 import {
   HOOK_SECRET,
   type HookReceiver,
@@ -7,10 +8,9 @@ import {
   startHookReceiver,
   verifySignature,
 } from '../../test/hooks/receiver.ts';
-import { createFastClock } from '../../test/xapi/fast-clock.ts';
 import { SILENT_LOG } from '../log.ts';
 import { parseAllowList } from '../outgoing.ts';
-import type { HookCall } from '../ports.ts';
+import type { Clock, HookCall } from '../ports.ts';
 import { createSecret } from '../secret.ts';
 import { NEVER } from '../signals.ts';
 import type { Address, Resolve } from './guarded-agent.ts';
@@ -18,31 +18,29 @@ import { createGuestHooks } from './guest-hooks.ts';
 
 const options = { signal: NEVER };
 const NAME = 'db-1.guests.example';
-/** Time-outs and waits between tries pass so many times faster. */
-const HURRY = 100;
+const TIMEOUT_MS = 30_000;
 
 interface SetUp {
   allow?: string;
   secrets?: string[];
   resolve?: Resolve;
-  timeoutMs?: number;
-  hurry?: number;
+  clock?: Clock;
 }
 
 const toLoopback: Resolve = async () => [{ address: '127.0.0.1', family: 4 }];
 
 function hooksFor(receiver: HookReceiver, over: SetUp = {}) {
-  const { allow = `${receiver.origin}, 127.0.0.1`, timeoutMs = 30_000, hurry = HURRY } = over;
+  const { allow = `${receiver.origin}, 127.0.0.1`, clock = createHookClock(TIMEOUT_MS) } = over;
   const { list, mistakes } = parseAllowList('XVAULT_HOOK_ALLOW', allow);
   assert.deepEqual(mistakes, []);
   return createGuestHooks(
     {
       allow: list,
       secrets: (over.secrets ?? [HOOK_SECRET]).map(createSecret),
-      timeoutMs,
+      timeoutMs: TIMEOUT_MS,
       caPem: receiver.caPem,
     },
-    { clock: createFastClock(hurry), log: SILENT_LOG, resolve: over.resolve ?? toLoopback },
+    { clock, log: SILENT_LOG, resolve: over.resolve ?? toLoopback },
   );
 }
 
@@ -102,7 +100,7 @@ test('while a secret is changed, receivers with the old one and with the new one
   assert.equal(receiver.calls[1]?.verified, false);
 });
 
-const VETOES: [string, Respond, RegExp, string, number | undefined][] = [
+const VETOES: [string, Respond, RegExp, string, number][] = [
   [
     'says no, with its reason in a problem',
     () => ({
@@ -136,14 +134,14 @@ const VETOES: [string, Respond, RegExp, string, number | undefined][] = [
     307,
   ],
   ['is busy', () => ({ status: 503 }), /answered 503/, 'later', 503],
-  ['does not answer', () => 'silent', /no answer in 5000 ms/, 'later', undefined],
+  ['is broken', () => ({ status: 500 }), /answered 500/, 'after-fix', 500],
 ];
 
 for (const [what, respond, says, retry, status] of VETOES) {
   test(`a guest that ${what} has refused`, async () => {
     await using receiver = await start(respond);
     await assert.rejects(
-      hooksFor(receiver, { timeoutMs: 5000 }).call(callTo(receiver), options),
+      hooksFor(receiver).call(callTo(receiver), options),
       (error: { code: string; message: string; retry: string; details: { status?: number } }) => {
         assert.equal(error.code, 'hook_failed');
         assert.match(error.message, says);
@@ -155,6 +153,28 @@ for (const [what, respond, says, retry, status] of VETOES) {
     assert.equal(receiver.calls.length, 1);
   });
 }
+
+test('a guest that does not answer in time has refused, and is asked again if that is allowed', async () => {
+  const clock = createHookClock(TIMEOUT_MS);
+  await using receiver = await start(() => {
+    setImmediate(clock.expire);
+    return 'silent';
+  });
+  const hooks = hooksFor(receiver, { clock });
+  await assert.rejects(hooks.call(callTo(receiver), options), {
+    code: 'hook_failed',
+    retry: 'after-fix',
+    message: /no answer in 30000 ms/,
+  });
+  assert.equal(receiver.calls.length, 1);
+  receiver.respond = () => {
+    if (receiver.calls.length > 2) return undefined;
+    setImmediate(clock.expire);
+    return 'silent';
+  };
+  await hooks.call(callTo(receiver, { attempts: 2 }), options);
+  assert.equal(receiver.calls.length, 3);
+});
 
 test('a refusal does not tell the query of the address', async () => {
   await using receiver = await start(() => ({ status: 400 }));

@@ -22,8 +22,8 @@ const MAX_RETRY_AFTER_MS = 30_000;
 /** Of the answer's text: what is read, and what is told. */
 const MAX_ANSWER_BYTES = 4_096;
 const MAX_TOLD_CHARACTERS = 200;
-/** Answers that a repeat may change; a veto with another status is final. */
-const PASSING = new Set([408, 425, 429]);
+/** Answers that ask to be called again. */
+const ASKS_FOR_A_MOMENT = new Set([408, 425, 429, 503]);
 
 export interface GuestHookSettings {
   allow: AllowList;
@@ -44,7 +44,7 @@ export interface GuestHookDeps {
 interface Answer {
   status: number;
   text: string;
-  retryAfterMs?: number | undefined;
+  retryAfterSeconds?: number | undefined;
 }
 
 /** The guest hooks of these settings. Nothing is opened before the first call. */
@@ -56,17 +56,14 @@ export function createGuestHooks(settings: GuestHookSettings, deps: GuestHookDep
     call: async (call, { signal }) => {
       const url = recheck(allow, call);
       for (let attempt = 1; ; attempt += 1) {
-        try {
-          return await tryOnce({ settings, deps, signers, call, url }, { signal });
-        } catch (error) {
-          if (!isBackupError(error) || error.retry !== 'later' || attempt >= call.attempts)
-            throw error;
-          const { message: reason, details } = error;
-          deps.log.info('hook called again soon', { hook: call.name, attempt, reason });
-          const askedMs = Math.min(Number(details.retry_after_ms ?? 0), MAX_RETRY_AFTER_MS);
-          const waitMs = WAIT_BEFORE_TRY_MS[attempt - 1] ?? WAIT_BEFORE_TRY_MS.at(-1) ?? 0;
-          await deps.clock.sleep(Math.max(waitMs, askedMs), { signal });
-        }
+        const failure = await tryOnce({ settings, deps, signers, call, url }, { signal });
+        if (failure === undefined) return;
+        if (!failure.passing || attempt >= call.attempts) throw failure.error;
+        const reason = failure.error.message;
+        deps.log.info('hook called again soon', { hook: call.name, attempt, reason });
+        const asked = Number(failure.error.details.retry_after_seconds ?? 0) * 1000;
+        const waitMs = WAIT_BEFORE_TRY_MS[attempt - 1] ?? WAIT_BEFORE_TRY_MS.at(-1) ?? 0;
+        await deps.clock.sleep(Math.max(waitMs, Math.min(asked, MAX_RETRY_AFTER_MS)), { signal });
       }
     },
   };
@@ -90,7 +87,14 @@ interface Try {
   url: URL;
 }
 
-async function tryOnce(input: Try, { signal }: Cancellable): Promise<void> {
+interface Failure {
+  error: BackupError;
+  /** Trying again in a moment may help. */
+  passing: boolean;
+}
+
+/** undefined when the guest said yes. Throws only the signal's reason. */
+async function tryOnce(input: Try, { signal }: Cancellable): Promise<Failure | undefined> {
   const { settings, deps, call, url } = input;
   signal.throwIfAborted();
   const late = new AbortController();
@@ -99,20 +103,12 @@ async function tryOnce(input: Try, { signal }: Cancellable): Promise<void> {
     () => late.abort(),
     () => undefined, // it was answered
   );
-  const both = AbortSignal.any([signal, late.signal]);
   try {
-    const answer = await post(input, { signal: both });
-    if (answer.status < 200 || answer.status > 299) throw refused(call, url, answer);
+    const answer = await post(input, { signal: AbortSignal.any([signal, late.signal]) });
+    return answer.status >= 200 && answer.status <= 299 ? undefined : refused(call, url, answer);
   } catch (cause) {
     signal.throwIfAborted();
-    if (isBackupError(cause) && cause.details.hook !== undefined) throw cause;
-    const reason = late.signal.aborted ? `no answer in ${settings.timeoutMs} ms` : reasonOf(cause);
-    const retry = isBackupError(cause) ? cause.retry : 'later';
-    throw new BackupError('hook_failed', `call ${call.name}: ${reason}, url=${shown(url)}`, {
-      details: { hook: call.name, url: shown(url) },
-      retry,
-      cause,
-    });
+    return unanswered(call, url, { cause, lateMs: late.signal.aborted ? settings.timeoutMs : 0 });
   } finally {
     done.abort();
     await timer;
@@ -156,7 +152,7 @@ async function post(
     const { statusCode: status, headers } = response;
     const fine = status >= 200 && status <= 299;
     const text = fine ? '' : await readStart(response.body, String(headers['content-type'] ?? ''));
-    return { status, text, retryAfterMs: secondsOf(headers['retry-after']) };
+    return { status, text, retryAfterSeconds: secondsOf(headers['retry-after']) };
   } finally {
     // an answer's body may have no end: whatever is left of it goes with the connection
     await agent.destroy();
@@ -164,7 +160,7 @@ async function post(
 }
 
 function secondsOf(header: string | string[] | undefined): number | undefined {
-  return /^\d{1,6}$/.test(String(header)) ? Number(header) * 1000 : undefined;
+  return /^\d{1,6}$/.test(String(header)) ? Number(header) : undefined;
 }
 
 /** The guest's own words, if it sent any: `detail` of a problem, or plain text. */
@@ -194,27 +190,39 @@ function printable(text: string): string {
     .slice(0, MAX_TOLD_CHARACTERS);
 }
 
-function refused(
-  { name }: HookCall,
-  url: URL,
-  { status, text, retryAfterMs }: Answer,
-): BackupError {
+/** Any other answer is a veto. One that asks for a moment is worth another attempt of the whole job. */
+function refused({ name }: HookCall, url: URL, answer: Answer): Failure {
+  const { status, text, retryAfterSeconds } = answer;
   const said = text === '' ? '' : ` "${text}"`;
   const redirect = status >= 300 && status <= 399 ? ' (redirects are not followed)' : '';
-  const passing = status >= 500 || PASSING.has(status);
-  return new BackupError(
-    'hook_failed',
-    `call ${name}: answered ${status}${said}${redirect}, url=${shown(url)}`,
-    {
-      details: {
-        hook: name,
-        url: shown(url),
-        status,
-        ...(retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs }),
-      },
-      retry: passing ? 'later' : 'after-fix',
+  const message = `call ${name}: answered ${status}${said}${redirect}, url=${shown(url)}`;
+  const error = new BackupError('hook_failed', message, {
+    details: {
+      hook: name,
+      url: shown(url),
+      status,
+      ...(retryAfterSeconds === undefined ? {} : { retry_after_seconds: retryAfterSeconds }),
     },
-  );
+    retry: ASKS_FOR_A_MOMENT.has(status) ? 'later' : 'after-fix',
+  });
+  return { error, passing: status >= 500 || ASKS_FOR_A_MOMENT.has(status) };
+}
+
+/** A guest that is too slow will be so next time; one that cannot be reached may be back soon. */
+function unanswered(
+  { name }: HookCall,
+  url: URL,
+  { cause, lateMs }: { cause: unknown; lateMs: number },
+): Failure {
+  const reason = lateMs > 0 ? `no answer in ${lateMs} ms` : reasonOf(cause);
+  // the guard's refusal does not pass
+  const passing = !isBackupError(cause);
+  const error = new BackupError('hook_failed', `call ${name}: ${reason}, url=${shown(url)}`, {
+    details: { hook: name, url: shown(url) },
+    retry: passing && lateMs === 0 ? 'later' : 'after-fix',
+    cause,
+  });
+  return { error, passing };
 }
 
 function reasonOf(cause: unknown): string {

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type BackupError, isBackupError } from '../errors.ts';
-import { translate, translateExport, translateSnapshot, XapiError } from './errors.ts';
+import {
+  translate,
+  translateExport,
+  translateQuiesce,
+  translateSnapshot,
+  XapiError,
+} from './errors.ts';
 import { createRedactor } from './redact.ts';
 
 test("a refusal keeps XenAPI's code and params, and says what was tried", () => {
@@ -84,4 +90,25 @@ test('the password stays masked however many sessions follow', () => {
   redactor.add('hunter22');
   for (let at = 0; at < 500; at += 1) redactor.add(`OpaqueRef:${at}`);
   assert.equal(redactor.text('hunter22 OpaqueRef:499'), '*** ***');
+});
+
+for (const [code, retry] of [
+  ['VM_SNAPSHOT_WITH_QUIESCE_FAILED', 'after-fix'],
+  ['VM_SNAPSHOT_WITH_QUIESCE_TIMEOUT', 'later'],
+  ['VM_SNAPSHOT_WITH_QUIESCE_PLUGIN_DEOS_NOT_RESPOND', 'later'],
+  ['VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED', 'after-fix'],
+  ['XEN_VSS_REQ_ERROR_PREPARING_WRITERS', 'after-fix'],
+  ['MESSAGE_REMOVED', 'after-fix'],
+] as const) {
+  test(`${code} of a quiesced snapshot is the guest's failure, not the pool's`, () => {
+    const error = translateQuiesce(new XapiError(code, ['vm']), 'make quiesced snapshot');
+    assert.ok(isBackupError(error, 'quiesce_failed'));
+    assert.equal(error.retry, retry);
+    assert.match(error.message, new RegExp(`^make quiesced snapshot: .*code=${code}$`));
+  });
+}
+
+test('what else a quiesced snapshot meets means what it means for a plain one', () => {
+  const error = translateQuiesce(new XapiError('SR_BACKEND_FAILURE_44', ['', 'full', '']), 'make');
+  assert.ok(isBackupError(error, 'snapshot_refused'));
 });

@@ -8,7 +8,7 @@ import { createArena } from '../../src/arena.ts';
 import { createService, type RunningService } from '../../src/backup/create-service.ts';
 import { type BackupRequest, backupRequestSchema, type Job } from '../../src/catalog/record.ts';
 import { systemClock, systemIds } from '../../src/clock.ts';
-import type { Clock, Log, Meter, ObjectStore, Pool } from '../../src/ports.ts';
+import type { Clock, Hooks, Log, Meter, ObjectStore, Pool } from '../../src/ports.ts';
 import { createS3Store, type StoreSettings } from '../../src/s3/store.ts';
 import { NEVER } from '../../src/signals.ts';
 import { createXapiPool, type PoolSettings } from '../../src/xapi/pool.ts';
@@ -59,6 +59,7 @@ export interface WorldOptions {
   poolClock?: Clock;
   storeClock?: Clock;
   meter?: Meter;
+  hooks?: Hooks;
   service?: Partial<Parameters<typeof createService>[1]>;
 }
 
@@ -118,7 +119,14 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
   const open: TestWorld['secondService'] = (over = {}) => {
     const { store: archives, pool: only, ...rest } = { store, pool, ...deps, ...over };
     return createService(
-      { ...rest, pools: [only], store: archives, stateStore: archives, ids: systemIds },
+      {
+        ...rest,
+        ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
+        pools: [only],
+        store: archives,
+        stateStore: archives,
+        ids: systemIds,
+      },
       {
         prefix: 'xv',
         concurrency: 4,

@@ -34,6 +34,8 @@ export interface MachineSpec {
   networks?: number;
   uefi?: boolean;
   vtpm?: boolean;
+  /** The guest has a VSS provider: it can be quiesced on a pool that still does that. */
+  vss?: boolean;
   /** A USB device is passed through: a running machine then refuses snapshots. */
   usb?: boolean;
 }
@@ -92,6 +94,7 @@ const ordinary: MachineSpec[] = [
     uefi: true,
     vtpm: true,
     cd: 'win-tools.iso',
+    vss: true,
   },
   {
     name: 'archive-01',

@@ -289,3 +289,35 @@ test('an export and a destroy of the same machine wait for each other', async ()
     );
   });
 });
+
+test('a pool of version 8.0 makes quiesced snapshots of guests that can, and of no others', async () => {
+  const machines = [machine({ name: 'win', vss: true }), machine({ name: 'linux' })];
+  await withPool({ persona: '8.0', machines }, async ({ pool, caller }) => {
+    const { ref } = pool.machine('win');
+    const made = await caller.call('VM.snapshot_with_quiesce', ref, 's');
+    const info = pool.world.get('VM', String(made)).snapshot_info;
+    assert.equal((info as Record<string, string>)['disk-snapshot-type'], 'quiesced');
+    await assert.rejects(
+      caller.call('VM.snapshot_with_quiesce', pool.machine('linux').ref, 's'),
+      /VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED/,
+    );
+    await assert.rejects(
+      caller.call('VM.snapshot_with_quiesce', 'OpaqueRef:NULL', 's'),
+      /HANDLE_INVALID/,
+    );
+  });
+});
+
+test('a quiesced snapshot that fails leaves one only if told to', async () => {
+  const machines = [machine({ name: 'win', vss: true })];
+  await withPool({ persona: '8.0', machines }, async ({ pool, caller }) => {
+    const { ref } = pool.machine('win');
+    const code = 'VM_SNAPSHOT_WITH_QUIESCE_TIMEOUT';
+    for (const leavesSnapshot of [false, true]) {
+      pool.faults.set('quiesce-fails', { code, leavesSnapshot });
+      await assert.rejects(caller.call('VM.snapshot_with_quiesce', ref, 's'), /QUIESCE_TIMEOUT/);
+      const left = pool.audit().filter((line) => line.startsWith('snapshot s'));
+      assert.equal(left.length, leavesSnapshot ? 1 : 0);
+    }
+  });
+});

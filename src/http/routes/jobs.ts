@@ -44,6 +44,18 @@ const startBackupBody = backupRequestSchema.extend({
   compression: shape.compression.meta({
     description: 'Of the archive. `zstd` is not built yet: such a job fails.',
   }),
+  hooks: shape.hooks.meta({
+    description:
+      'URLs called before and after the snapshot, signed, so that the guest brings its data to rest; the settings must allow them (docs/guest-hooks.md).',
+    example: {
+      before_snapshot: 'https://db-1.example.com/hooks/freeze',
+      after_snapshot: 'https://db-1.example.com/hooks/thaw',
+    },
+  }),
+  quiesce: shape.quiesce.meta({
+    description:
+      'Quiesced snapshot by the guest’s VSS provider, where the pool has them (up to CH 8.0): `prefer` falls back to a plain one with a warning, `require` fails.',
+  }),
   note: shape.note.meta({ description: 'Kept with the backup.' }),
   dry_run: shape.dry_run.meta({ description: 'Only say what would be done.' }),
 });

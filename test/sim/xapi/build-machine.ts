@@ -119,7 +119,10 @@ export function buildMachine(sim: Sim, ground: Ground, spec: MachineSpec): SimMa
     ha_always_run: spec.haRestartPriority === 'restart' && spec.power === 'Running',
     generation_id: spec.uefi === true ? '4711:4712' : '',
     metrics: world.create('VM_metrics', { last_updated: nowDate(sim) }),
-    guest_metrics: world.create('VM_guest_metrics', { last_updated: nowDate(sim) }),
+    guest_metrics: world.create('VM_guest_metrics', {
+      last_updated: nowDate(sim),
+      other: spec.vss === true ? { 'feature-quiesce': '1' } : {},
+    }),
     ...firmware,
   });
   const disks = spec.disks.map((disk, index) =>

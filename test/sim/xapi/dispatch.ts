@@ -21,8 +21,8 @@ const CALLS: CallTable = {
   ...objectCalls,
 };
 
-/** Gone since CH 8.1; 8.0 had it for Windows machines with a VSS provider, which none here has. */
-const REMOVED = new Set(['VM.snapshot_with_quiesce']);
+/** Gone since CH 8.1, but still listed by system.listMethods. */
+const QUIESCE = 'VM.snapshot_with_quiesce';
 
 export interface Call {
   method: string;
@@ -63,7 +63,7 @@ async function look(sim: Sim, { method, params }: Call, done: boolean): Promise<
   if ((await sim.faults.watch?.({ method, params, done })) === 'cut') throw new NoAnswer('cut');
 }
 
-function lookUp(method: string): { spec: CallSpec; name: string; isAsync: boolean } {
+function lookUp(sim: Sim, method: string): { spec: CallSpec; name: string; isAsync: boolean } {
   const isAsync = method.startsWith('Async.');
   const plain = isAsync ? method.slice('Async.'.length) : method;
   // Both VM.get_all and VM_get_all are known; class names with an underscore come first.
@@ -71,7 +71,7 @@ function lookUp(method: string): { spec: CallSpec; name: string; isAsync: boolea
     ? plain
     : plain.replace(/^(host_metrics|VM_metrics|VM_guest_metrics|[A-Za-z]+)_/, '$1.');
   const spec = CALLS[name];
-  if (REMOVED.has(name)) throw new XenError('MESSAGE_REMOVED');
+  if (name === QUIESCE && !sim.persona.quiesce) throw new XenError('MESSAGE_REMOVED');
   if (spec === undefined || (isAsync && spec.asyncable !== true)) {
     throw new XenError('MESSAGE_METHOD_UNKNOWN', [method]);
   }
@@ -127,7 +127,7 @@ export async function dispatch(sim: Sim, call: Call): Promise<Value> {
   await look(sim, call, false);
   applyFaults(sim, call);
   await hang(sim, call);
-  const { spec, name, isAsync } = lookUp(call.method);
+  const { spec, name, isAsync } = lookUp(sim, call.method);
   const context: CallContext = { sim, host: call.host, session: '', signal: call.signal };
   if (spec.open) {
     assertArity(sim, name, spec, call.params.length);

@@ -40,6 +40,8 @@ export interface FaultParams {
   /** /export answers with a redirect to itself, for ever. */
   'redirect-loop': object;
   'snapshot-refused': { code: string; params?: string[] };
+  /** VM.snapshot_with_quiesce fails, perhaps after it made a snapshot. */
+  'quiesce-fails': { code: string; params?: string[]; leavesSnapshot?: boolean };
   /** VDI.destroy says VDI_IN_USE. */
   'vdi-in-use': object;
   /** The named call fails with this error. */

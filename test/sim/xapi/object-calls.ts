@@ -3,7 +3,7 @@
  */
 import { duringOperation, refuseVm } from './operations.ts';
 import { type CallContext, type CallTable, formatServertime, type Sim } from './sim.ts';
-import { destroyVm, snapshotVm } from './snapshot.ts';
+import { destroyVm, snapshotQuiesced, snapshotVm } from './snapshot.ts';
 import { destroyDisk, snapshotDisk } from './storage.ts';
 import { flag, type Rec, text, type Value, XenError } from './values.ts';
 
@@ -19,6 +19,12 @@ function snapshot(context: CallContext, params: Value[]): Promise<Value> {
     name: String(name),
     ignored: new Set(Array.isArray(ignored) ? ignored.map(String) : []),
   });
+}
+
+function quiescedSnapshot(context: CallContext, params: Value[]): Promise<Value> {
+  const [vm, name] = params.map(String);
+  context.sim.world.get('VM', vm ?? '');
+  return snapshotQuiesced(context, { vmRef: vm ?? '', name: name ?? '' });
 }
 
 function assertOperation({ sim }: CallContext, params: Value[]): Value {
@@ -103,6 +109,7 @@ const nothing = () => '';
 /** The calls of VM, VDI, VBD, SR and host. */
 export const objectCalls: CallTable = {
   'VM.snapshot': { params: [2, 3], asyncable: true, run: snapshot },
+  'VM.snapshot_with_quiesce': { params: [2, 2], asyncable: true, run: quiescedSnapshot },
   'VM.destroy': { params: [1, 1], asyncable: true, run: destroyMachine },
   'VM.assert_operation_valid': { params: [2, 2], asyncable: true, run: assertOperation },
   'VM.update_allowed_operations': { params: [1, 1], asyncable: true, run: nothing },

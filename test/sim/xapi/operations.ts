@@ -9,6 +9,7 @@ import { flag, list, map, type Rec, text, XenError } from './values.ts';
 
 const POWER_STATES: Record<string, readonly string[]> = {
   snapshot: ['Halted', 'Paused', 'Running', 'Suspended'],
+  snapshot_with_quiesce: ['Running'],
   export: ['Halted', 'Suspended'],
   metadata_export: ['Halted', 'Paused', 'Running', 'Suspended'],
   destroy: ['Halted', 'Suspended'],
@@ -23,7 +24,7 @@ const ON_TEMPLATES = new Set(['export', 'metadata_export', 'destroy']);
 
 /** Operations that may run beside each other. */
 const COMPANIONS: readonly ReadonlySet<string>[] = [
-  new Set(['snapshot', 'checkpoint']),
+  new Set(['snapshot', 'snapshot_with_quiesce', 'checkpoint']),
   new Set(['export', 'clone', 'copy']),
 ];
 
@@ -52,10 +53,20 @@ export function refuseVm(sim: Sim, ref: string, operation: string): XenError | u
     const wanted = states.map((name) => name.toLowerCase()).join(', ');
     return new XenError('VM_BAD_POWER_STATE', [ref, wanted, state.toLowerCase()]);
   }
-  if (operation === 'snapshot' && list(vm, 'VUSBs').length > 0 && state === 'Running') {
+  if (operation.startsWith('snapshot') && list(vm, 'VUSBs').length > 0 && state === 'Running') {
     return new XenError('VM_HAS_VUSBS', [ref]);
   }
+  if (operation === 'snapshot_with_quiesce' && !canQuiesce(sim, vm)) {
+    return new XenError('VM_SNAPSHOT_WITH_QUIESCE_NOT_SUPPORTED', [ref, '']);
+  }
   return refuseBusy(vm, ref, operation);
+}
+
+/** A guest with a VSS provider says so in xenstore; the pool shows that in its metrics. */
+function canQuiesce(sim: Sim, vm: Rec): boolean {
+  const metrics = sim.world.find('VM_guest_metrics', text(vm, 'guest_metrics'));
+  const feature = metrics && map(metrics, 'other')['feature-quiesce'];
+  return sim.persona.quiesce && feature === '1';
 }
 
 function refuseBusy(vm: Rec, ref: string, operation: string): XenError | undefined {

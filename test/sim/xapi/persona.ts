@@ -18,6 +18,8 @@ export interface Persona {
   zstd: boolean;
   /** VM.snapshot takes ignore_vdis (xapi >= 21.4). */
   ignoreVdis: boolean;
+  /** VM.snapshot_with_quiesce is there (removed in CH 8.1). */
+  quiesce: boolean;
   /** 'zeros': every block with data in it; 'allocated': every block that touches an allocated cluster. */
   blocks: 'zeros' | 'allocated';
   /** ocaml-tar 1.x wrote mode 0000000, 2.x writes 0000400. */
@@ -39,6 +41,7 @@ const base82: Persona = {
   checksum: 'xxh64',
   zstd: true,
   ignoreVdis: false,
+  quiesce: false,
   blocks: 'zeros',
   tarMode: '0000000',
   stampedOva: false,
@@ -68,6 +71,7 @@ export const PERSONAS: Readonly<Record<PersonaName, Persona>> = {
     buildNumber: 'release/naples/master/45',
     xapi: { major: 1, minor: 20, build: '1.160.1' },
     apiMinor: 12,
+    quiesce: true,
     checksum: 'sha1',
     zstd: false,
   },

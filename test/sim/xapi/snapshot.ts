@@ -1,5 +1,5 @@
 /**
- * VM.snapshot and VM.destroy.
+ * VM.snapshot, VM.snapshot_with_quiesce and VM.destroy.
  *
  * Sources: xen-api `ocaml/xapi/xapi_vm_snapshot.ml`, `xapi_vm_clone.ml`. Disks are snapshotted one after another and
  * those made are deleted when one fails; CDs keep pointing to the same ISO; the snapshot's record is a template. What
@@ -117,32 +117,65 @@ function copyDevices(sim: Sim, from: Rec, snapshot: string, disks: Map<string, s
   }
 }
 
+interface SnapshotInput {
+  vmRef: string;
+  name: string;
+  ignored: ReadonlySet<string>;
+}
+
 /** Makes a snapshot named `name` of `vmRef`, without the disks in `ignored`, and returns its ref. */
-export async function snapshotVm(
-  context: CallContext,
-  input: { vmRef: string; name: string; ignored: ReadonlySet<string> },
-): Promise<string> {
+export async function snapshotVm(context: CallContext, input: SnapshotInput): Promise<string> {
   const { sim } = context;
-  const { vmRef, name, ignored } = input;
+  const { vmRef } = input;
   const taskRef = context.task ?? `OpaqueRef:${sim.newUuid()}`;
   const operation = { vm: vmRef, operation: 'snapshot', taskRef, signal: context.signal };
   return await duringOperation(sim, operation, async () => {
     const fault = sim.faults.take('snapshot-refused', { vm: liveUuid(sim, vmRef) });
     if (fault !== undefined) throw new XenError(fault.code, fault.params);
-    const vm = sim.world.get('VM', vmRef);
-    const vbds = list(vm, 'VBDs').map((ref) => sim.world.get('VBD', ref));
-    const disks = await snapshotDisks(context, vbds, ignored);
-    const ref = sim.world.create('VM', snapshotRecord(sim, vmRef, name));
-    copyDevices(sim, vm, ref, disks);
-    sim.world.set('VM', vmRef, { parent: ref });
-    sim.world.create('message', {
-      name: 'VM_SNAPSHOTTED',
-      obj_uuid: text(vm, 'uuid'),
-      timestamp: nowDate(sim),
-      body: `VM '${text(vm, 'name_label')}' snapshotted`,
-    });
-    return ref;
+    return await makeSnapshot(context, input);
   });
+}
+
+/**
+ * VM.snapshot_with_quiesce: the guest's VSS provider brings its volumes to rest and has the snapshot made; the pool
+ * gives it the name asked for. What fails on the way may leave one.
+ */
+export async function snapshotQuiesced(
+  context: CallContext,
+  { vmRef, name }: { vmRef: string; name: string },
+): Promise<string> {
+  const { sim } = context;
+  const taskRef = context.task ?? `OpaqueRef:${sim.newUuid()}`;
+  const running = { operation: 'snapshot_with_quiesce', taskRef, signal: context.signal };
+  return await duringOperation(sim, { vm: vmRef, ...running }, async () => {
+    const fault = sim.faults.take('quiesce-fails', { vm: liveUuid(sim, vmRef) });
+    const made =
+      fault === undefined || fault.leavesSnapshot === true
+        ? await makeSnapshot(context, { vmRef, name, ignored: new Set() })
+        : '';
+    if (fault !== undefined) throw new XenError(fault.code, fault.params ?? [vmRef]);
+    const info = map(sim.world.get('VM', made), 'snapshot_info');
+    sim.world.set('VM', made, { snapshot_info: { ...info, 'disk-snapshot-type': 'quiesced' } });
+    return made;
+  });
+}
+
+async function makeSnapshot(context: CallContext, input: SnapshotInput): Promise<string> {
+  const { sim } = context;
+  const { vmRef, name, ignored } = input;
+  const vm = sim.world.get('VM', vmRef);
+  const vbds = list(vm, 'VBDs').map((ref) => sim.world.get('VBD', ref));
+  const disks = await snapshotDisks(context, vbds, ignored);
+  const ref = sim.world.create('VM', snapshotRecord(sim, vmRef, name));
+  copyDevices(sim, vm, ref, disks);
+  sim.world.set('VM', vmRef, { parent: ref });
+  sim.world.create('message', {
+    name: 'VM_SNAPSHOTTED',
+    obj_uuid: text(vm, 'uuid'),
+    timestamp: nowDate(sim),
+    body: `VM '${text(vm, 'name_label')}' snapshotted`,
+  });
+  return ref;
 }
 
 /** VM.destroy: the record and its devices go, the disks stay. */
