@@ -21,6 +21,9 @@ import { createWatch } from './watch.ts';
 /** A dead instance's jobs are looked for at start and then this often, or more often where leases are short. */
 const RESUME_EVERY_MS = 60_000;
 
+/** Machines and jobs are listed this often at most, however many ask; as often as a job's record is read. */
+const LISTED_EVERY_MS = 1000;
+
 export interface ServiceDeps {
   pools: readonly Pool[];
   /** Archives. */
@@ -77,7 +80,9 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     onLeaseLost: () => sweeps.soon(),
   });
   const sweeps = createSweeps(engine, { runner, deps, settings });
-  const queries = createQueries(engine);
+  const queries = createQueries(engine, {
+    freshMs: Math.min(LISTED_EVERY_MS, settings.catalogTtlMs ?? LISTED_EVERY_MS),
+  });
   const watch = createWatch(engine, runner);
   const resumeEveryMs = Math.min(RESUME_EVERY_MS, (engine.leases.timing.leaseMs * 2) / 3);
   const stopped = new AbortController();
