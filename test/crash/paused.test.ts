@@ -15,6 +15,7 @@ const LONG = process.env.XVAULT_TEST_LONG === '1';
 const RANDOM_PAUSES = LONG ? 20 : 1;
 const REQUESTS_OF_A_JOB = 100;
 const REFUSED = 'PutObject 412 PreconditionFailed';
+const KEPT = 'DeleteObject 412 PreconditionFailed';
 
 interface Held {
   /** Resolves when the request is there. */
@@ -81,7 +82,6 @@ const CASES: { title: string; at: (seen: Seen) => boolean; short?: boolean }[] =
   { title: 'with its upload completed', at: after('CompleteMultipartUpload archive') },
   { title: 'while it publishes the backup', at: before('PutObject backup'), short: true },
   { title: 'while it removes the snapshot', at: before('Async.VDI.destroy') },
-  { title: 'while it gives the lease back', at: before('DeleteObject leases') },
 ];
 
 describe('a process that slept through its lease', { concurrency: LONG ? 2 : 4 }, () => {
@@ -130,6 +130,22 @@ describe('a process that slept through its lease', { concurrency: LONG ? 2 : 4 }
     assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));
     await cluster.check(nap.other);
   });
+});
+
+test('a process that sleeps while it gives its lease back does not take the next job’s away', async () => {
+  await using cluster = await startCluster();
+  const nap = await fallAsleep(cluster, before('DeleteObject leases'));
+  assert.equal(cluster.job(nap.id)?.status, 'succeeded', 'its last record is written by then');
+  const { there, release } = holdAt(cluster, before('/export'));
+  const next = await nap.other.backUpWhenFree('m0');
+  await there;
+  nap.held.release();
+  nap.sleeper.wake();
+  await cluster.until('the late request', () => cluster.s3.stats.answers[KEPT]);
+  release();
+  assert.equal((await cluster.ended(next)).attempt, 1);
+  assert.equal(cluster.job(next)?.status, 'succeeded');
+  await cluster.check(nap.other);
 });
 
 describe('a process that sleeps at a random request', { concurrency: 2 }, () => {
