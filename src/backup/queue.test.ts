@@ -82,3 +82,32 @@ test('a cancelled job starts out of turn, and idle waits for all', async () => {
   await end('b');
   assert.equal(idle, true);
 });
+
+test('a job that needs two busy SRs is passed a while, then both are kept free for it', async () => {
+  const queue = createQueue({ total: 16, perPool: 16, perSr: 1, waiting: 1000 });
+  const ends: (() => void)[] = [];
+  let started = 0;
+  let bothStarted: number | undefined;
+  const add = (id: string, ...srs: string[]) =>
+    queue.add({
+      id,
+      pool: 'p',
+      srs: srs.map((uuid) => ({ uuid, name: uuid })),
+      run: () => {
+        started += 1;
+        if (id === 'both') bothStarted = started;
+        return new Promise((resolve) => ends.push(resolve));
+      },
+    });
+  add('a', 'A');
+  add('b', 'B');
+  add('both', 'A', 'B');
+  for (let turn = 0; turn < 200 && bothStarted === undefined; turn++) {
+    // one of the two SRs is always busy, and somebody always waits for each
+    add(`a${turn}`, 'A');
+    add(`b${turn}`, 'B');
+    ends.shift()?.();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  assert.ok(bothStarted !== undefined && bothStarted <= 16, `started as number ${bothStarted}`);
+});

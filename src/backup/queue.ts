@@ -2,7 +2,13 @@
  * Which waiting job may start: so many at once in all, per pool, and per SR.
  *
  * First come, first served, except that a job whose pool or SR is busy lets those behind it pass: it keeps its place.
+ * One that needs several SRs could be passed for ever, one of them being busy all the time; after some passes they are
+ * kept free for it.
  */
+
+/** Jobs on an SR that pass one that waits for it and for another: more would starve it, fewer leave SRs idle often. */
+const MAX_PASSES = 10;
+
 export interface QueueLimits {
   total: number;
   perPool: number;
@@ -45,6 +51,7 @@ export function createQueue(limits: QueueLimits): Queue {
   let waiting: QueueItem[] = [];
   const running = new Set<QueueItem>();
   let idlers: (() => void)[] = [];
+  const passes = new WeakMap<QueueItem, number>();
 
   const reason = (place: QueuePlace): string | undefined => {
     const full = (count: number, limit: number, where: string, setting: string) =>
@@ -71,7 +78,18 @@ export function createQueue(limits: QueueLimits): Queue {
   };
 
   const dispatch = (): void => {
-    for (const item of waiting) if (reason(item) === undefined) start(item);
+    // only they can be passed on one of their own SRs
+    const needsSeveral: QueueItem[] = [];
+    for (const item of waiting) {
+      const passed = needsSeveral.filter((earlier) => sharesSr(earlier, item));
+      const isKeptFree = passed.some((earlier) => (passes.get(earlier) ?? 0) >= MAX_PASSES);
+      if (isKeptFree || reason(item) !== undefined) {
+        if (item.srs.length > 1) needsSeveral.push(item);
+      } else {
+        for (const earlier of passed) passes.set(earlier, (passes.get(earlier) ?? 0) + 1);
+        start(item);
+      }
+    }
     if (running.size > 0 || waiting.length > 0) return;
     for (const wake of idlers) wake();
     idlers = [];
@@ -112,4 +130,8 @@ export function createQueue(limits: QueueLimits): Queue {
         dispatch();
       }),
   };
+}
+
+function sharesSr(a: QueuePlace, b: QueuePlace): boolean {
+  return a.pool === b.pool && a.srs.some(({ uuid }) => b.srs.some((other) => other.uuid === uuid));
 }
