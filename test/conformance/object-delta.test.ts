@@ -2,6 +2,7 @@
 import { after, before } from 'node:test';
 import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
 import { testObjectDelta } from './object-delta.ts';
+import { testDeltaFaults } from './object-delta-faults.ts';
 import type { ServerUnderTest } from './store-target.ts';
 
 function testEmbedded(name: string, equalParts: boolean): void {
@@ -10,21 +11,21 @@ function testEmbedded(name: string, equalParts: boolean): void {
     sim = await startSimS3({ buckets: ['store'], equalParts, etag: 'fast' });
   });
   after(async () => await sim.close());
-  testObjectDelta(
-    name,
-    (): ServerUnderTest => ({
-      ...sim,
-      bucket: 'store',
-      ...(equalParts ? { provider: 'r2' } : {}),
-      expected: {
-        conditionalWrites: true,
-        conditionalComplete: !equalParts,
-        equalParts,
-        checksum: !equalParts,
-        listUploads: !equalParts,
-      },
-    }),
-  );
+  const server = (): ServerUnderTest => ({
+    ...sim,
+    bucket: 'store',
+    copyConditions: !equalParts,
+    ...(equalParts ? { provider: 'r2' } : {}),
+    expected: {
+      conditionalWrites: true,
+      conditionalComplete: !equalParts,
+      equalParts,
+      checksum: !equalParts,
+      listUploads: !equalParts,
+    },
+  });
+  testObjectDelta(name, server);
+  testDeltaFaults(name, server);
 }
 
 testEmbedded('embedded', false);

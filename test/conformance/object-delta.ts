@@ -9,11 +9,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import { createPartPlan } from '../../src/backup/plan.ts';
-import { isBackupError } from '../../src/errors.ts';
 import { MAX_RESERVE_BYTES, type ObjectStore, type ObjectUpload } from '../../src/ports.ts';
 import { encodeCrc32 } from '../../src/s3/crc32.ts';
 import { createRandom, type Random } from '../crash/random.ts';
-import { assertNothingLeft } from './object-upload.ts';
 import {
   type GetServer,
   MIB,
@@ -22,7 +20,6 @@ import {
   readAll,
   SLOW,
   sampleBytes,
-  UNIT_BYTES,
 } from './store-target.ts';
 
 const { signal } = new AbortController();
@@ -49,7 +46,6 @@ export function testObjectDelta(name: string, server: GetServer): void {
     testSections(server);
     testLimits(server);
     testLongCopies(server);
-    testRefusals(server);
   });
 }
 
@@ -124,10 +120,14 @@ export async function writePieces(upload: ObjectUpload, pieces: readonly Piece[]
   }
 }
 
-const joined = (pieces: readonly Piece[]) => Buffer.concat(pieces.map(({ bytes }) => bytes));
+export const joined = (pieces: readonly Piece[]) => Buffer.concat(pieces.map(({ bytes }) => bytes));
 
 /** Completes; the object, its facts and the counters agree with `expected`. */
-async function assertStored(rig: Rig, upload: ObjectUpload, expected: Buffer): Promise<void> {
+export async function assertStored(
+  rig: Rig,
+  upload: ObjectUpload,
+  expected: Buffer,
+): Promise<void> {
   const stored = await upload.complete({ signal });
   const { counters } = upload;
   assert.equal(stored.sizeBytes, expected.length);
@@ -234,6 +234,15 @@ function testSections(server: GetServer): void {
     ['a run at the end', [2, 0, 3, 1]],
     ['as they lie', [0, 1, 2]],
   ];
+  for (let seed = 1; LONG && seed <= 30; seed += 1) {
+    const random = createRandom(seed);
+    const places = Array.from({ length: random.between(2, 7) }, (_, i) => i);
+    for (let i = places.length - 1; i > 0; i -= 1) {
+      const other = random.between(0, i);
+      [places[i], places[other]] = [places[other] ?? 0, places[i] ?? 0];
+    }
+    orders.push([`in some order, ${places.join(' ')}`, places]);
+  }
   for (const [i, [what, places]] of orders.entries()) {
     for (const withBase of LONG || i < 2 ? [true, false] : [true]) {
       test(`sections that come ${what} lie in their places, ${withBase ? 'over a base' : 'all new'}`, async (t) => {
@@ -327,88 +336,5 @@ function testLimits(server: GetServer): void {
     };
     await Promise.all(Array.from({ length: 16 }, (_, i) => one(i)));
     assert.equal(rig.arena.usedBytes, 0);
-  });
-}
-
-function testRefusals(server: GetServer): void {
-  const given: [string, 'changed' | 'gone', (rig: Rig, base: Base) => Promise<unknown>][] = [
-    ['was replaced', 'changed', (rig, { key }) => rig.store.put(key, 'other', { signal })],
-    ['is gone', 'gone', (rig, { key }) => rig.store.delete(key, { signal })],
-  ];
-  for (const [what, state, harm] of given) {
-    for (const moment of ['before the first copy', 'before completing']) {
-      test(`a base that ${what} ${moment} ends the upload, and nothing stays`, async (t) => {
-        const target = server();
-        if ('skipped' in target) return t.skip(target.skipped);
-        await using rig = await openRig(target);
-        const base = await putBase(rig);
-        const pieces = [{ bytes: sampleBytes(9000) }, ...samePieces(base, 2, 15)];
-        {
-          await using upload = await beginDelta(rig, base, { maxBytes: 31 * MAX_RESERVE_BYTES });
-          if (moment === 'before the first copy') await harm(rig, base);
-          const work = async () => {
-            await writePieces(upload, pieces);
-            const last = sampleBytes(UNIT_BYTES, 9);
-            if (moment === 'before completing') {
-              // What follows decides the copy; no more than the store's number of parts.
-              for (let i = 0; i < 9 && upload.counters.copiedBytes === 0; i += 1) {
-                await upload.write(last, { signal });
-              }
-              assert(upload.counters.copiedBytes > 0);
-              await harm(rig, base);
-            }
-            await upload.complete({ signal });
-          };
-          await assert.rejects(work, (error) => {
-            assert(isBackupError(error, 'precondition_failed'), String(error));
-            assert.equal(error.details.base, state);
-            assert.notEqual(error.retry, 'later');
-            return true;
-          });
-        }
-        await rig.store.delete(base.key, { signal });
-        await assertNothingLeft(rig);
-      });
-    }
-  }
-
-  test('an upload that is given up while lanes are staged leaves nothing', async (t) => {
-    const target = server();
-    if ('skipped' in target) return t.skip(target.skipped);
-    await using rig = await openRig(target);
-    const base = await sharedBase(rig);
-    for (const ended of [1, 2]) {
-      await using upload = await beginDelta(rig, base, { maxBytes: 60 * MAX_RESERVE_BYTES });
-      await upload.write(sampleBytes(1000), { signal });
-      upload.arrange([1, 0, 2]);
-      for (let i = 0; i < ended; i += 1) {
-        await writePieces(upload, drawPieces(createRandom(i), base, 14));
-        await upload.endSection({ signal });
-      }
-      await writePieces(upload, drawPieces(createRandom(9), base, 9));
-    }
-    await assertNothingLeft(rig);
-  });
-
-  test('a store that cannot copy parts refuses a base and another order at once', async (t) => {
-    const target = server();
-    if ('skipped' in target) return t.skip(target.skipped);
-    await using rig = await openRig(target);
-    const base = { key: `${rig.prefix}x`, sizeBytes: 9, etag: '"x"', bytes: Buffer.alloc(9) };
-    const store = rig.open({ quirks: { copyParts: false } });
-    const refused = (error: unknown) =>
-      isBackupError(error, 'store_refused') && error.details.copy_parts === false;
-    await assert.rejects(beginDelta(rig, base, { store }), refused);
-    {
-      await using upload = await beginDelta(rig, undefined, { store });
-      await upload.write(Buffer.from('head'), { signal });
-      assert.throws(() => upload.arrange([1, 0]), refused);
-    }
-    await assertNothingLeft(rig);
-    await using upload = await beginDelta(rig, undefined, { store, maxBytes: 10 });
-    upload.arrange([0]);
-    await upload.endSection({ signal });
-    await upload.write(Buffer.from('tail'), { signal });
-    await assertStored(rig, upload, Buffer.from('tail'));
   });
 }

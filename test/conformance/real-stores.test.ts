@@ -6,6 +6,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type S3Server, type Skipped, startCeph, startR2 } from '../servers/index.ts';
+import { testObjectDelta } from './object-delta.ts';
+import { testDeltaFaults } from './object-delta-faults.ts';
 import { testObjectFaults } from './object-faults.ts';
 import { testObjectStore } from './object-store.ts';
 import { testObjectUpload } from './object-upload.ts';
@@ -34,6 +36,8 @@ function testReal(
     testObjectStore(name, get);
     testObjectUpload(name, get);
     testObjectFaults(name, get);
+    testObjectDelta(name, get);
+    testDeltaFaults(name, get);
 
     test('a bucket with object lock (so versioned) is not trusted with leases', async (t) => {
       if (server === undefined || target === undefined) return t.skip(reason);

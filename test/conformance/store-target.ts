@@ -28,6 +28,8 @@ export interface ServerUnderTest {
   provider?: string;
   /** A few tests that move much and show nothing new on it are left out. */
   slow?: boolean;
+  /** A copy may name the ETag its source must have. */
+  copyConditions?: boolean;
   expected: {
     conditionalWrites: boolean;
     conditionalComplete: boolean;
