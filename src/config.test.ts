@@ -48,6 +48,26 @@ test('the defaults are those of the documentation', () => {
   assert.equal(settings.bucket.pathStyle, false);
 });
 
+test('prices and the share of seams are read, and mistakes in them named', () => {
+  const settings = settingsOf({
+    ...FULL,
+    XVAULT_SEAM_CHECK_PERCENT: '12.5',
+    XVAULT_S3_PRICES:
+      '{"currency":"EUR","as_of":"ours","upload_per_1000":1,"copy_per_1000":2,"read_per_1000":0}',
+  });
+  assert.equal(settings.seamCheckPercent, 12.5);
+  assert.equal(settings.prices.copy_per_1000, 2);
+  assert.equal(settings.prices.sent_per_gb, 0);
+  assert.equal(settingsOf(FULL).prices.currency, 'USD');
+  const { mistakes } = read({
+    ...FULL,
+    XVAULT_SEAM_CHECK_PERCENT: '101',
+    XVAULT_S3_PRICES: '{"currency":"EUR"}',
+  });
+  const names = new Set(mistakes.map(({ name }) => name));
+  assert.deepEqual([...names].sort(), ['XVAULT_S3_PRICES', 'XVAULT_SEAM_CHECK_PERCENT']);
+});
+
 test('every mistake is reported at once, each with its name and an example', () => {
   const { mistakes, settings } = read({
     XVAULT_LISTEN: 'nowhere',

@@ -11,6 +11,7 @@ import { hostname } from 'node:os';
 import { BackupError } from './errors.ts';
 import { nearest } from './nearest.ts';
 import { type PoolConfig, readPools } from './pools.ts';
+import type { Prices } from './prices.ts';
 import { createSecret, type Secret } from './secret.ts';
 import { type HookSettings, readHookSettings } from './settings-hooks.ts';
 import {
@@ -52,6 +53,8 @@ export interface Settings {
     credentials?: { accessKeyId: string; secretAccessKey: string };
   };
   retentionDays: Record<string, number>;
+  seamCheckPercent: number;
+  prices: Prices;
   listen: ListenAddress & { loopback: boolean };
   tokens: TokenEntry[];
   /** The token the command line sends. */
@@ -233,6 +236,8 @@ function assemble(
       pathStyle: values.XVAULT_S3_PATH_STYLE ?? values.XVAULT_S3_ENDPOINT !== undefined,
     },
     retentionDays: values.XVAULT_RETENTION_DAYS,
+    seamCheckPercent: values.XVAULT_SEAM_CHECK_PERCENT,
+    prices: values.XVAULT_S3_PRICES,
     listen: { ...values.XVAULT_LISTEN, loopback },
     tokens,
     metricsOpen: values.XVAULT_METRICS_OPEN,

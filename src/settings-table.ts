@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { retentionSchema } from './catalog/record.ts';
+import { deltaSettings } from './settings-delta.ts';
 import { hookSettings } from './settings-hooks.ts';
 
 /** What the page and the messages say about one setting. */
@@ -360,6 +361,7 @@ const clientSettings = {
 export const settingsSchema = z.object({
   ...poolSettings,
   ...bucketSettings,
+  ...deltaSettings,
   ...serviceSettings,
   ...limitSettings,
   ...hookSettings,

@@ -5,7 +5,7 @@ import { createMemoryStore, type MemoryStore } from '../../test/sim/memory-store
 import { BackupError } from '../errors.ts';
 import { NEVER } from '../signals.ts';
 import { decodeIndex, encodeIndex } from '../xva/blocks-index.ts';
-import { createEntryTable } from '../xva/entries.ts';
+import { createEntryTable, digestContent } from '../xva/entries.ts';
 import { createDigestKey, loadHasher } from '../xva/hash.ts';
 import {
   type ArchiveDisk,
@@ -49,6 +49,7 @@ beforeEach(async () => {
   }
   const input = {
     ovaMemberBytes: OVA_BYTES,
+    contentDigest: digestContent([...small.pieces, ...large.pieces], hash),
     digestKey: createDigestKey(),
     disks: [
       {
@@ -60,7 +61,7 @@ beforeEach(async () => {
       { archiveId: 'Ref:001', vdiUuid: 'b', virtualSizeBytes: BLOCKS * BLOCK_BYTES, table: large },
     ],
   };
-  const bytes = encodeIndex(input, hash).index;
+  const bytes = encodeIndex(input, hash);
   index = decodeIndex(bytes, hash);
   store = createMemoryStore(createSimClock());
   await store.put('idx', bytes, options);

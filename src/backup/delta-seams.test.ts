@@ -4,7 +4,7 @@ import { createSimClock } from '../../test/sim/clock.ts';
 import { createMemoryStore } from '../../test/sim/memory-store.ts';
 import { NEVER } from '../signals.ts';
 import { blockAt, decodeIndex, encodeIndex } from '../xva/blocks-index.ts';
-import { createEntryTable } from '../xva/entries.ts';
+import { createEntryTable, digestContent } from '../xva/entries.ts';
 import { createBlockDigest, createDigestKey, loadHasher } from '../xva/hash.ts';
 import { writeMember } from '../xva/member.ts';
 import { BLOCK_BYTES, BLOCK_MEMBER_BYTES } from '../xva/types.ts';
@@ -37,9 +37,14 @@ async function archive() {
     table,
   };
   const indexBytes = encodeIndex(
-    { ovaMemberBytes: OVA_BYTES, digestKey: createDigestKey(), disks: [disk] },
+    {
+      ovaMemberBytes: OVA_BYTES,
+      contentDigest: digestContent(table.pieces, hash),
+      digestKey: createDigestKey(),
+      disks: [disk],
+    },
     hash,
-  ).index;
+  );
   const store = createMemoryStore(createSimClock());
   const index = decodeIndex(indexBytes, hash);
   const at = (n: number) => OVA_BYTES + n * BLOCK_MEMBER_BYTES;

@@ -7,12 +7,17 @@
  */
 import type { Cancellable, ExportStream, ObjectUpload } from '../ports.ts';
 import { MAX_RESERVE_BYTES } from '../ports.ts';
-import type { Normaliser } from '../xva/types.ts';
+import { type ArchiveDisk, BLOCK_BYTES, type KeptBlock, type Normaliser } from '../xva/types.ts';
+import type { BaseBlocks } from './delta-blocks.ts';
 
 export interface ExportInput {
   source: ExportStream;
   upload: ObjectUpload;
   normaliser: Normaliser;
+  /** Of a delta: finds what need not be sent. */
+  blocks?: Pick<BaseBlocks, 'offsetOf'> | undefined;
+  /** Disks come in another order than they lie in the archive. */
+  isArranged?: boolean;
   /** Called after every piece; cheap. */
   onRead(readBytes: number): void;
 }
@@ -39,9 +44,10 @@ export async function exportArchive(input: ExportInput, { signal }: Cancellable)
 
 /** Reads one member (a block with its checksum, ova.xml, the end) and commits what the codec keeps of it. */
 async function readPiece(
-  { source, upload, normaliser }: ExportInput,
+  input: ExportInput,
   { signal }: Cancellable,
 ): Promise<{ readBytes: number; end: boolean }> {
+  const { source, upload, normaliser } = input;
   let view = await upload.reserve(MAX_RESERVE_BYTES, { signal });
   let filledBytes = 0;
   for (;;) {
@@ -56,7 +62,7 @@ async function readPiece(
       case 'more':
         continue;
       case 'keep':
-        upload.commit(step.bytes);
+        await commitBlock(input, step.bytes, { signal });
         return { readBytes: filledBytes, end: false };
       case 'drop':
         upload.commit(0);
@@ -65,9 +71,28 @@ async function readPiece(
       case 'end':
         upload.commit(0);
         await upload.write(step.bytes, { signal });
+        if (step.kind === 'replace') arrange(input);
         return { readBytes: filledBytes, end: step.kind === 'end' };
     }
   }
+}
+
+/** The memory just read is a block's member; a disk's last block is always there, and ends it. */
+async function commitBlock(
+  { upload, normaliser, blocks, isArranged }: ExportInput,
+  memberBytes: number,
+  { signal }: Cancellable,
+): Promise<void> {
+  const block = normaliser.block as KeptBlock;
+  const disk = normaliser.disks.find(({ index }) => index === block.diskIndex) as ArchiveDisk;
+  upload.commit(memberBytes, await blocks?.offsetOf(disk, block, { signal }));
+  const endBytes = block.number * BLOCK_BYTES + block.lengthBytes;
+  if (isArranged && endBytes === disk.virtualSizeBytes) await upload.endSection({ signal });
+}
+
+/** ova.xml is written, and with it is known which disks come, and in which order. */
+function arrange({ upload, normaliser: { disks }, isArranged }: ExportInput): void {
+  if (isArranged && disks.length > 0) upload.arrange(disks.map(({ index }) => index));
 }
 
 /** ova.xml may be larger than a block; the codec limits it (MAX_OVA_BYTES), and it is read once. */

@@ -6,28 +6,30 @@
  * checksum, where the store gives one) that was sent. An export cannot be resumed: a second try begins a new upload
  * from the same snapshot, aborts the first one's and takes a backup id of its own.
  */
-import type { Backup, Job } from '../catalog/record.ts';
-import { BackupError } from '../errors.ts';
-import type { SnapshotFacts, StoredObject, UploadCounters, VmState } from '../ports.ts';
-import { formatTime, parseTime } from '../time.ts';
+import type { Job } from '../catalog/record.ts';
+import { BackupError, toBackupError } from '../errors.ts';
+import type { ObjectUpload, SnapshotFacts, VmState } from '../ports.ts';
+import { decodeIndex } from '../xva/blocks-index.ts';
+import { createDigestKey } from '../xva/hash.ts';
 import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
-import { modeReason } from './check-request.ts';
 import { poolOf, type StepContext } from './context.ts';
+import { type BaseBlocks, baseLoss, createBaseBlocks } from './delta-blocks.ts';
+import { chooseMode, fullMode, type Mode } from './delta-mode.ts';
+import { checkSeams } from './delta-seams.ts';
 import { discardUploads } from './discard-uploads.ts';
 import { exportArchive } from './export-archive.ts';
+import { backupOf, type Moved, percentOf, progressOf } from './export-result.ts';
 import { siblingId } from './ids.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
+import { createPartPlan } from './plan.ts';
 import { maxArchiveBytes } from './size.ts';
 
-interface Moved {
-  readBytes: number;
-  exportMs: number;
-  host: Backup['host'];
-  stored: StoredObject;
-  counters: Readonly<UploadCounters>;
-  normaliser: Normaliser;
-  indexKey: string;
-  archiveKey: string;
+/** One try: what is exported, and how. */
+interface Try {
+  job: Job;
+  snapshot: SnapshotFacts;
+  rewrite: OvaRewrite;
+  mode: Mode;
 }
 
 /** Exports the job's snapshot into the bucket; the next phase publishes the result. */
@@ -40,7 +42,19 @@ export async function exportStep(given: Job, context: StepContext): Promise<Job>
   }
   const job = await startAfresh(given, context);
   const vm = await inspect(job, context);
-  const moved = await move(job, snapshot, rewriteFor(vm, snapshot), context);
+  const mode = await chooseMode(job, context);
+  const first: Try = { job, snapshot, rewrite: rewriteFor(vm, snapshot), mode };
+  try {
+    return exported(job, vm, await move(first, context), context);
+  } catch (error) {
+    const lost = mode.base && baseLoss(error);
+    if (!lost) throw error;
+    const second = await withoutBase(first, { lost, error }, context);
+    return exported(second.job, vm, await move(second, context), context);
+  }
+}
+
+function exported(job: Job, vm: VmState, moved: Moved, context: StepContext): Job {
   const result = backupOf(job, vm, moved, context);
   return {
     ...job,
@@ -50,13 +64,32 @@ export async function exportStep(given: Job, context: StepContext): Promise<Job>
   };
 }
 
-async function move(
-  job: Job,
-  snapshot: SnapshotFacts,
-  rewrite: OvaRewrite,
+/** The base was lost on the way: everything again from the same snapshot, and nothing copied. */
+async function withoutBase(
+  { job: given, mode, ...rest }: Try,
+  { lost, error }: { lost: string; error: unknown },
   context: StepContext,
-): Promise<Moved> {
+): Promise<Try> {
   const { engine, signal } = context;
+  const id = mode.base?.backup.id;
+  const warning = `the backup ${id}, from which unchanged blocks were being copied, is ${lost}: everything was sent instead`;
+  engine.log.warn('base lost', {
+    job_id: given.id,
+    backup_id: id,
+    error: toBackupError(error).message,
+  });
+  const job = await afresh(given, context);
+  const warnings = [...job.checkpoint.warnings, warning];
+  return {
+    ...rest,
+    job: { ...job, checkpoint: { ...job.checkpoint, warnings } },
+    mode: fullMode(await engine.store.facts({ signal }))(`the base ${id} is ${lost}`),
+  };
+}
+
+async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext): Promise<Moved> {
+  const { engine, signal } = context;
+  const { base, order } = mode;
   const parts = {
     retention: job.request.retention,
     pool: job.vm.pool,
@@ -64,13 +97,18 @@ async function move(
     backupId: job.checkpoint.backup_id,
   };
   const key = engine.keys.archive(parts, job.vm.name);
-  const normaliser = await engine.createNormaliser(rewrite);
+  const indexKey = engine.keys.index(parts);
+  const digestKey = base?.index.digestKey ?? createDigestKey();
+  const normaliser = await engine.createNormaliser({ rewrite, order, digestKey });
+  const blocks =
+    base && createBaseBlocks(engine.store, { index: base.index, indexKey: base.backup.index_key });
   await using upload = await engine.store.beginUpload(
     {
       key,
       contentType: 'application/x-xva',
       stagingPrefix: engine.keys.staging(job.id),
       maxBytes: maxArchiveBytes(snapshot.disks),
+      ...(base && { base: base.archive, createPlan: createPartPlan }),
     },
     { signal },
   );
@@ -79,10 +117,40 @@ async function move(
     archive_key: key,
     upload_id: upload.uploadId,
   });
-  const pool = poolOf(engine, job.vm.pool);
-  await using source = await pool.openExport(
+  const isArranged = order === 'device';
+  const read = await exportInto({ job, snapshot, upload, normaliser, blocks, isArranged }, context);
+  proveDisks(normaliser.totals(), snapshot);
+  await engine.store.put(indexKey, normaliser.index(), { signal, patient: true });
+  const stored = await upload.complete({ signal });
+  const seamReads = await lookAtSeams({ key, stored, normaliser }, context);
+  engine.meter.count('pool_read_bytes_total', read.readBytes, { pool: job.vm.pool });
+  return {
+    ...read,
+    mode,
+    stored,
+    counters: upload.counters,
+    reads: (blocks?.reads ?? 0) + seamReads,
+    normaliser,
+    indexKey,
+    archiveKey: key,
+  };
+}
+
+/** The bytes of one export, committed to the upload. */
+async function exportInto(
+  input: Pick<Try, 'job' | 'snapshot'> & {
+    upload: ObjectUpload;
+    normaliser: Normaliser;
+    blocks: BaseBlocks | undefined;
+    isArranged: boolean;
+  },
+  context: StepContext,
+): Promise<Pick<Moved, 'readBytes' | 'exportMs' | 'host'>> {
+  const { job, upload } = input;
+  const { engine, signal } = context;
+  await using source = await poolOf(engine, job.vm.pool).openExport(
     {
-      snapshot: snapshot.ref,
+      snapshot: input.snapshot.ref,
       label: `xvault backup of ${job.vm.name}`,
       description: snapshotName(job),
     },
@@ -93,27 +161,33 @@ async function move(
     const percent = percentOf(job, readBytes, source.taskProgress);
     context.report(progressOf(job, readBytes, upload.counters, percent));
   };
-  const readBytes = await exportArchive({ source, upload, normaliser, onRead }, { signal });
-  const exportMs = engine.clock.elapsed() - startedAt;
-  proveDisks(normaliser.totals(), snapshot);
-  const indexKey = engine.keys.index(parts);
-  await engine.store.put(indexKey, normaliser.index(), { signal, patient: true });
-  const stored = await upload.complete({ signal });
-  engine.meter.count('pool_read_bytes_total', readBytes, { pool: job.vm.pool });
+  const readBytes = await exportArchive({ ...input, source, onRead }, { signal });
   return {
     readBytes,
-    exportMs,
+    exportMs: engine.clock.elapsed() - startedAt,
     host: {
       address: source.host.address,
       product_version: source.host.productVersion,
       xapi_version: source.host.xapiVersion,
     },
-    stored,
-    counters: upload.counters,
-    normaliser,
-    indexKey,
-    archiveKey: key,
   };
+}
+
+/** A store that proves the whole object by its checksum need not be asked. */
+async function lookAtSeams(
+  { key, stored, normaliser }: Pick<Moved, 'stored' | 'normaliser'> & { key: string },
+  { engine, signal }: StepContext,
+): Promise<number> {
+  const { seams = [], checksum } = stored;
+  const percent = engine.delta.seamCheckPercent;
+  if (checksum !== undefined || seams.length === 0 || percent === 0) return 0;
+  const hash = await engine.hasher();
+  const indexBytes = normaliser.index();
+  const index = decodeIndex(indexBytes, hash);
+  return checkSeams(
+    { store: engine.store, key, seams, percent, index, indexBytes, hash },
+    { signal },
+  );
 }
 
 /** Every disk of the snapshot must be in the archive with its size, and no other. */
@@ -158,79 +232,12 @@ function rewriteFor(vm: VmState, snapshot: SnapshotFacts): OvaRewrite {
  * completed a moment before its instance died, or be completed yet by one that only slept.
  */
 async function startAfresh(job: Job, context: StepContext): Promise<Job> {
-  const { upload_id: uploadId, backup_id: earlierId } = job.checkpoint;
-  if (uploadId === undefined && job.attempt === 1) return job;
+  const { upload_id: uploadId } = job.checkpoint;
+  return uploadId === undefined && job.attempt === 1 ? job : afresh(job, context);
+}
+
+async function afresh(job: Job, context: StepContext): Promise<Job> {
   await discardUploads(job, context);
-  const backup_id = siblingId(earlierId, context.engine.ids.uuid());
+  const backup_id = siblingId(job.checkpoint.backup_id, context.engine.ids.uuid());
   return { ...job, checkpoint: { ...job.checkpoint, backup_id } };
-}
-
-function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepContext): Backup {
-  const { normaliser, stored, counters } = moved;
-  const now = engine.clock.now();
-  return {
-    version: 1,
-    id: job.checkpoint.backup_id,
-    job_id: job.id,
-    vm: job.vm,
-    retention: job.request.retention,
-    mode: 'full',
-    mode_reason: modeReason(job.request),
-    compression: 'none',
-    created_at: job.checkpoint.snapshot_at ?? formatTime(now),
-    finished_at: formatTime(now),
-    archive: {
-      key: moved.archiveKey,
-      size_bytes: stored.sizeBytes,
-      etag: stored.etag,
-      content_digest: normaliser.contentDigest(),
-      ...(stored.checksum ? { checksum: stored.checksum } : {}),
-    },
-    index_key: moved.indexKey,
-    disks: normaliser.totals().map(({ disk, storedBlocks, storedBytes }) => ({
-      index: disk.index,
-      archive_id: disk.archiveId,
-      vdi_uuid: disk.liveVdiUuid,
-      name: disk.nameLabel,
-      userdevice: disk.userdevice,
-      virtual_size_bytes: disk.virtualSizeBytes,
-      stored_bytes: storedBytes,
-      stored_blocks: storedBlocks,
-    })),
-    excluded_disks: job.checkpoint.excluded_disks,
-    power_state: vm.powerState,
-    ...(job.checkpoint.consistency ? { consistency: job.checkpoint.consistency } : {}),
-    read_bytes: moved.readBytes,
-    sent_bytes: counters.sentBytes,
-    copied_bytes: counters.copiedBytes,
-    // clocks are set, and another instance's differs: never below zero, which no reader would take
-    duration_seconds: Math.max(0, now - parseTime(job.started_at ?? job.created_at)) / 1000,
-    export_seconds: Math.round(moved.exportMs) / 1000,
-    host: moved.host,
-    ...(job.request.note === undefined ? {} : { note: job.request.note }),
-    triggered_by: job.triggered_by,
-    warnings: job.checkpoint.warnings,
-  };
-}
-
-function progressOf(
-  job: Job,
-  readBytes: number,
-  counters: Readonly<UploadCounters>,
-  percent: number,
-): Job['progress'] {
-  return {
-    ...job.progress,
-    read_bytes: readBytes,
-    sent_bytes: counters.sentBytes,
-    copied_bytes: counters.copiedBytes,
-    percent,
-  };
-}
-
-/** The task counts disks read, zeros included; bytes read are a lower bound while it says nothing. */
-function percentOf(job: Job, readBytes: number, taskProgress: number): number {
-  const total = job.progress.total_bytes ?? 0;
-  const byBytes = total > 0 ? readBytes / total : 0;
-  return Math.min(99, Math.round(Math.max(byBytes, taskProgress) * 1000) / 10);
 }

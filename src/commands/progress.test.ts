@@ -5,7 +5,14 @@ import { sampleBackup, sampleJob } from '../../test/records.ts';
 import type { Job } from '../catalog/record.ts';
 import { jobView } from '../http/views.ts';
 import type { Clock } from '../ports.ts';
-import { bar, createProgressView, createRateMeter, progressText } from './progress.ts';
+import {
+  bar,
+  createProgressView,
+  createRateMeter,
+  endText,
+  modeText,
+  progressText,
+} from './progress.ts';
 
 const MIB = 1_048_576;
 
@@ -80,8 +87,9 @@ test('without a terminal there is a line for each phase and one a minute', () =>
   }
   view.end(jobView(sampleJob({ status: 'succeeded', result: sampleBackup() })));
   const lines = terminal.text.err.trimEnd().split('\n');
-  assert.equal(lines.length, 5, terminal.text.err);
+  assert.equal(lines.length, 6, terminal.text.err);
   assert.match(lines[4] ?? '', /^✓ web: 1 B in /);
+  assert.equal(lines[5], '  full: full was asked for');
   assert.ok(!terminal.text.err.includes('\u001b'));
 });
 
@@ -98,6 +106,25 @@ test('on a terminal one line is drawn again and again, never wider than it', () 
   for (const line of terminal.text.err.replace(/\u001b\[\d*[A-Z]/g, '').split(/[\n\r]/)) {
     assert.ok([...line].length < 40, line);
   }
+});
+
+test('a delta says what was sent, from what it was copied, and what the requests cost', () => {
+  const result = sampleBackup({
+    mode: 'delta',
+    mode_reason: 'unchanged blocks are copied from the backup of yesterday',
+    archive: { key: 'k', size_bytes: 900 * MIB, etag: '"e"', content_digest: '0' },
+    sent_bytes: 30 * MIB,
+    copied_bytes: 870 * MIB,
+    requests: { total: 21, uploads: 6, copies: 5, reads: 2, retries: 0 },
+    estimated_cost: { amount: 0.000096, currency: 'USD', prices: 'AWS' },
+  });
+  const job = jobView(sampleJob({ status: 'succeeded', result }));
+  assert.match(endText(job), /^web: 900 MiB in 9s, 30\.0 MiB sent, backup /);
+  assert.equal(
+    modeText(job),
+    'delta: unchanged blocks are copied from the backup of yesterday; 21 requests, about 0.000096 USD',
+  );
+  assert.equal(modeText(jobView(sampleJob())), undefined);
 });
 
 test('a job that waits says for what', () => {

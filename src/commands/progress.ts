@@ -90,10 +90,23 @@ export function endText(job: JobView): string {
   }
   if (job.dry_run !== undefined) {
     const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
+    const { mode, estimated_sent_bytes: sent } = job.dry_run;
     const without = excluded.length === 0 ? '' : `, ${excluded.length} left out`;
-    return `${name}: would back up ${count(disks.length, 'disk')}${without}, about ${formatBytes(estimate)}`;
+    const less = mode === 'full' || sent === undefined ? '' : `, about ${formatBytes(sent)} sent`;
+    return `${name}: would back up ${count(disks.length, 'disk')}${without}, about ${formatBytes(estimate)}${less}`;
   }
   return `${name}: ${job.status}${error === undefined ? '' : `: ${plain(error.detail)} (${error.code})`}`;
+}
+
+/** Full or delta, why, and what that took. */
+export function modeText(job: JobView): string | undefined {
+  const made = job.result ?? job.dry_run;
+  if (made === undefined) return undefined;
+  const why = `${made.mode}: ${plain(made.mode_reason)}`;
+  const { requests, estimated_cost: cost } = job.result ?? {};
+  if (requests === undefined || cost === undefined) return why;
+  const amount = cost.amount === 0 ? '' : `, about ${cost.amount} ${plain(cost.currency)}`;
+  return `${why}; ${count(requests.total, 'request')}${amount}`;
 }
 
 export interface ProgressView {
@@ -130,6 +143,8 @@ export function createProgressView(terminal: Terminal, clock: Clock): ProgressVi
     end: (job) => {
       if (terminal.errIsTty) lines.clear();
       terminal.err(`${mark(job)} ${endText(job)}\n`);
+      const mode = modeText(job);
+      if (mode !== undefined) terminal.err(`  ${mode}\n`);
       for (const warning of job.result?.warnings ?? job.dry_run?.warnings ?? []) {
         terminal.err(`  ${style('yellow', 'warning:')} ${plain(warning)}\n`);
       }

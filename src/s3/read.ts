@@ -59,6 +59,7 @@ export async function headObject(
       sizeBytes: answer.ContentLength ?? 0,
       etag: answer.ETag ?? '',
       lastModified: answer.LastModified?.getTime() ?? 0,
+      ...(answer.StorageClass && { storageClass: answer.StorageClass }),
     };
   } catch (error) {
     if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;

@@ -18,6 +18,7 @@ import { createListener, type HostListener } from './xapi/listener.ts';
 import { closeServer, createOutage, listen, type Outage } from './xapi/outage.ts';
 import { PERSONAS, type PersonaName } from './xapi/persona.ts';
 import type { Sim, SimHost, SimSettings } from './xapi/sim.ts';
+import type { TrackedDisk } from './xapi/tracked-disk.ts';
 import { createWorld, type World } from './xapi/world.ts';
 
 export type { DiskSpec, MachineSpec } from './machines.ts';
@@ -55,6 +56,8 @@ export interface SimPool extends Outage {
   /** The machine called `name`; throws when there is none or more than one. */
   machine(name: string): SimMachine;
   world: World;
+  /** Contents by VDI ref, snapshots' too. */
+  disks: Map<string, TrackedDisk>;
   faults: Faults;
   /** Everything a backup may have left behind; empty when the pool is as it was at the start. */
   audit(): string[];
@@ -209,6 +212,7 @@ export async function startSimPool(options: SimPoolOptions = {}): Promise<SimPoo
     machines,
     machine: (name) => findMachine(machines, name),
     world: sim.world,
+    disks: sim.disks,
     faults: sim.faults,
     audit: audit.look,
     auditWhenQuiet: audit.whenQuiet,

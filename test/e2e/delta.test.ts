@@ -1,0 +1,234 @@
+/**
+ * Deltas on real bytes: each is byte for byte what a full of the same snapshot is, and each restores alone.
+ *
+ * Short by default; XVAULT_TEST_LONG=1 runs thirty days and every persona.
+ */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { describe, test } from 'node:test';
+import { type Backup, backupRequestSchema, type Job } from '../../src/catalog/record.ts';
+import type { ObjectStore, Pool, SnapshotFacts } from '../../src/ports.ts';
+import { NEVER } from '../../src/signals.ts';
+import { importXva } from '../importer.ts';
+import { createGeneratedDisk, createSparseDisk, type SimDisk } from '../sim/disk.ts';
+import type { MachineSpec, PersonaName, SimMachine } from '../sim/pool.ts';
+import {
+  addDisk,
+  createDraw,
+  growDisk,
+  liveOneDay,
+  removeDisk,
+  writeNoise,
+} from './delta-world.ts';
+import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
+
+const MIB = 1_048_576;
+const options = { signal: NEVER };
+const isLong = process.env.XVAULT_TEST_LONG !== undefined;
+const PERSONAS: readonly PersonaName[] = isLong ? ['8.0', '8.2', '8.3', 'xs9'] : ['8.2', '8.3'];
+const DAYS = isLong ? 30 : 8;
+
+/** Three disks: one large enough for copies, one small, one whose size is no whole number of blocks. */
+const MACHINE: MachineSpec = {
+  name: 'living',
+  power: 'Running',
+  disks: [
+    {
+      name: 'root',
+      storage: 'nfs',
+      bootable: true,
+      open: () => createGeneratedDisk({ sizeBytes: 30 * MIB, seed: 3, density: 0.8 }),
+    },
+    { name: 'small', storage: 'nfs', open: () => createSparseDisk(3 * MIB) },
+    {
+      name: 'odd',
+      storage: 'nfs',
+      open: () => createGeneratedDisk({ sizeBytes: 14 * MIB + 12_800, seed: 5, density: 1 }),
+    },
+  ],
+};
+
+interface Lab {
+  world: TestWorld;
+  machine: SimMachine;
+  store: ObjectStore;
+  backup(request?: object, pool?: Pool): Promise<Job>;
+}
+
+async function open(persona: PersonaName, seed: number): Promise<Lab & AsyncDisposable> {
+  const world = await startWorld({ pool: { persona, seed, machines: [MACHINE] } });
+  const { store } = world;
+  const backup = async (request: object = {}, pool = world.pool): Promise<Job> => {
+    const service = world.secondService({ pool });
+    const input = {
+      vm: 'living',
+      request: backupRequestSchema.parse(request),
+      triggeredBy: 'test',
+    };
+    const { id } = await service.startBackup(input, options);
+    return (await service.waitJob(id, { timeoutMs: 60_000 }, options)) as Job;
+  };
+  return {
+    world,
+    store,
+    backup,
+    machine: world.sim.machine('living'),
+    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+  };
+}
+
+function resultOf(job: Job): Backup {
+  assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
+  return job.result as Backup;
+}
+
+async function sha256(store: ObjectStore, key: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of readObject(store, key)) hash.update(piece);
+  return hash.digest('hex');
+}
+
+/** What the guest has now, by device. */
+function contents(machine: SimMachine): Map<string, SimDisk> {
+  return new Map(machine.disks.map(({ userdevice, disk }) => [userdevice, disk.clone()]));
+}
+
+async function assertRestores(store: ObjectStore, backup: Backup, expected: Map<string, SimDisk>) {
+  const imported = await importXva(readObject(store, backup.archive.key));
+  const found = imported.disks.map((disk) => [disk.userdevice, contentDigest(disk.image)]);
+  const wanted = [...expected].map(([device, disk]) => [device, contentDigest(disk)]);
+  assert.deepEqual(Object.fromEntries(found), Object.fromEntries(wanted));
+}
+
+/** A pool whose jobs all see one snapshot, made by the first of them and kept until `end`. */
+function sharedSnapshot(pool: Pool): Pool & { end(): Promise<void> } {
+  let shared: SnapshotFacts | undefined;
+  const over: Partial<Pool> & { end(): Promise<void> } = {
+    snapshotVm: async (input, to) => {
+      shared = await pool.snapshotVm(input, to);
+      return shared;
+    },
+    findSnapshots: async ({ namePrefix }) =>
+      shared === undefined || namePrefix === 'xvault:'
+        ? []
+        : [{ ...shared, nameLabel: namePrefix }],
+    removeSnapshot: async () => {},
+    end: async () => {
+      if (shared) await pool.removeSnapshot(shared, options);
+    },
+  };
+  return { ...pool, ...over };
+}
+
+for (const persona of PERSONAS) {
+  describe(`deltas of a pool of version ${persona}`, () => {
+    test('a delta and a full of the same snapshot have the same bytes', async () => {
+      await using lab = await open(persona, 11);
+      const draw = createDraw(7);
+      resultOf(await lab.backup({ mode: 'full' }));
+      for (let round = 0; round < 2; round += 1) {
+        liveOneDay(lab.machine, draw);
+        const pool = sharedSnapshot(lab.world.pool);
+        const delta = resultOf(await lab.backup({ mode: 'delta' }, pool));
+        const full = resultOf(await lab.backup({ mode: 'full' }, pool));
+        await pool.end();
+        assert.deepEqual([delta.mode, full.mode], ['delta', 'full']);
+        assert(delta.copied_bytes > delta.archive.size_bytes / 4, `${delta.copied_bytes} copied`);
+        assert.equal(full.copied_bytes, 0);
+        assert.equal(delta.archive.content_digest, full.archive.content_digest);
+        assert.equal(
+          await sha256(lab.store, delta.archive.key),
+          await sha256(lab.store, full.archive.key),
+        );
+      }
+      assert.deepEqual(await lab.world.audit(), []);
+    });
+  });
+}
+
+test('days in a row restore each alone, whatever the machine does and whatever fails', async () => {
+  await using lab = await open('8.3', 23);
+  const { world, machine, store } = lab;
+  const draw = createDraw(29);
+  const kept: { backup: Backup; expected: Map<string, SimDisk> }[] = [];
+  for (let day = 0; day < DAYS; day += 1) {
+    liveOneDay(machine, draw);
+    if (day % 8 === 2) addDisk(world.sim, machine, { userdevice: '5', sizeBytes: 9 * MIB }, draw);
+    if (day % 8 === 4)
+      growDisk(world.sim, machine, { userdevice: '0', sizeBytes: (33 + day) * MIB });
+    if (day % 8 === 6) removeDisk(world.sim, machine, '5');
+    if (day === 3 || day === 5) {
+      world.sim.faults.set('export-reset', { afterBytes: 5 * MIB, vm: machine.uuid });
+      assert.equal((await lab.backup()).status, 'failed');
+      continue;
+    }
+    const backup = resultOf(await lab.backup({ retention: day % 7 === 0 ? 'weekly' : 'daily' }));
+    assert.equal(backup.mode, day === 0 ? 'full' : 'delta', backup.mode_reason);
+    if (day > 0) assert.equal(backup.base?.backup_id, kept.at(-1)?.backup.id);
+    kept.push({ backup, expected: contents(machine) });
+  }
+  // each alone: all others are gone before it is read
+  const archives = new Map<string, Uint8Array>();
+  for (const { backup } of kept) {
+    const found = await store.get(backup.archive.key, options);
+    archives.set(backup.archive.key, found?.bytes as Uint8Array);
+    await store.delete(backup.archive.key, options);
+  }
+  for (const { backup, expected } of kept) {
+    const { key } = backup.archive;
+    await store.put(key, archives.get(key) as Uint8Array, options);
+    await assertRestores(store, backup, expected);
+    await store.delete(key, options);
+  }
+});
+
+test('a dry run tells mode, base and bytes; the backup then is what was told', async () => {
+  await using lab = await open('8.3', 37);
+  const before = (await lab.backup({ dry_run: true })).dry_run;
+  assert.equal(before?.mode, 'full');
+  assert.equal(before?.estimated_sent_bytes, before?.estimated_bytes);
+  const first = resultOf(await lab.backup());
+  assert.deepEqual([first.mode, first.sent_ratio], ['full', 1]);
+  const second = resultOf(await lab.backup());
+  const told = (await lab.backup({ dry_run: true })).dry_run;
+  assert.equal(told?.mode, 'delta');
+  assert.equal(told?.base?.backup_id, second.id);
+  assert.equal(told?.estimated_sent_bytes, second.sent_bytes);
+  const third = resultOf(await lab.backup());
+  assert.equal(third.base?.backup_id, second.id);
+  assert.equal(third.mode_reason, told?.mode_reason);
+  assert.equal(third.sent_bytes, second.sent_bytes, 'nothing changed in between');
+  assert(third.sent_bytes < third.archive.size_bytes / 4, `${third.sent_bytes} sent`);
+  const { uploads, copies, reads } = third.requests ?? { uploads: 0, copies: 0, reads: 0 };
+  assert(uploads > 0 && copies > 0 && reads > 0);
+  assert.equal(third.estimated_cost?.currency, 'USD');
+  assert.deepEqual(await lab.world.audit(), []);
+});
+
+test('a base that vanishes in mid-job costs nothing but its bytes', async () => {
+  await using lab = await open('8.3', 31);
+  const { machine, store, world } = lab;
+  const first = resultOf(await lab.backup());
+  writeNoise(
+    machine.disks[0] as SimMachine['disks'][number],
+    { offset: 0, bytes: 100 },
+    createDraw(1),
+  );
+  let opened = 0;
+  const pool: Pool = {
+    ...world.pool,
+    openExport: async (input, to) => {
+      opened += 1;
+      if (opened === 1) await store.delete(first.archive.key, options);
+      return await world.pool.openExport(input, to);
+    },
+  };
+  const second = resultOf(await lab.backup({ mode: 'delta' }, pool));
+  assert.equal(opened, 2);
+  assert.equal(second.mode, 'full');
+  assert.match(second.mode_reason, /is gone/);
+  assert.equal(second.base, undefined);
+  assert.match(second.warnings.join(), /everything was sent instead/);
+  await assertRestores(store, second, contents(machine));
+  assert.deepEqual(await world.audit(), []);
+});
