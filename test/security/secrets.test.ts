@@ -125,6 +125,30 @@ test('a cancel, a sweep, a replayed request and a pool that quotes the password 
   assert.equal(findLeak(everything(), { ...IN_PLAY, ...sessions }), undefined);
 });
 
+test('what a guest keeps in its own record is in its archive and nowhere else', async () => {
+  const GUEST = 'cloud-init "password"/of+a&guest<>';
+  const machine = {
+    name: 'guest',
+    description: `its ${GUEST}`,
+    power: 'Running' as const,
+    disks: [],
+    otherConfig: { 'cloud-init': GUEST },
+  };
+  const { world, look, everything } = await startWatched({ pool: { machines: [machine] } });
+  await using _ = world;
+  for (const afterBytes of [undefined, 2000]) {
+    if (afterBytes !== undefined) world.sim.faults.set('export-error', { afterBytes });
+    await look('POST', '/v1/vms/guest/backups', { body: {}, headers: { prefer: 'wait=50' } });
+    world.sim.faults.clear();
+  }
+  for (const path of PAGES) await look('GET', path);
+  assert.match(everything().join('\n'), /"succeeded"/);
+  assert.equal(findLeak(everything(), { 'secret of the guest': GUEST }), undefined);
+  const archive = world.s3?.inspect.keys(BUCKET).find((key) => key.endsWith('.xva')) ?? '';
+  const bytes = world.s3?.inspect.read(BUCKET, archive)?.toString('utf8') ?? '';
+  assert.match(String(findLeak([bytes], { 'secret of the guest': GUEST })), /XML/);
+});
+
 /** A value each secret setting takes. */
 const VALUES: Record<string, string> = {
   XVAULT_HOOK_SECRET: `whsec_${Buffer.from('a secret of thirty-two bytes....').toString('base64')}`,
