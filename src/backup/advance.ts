@@ -13,10 +13,10 @@ import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import { formatTime, parseTime } from '../time.ts';
-import { modeReason } from './check-request.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
+import { chooseMode } from './delta-mode.ts';
 import { discardUploads } from './discard-uploads.ts';
 import { exportStep } from './export-step.ts';
 import { isGuestHeld, releaseGuest } from './guest.ts';
@@ -63,7 +63,6 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
     vm = await inspect(job, context);
   }
   const pool = poolOf(engine, job.vm.pool);
-  const mode = modeReason(job.request);
   const facts = await pool.facts({ signal });
   const { warnings: unquiesced } = planQuiesce(job.request, { vm, pool: facts });
   const verdict = preflight({
@@ -95,10 +94,9 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
         virtual_size_bytes: disk.virtualSizeBytes,
       })),
       excluded_disks: excludedOf(verdict),
-      mode: 'full',
-      mode_reason: mode,
       max_archive_bytes: maxArchiveBytes(verdict.disks),
       estimated_bytes: verdict.estimatedBytes,
+      ...(await foreseen(prepared, verdict, context)),
       warnings: [...verdict.warnings, ...unquiesced],
     },
   };
@@ -176,6 +174,21 @@ async function lastExport(
     if (isBackupError(error, 'data_corrupt')) return {};
     throw error;
   }
+}
+
+/** What a backup begun now would be, and would send. */
+async function foreseen(job: Job, { estimatedBytes }: Preflight, context: StepContext) {
+  const { mode, reason, base } = await chooseMode(job, context);
+  if (base === undefined) {
+    return { mode, mode_reason: reason, estimated_sent_bytes: estimatedBytes };
+  }
+  return {
+    mode,
+    mode_reason: reason,
+    base: { backup_id: base.backup.id, reason: base.reason },
+    // what changes from day to day is alike; after a full nothing is known of it yet
+    ...(base.backup.mode === 'delta' ? { estimated_sent_bytes: base.backup.sent_bytes } : {}),
+  };
 }
 
 function excludedOf(verdict: Preflight): Job['checkpoint']['excluded_disks'] {

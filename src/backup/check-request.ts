@@ -1,13 +1,14 @@
 /** What can be said of a request before a job is made of it: told when it starts, not found out by a failed job. */
 import type { BackupRequest } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
-import type { Cancellable, Hooks, Pool, VmState } from '../ports.ts';
+import type { Cancellable, Hooks, ObjectStore, Pool, VmState } from '../ports.ts';
+import { checkMode } from './delta-mode.ts';
 import { checkKind, chooseExcluded } from './preflight.ts';
 import { planQuiesce } from './quiesce.ts';
 
 /**
- * Errors: `vm_not_supported` for what is no ordinary machine, or a pool that cannot leave disks out;
- * `invalid_request` for a mode, compression, class or disk that does not exist.
+ * Errors: `vm_not_supported` for what is no ordinary machine, or a pool that cannot leave disks out or quiesce;
+ * `invalid_request` for a hook that the settings do not allow, and for a mode, compression, class or disk that does not exist.
  */
 export async function checkRequest(
   input: {
@@ -15,13 +16,14 @@ export async function checkRequest(
     vm: VmState;
     request: BackupRequest;
     retentionClasses: readonly string[];
+    store: Pick<ObjectStore, 'facts'>;
     hooks?: Hooks | undefined;
   },
   { signal }: Cancellable,
 ): Promise<void> {
   const { pool, vm, request, retentionClasses } = input;
   checkKind(vm);
-  modeReason(request);
+  checkMode(request, await input.store.facts({ signal }));
   // a misspelt class would be a prefix that no rule of the bucket ever empties
   if (!retentionClasses.includes(request.retention)) {
     throw new BackupError(
@@ -53,21 +55,4 @@ async function checkHooks(
     }
     if (url !== undefined) await hooks.check({ field, url }, options);
   }
-}
-
-/** Why this mode. Only `full` is built so far; what else is asked for is refused by name, not done otherwise. */
-export function modeReason({ mode, compression }: BackupRequest): string {
-  if (mode === 'delta') {
-    throw new BackupError(
-      'invalid_request',
-      'choose mode: delta is not available yet, use auto or full',
-    );
-  }
-  if (compression !== 'none') {
-    throw new BackupError(
-      'invalid_request',
-      'choose compression: zstd is not available yet, use none',
-    );
-  }
-  return mode === 'full' ? 'full was asked for' : 'full is the only mode available yet';
 }

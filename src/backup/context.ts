@@ -7,7 +7,8 @@ import type { Checkpoint, Progress } from '../catalog/record.ts';
 import type { Unreadable } from '../catalog/unreadable.ts';
 import { BackupError } from '../errors.ts';
 import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
-import type { Normaliser, OvaRewrite } from '../xva/types.ts';
+import type { Prices } from '../prices.ts';
+import type { Hasher, Normaliser, NormaliserInput } from '../xva/types.ts';
 
 /** Writing the last record, giving a lease back: what must not hold a drain for long. */
 export const CLEANUP_MS = 120_000;
@@ -40,7 +41,18 @@ export interface Engine {
   meter: Meter;
   /** Absent where the settings allow none. */
   hooks?: Hooks;
-  createNormaliser(rewrite: OvaRewrite): Promise<Normaliser>;
+  delta: DeltaSettings;
+  createNormaliser(input: NormaliserInput): Promise<Normaliser>;
+  /** Loaded once. */
+  hasher(): Promise<Hasher>;
+}
+
+export interface DeltaSettings {
+  /** Class → days until the bucket's rule removes a backup of it; a class that is not in it stays. */
+  retentionDays: Readonly<Record<string, number>>;
+  /** How many of the seams are read back where the store proves nothing of the whole object. */
+  seamCheckPercent: number;
+  prices: Prices;
 }
 
 /** What a running step is given; the driver writes what it reports into the record. */

@@ -6,9 +6,11 @@ import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
 import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import { DEFAULT_PRICES, type Prices } from '../prices.ts';
 import { NEVER } from '../signals.ts';
-import { createDigestKey, loadHasher } from '../xva/hash.ts';
+import { loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
+import type { Hasher } from '../xva/types.ts';
 import type { Engine } from './context.ts';
 import { createJobRunner } from './jobs.ts';
 import { createQueries } from './queries.ts';
@@ -54,6 +56,12 @@ export interface ServiceSettings {
   retry?: RetryPolicy;
   /** How long a listing of the bucket may be old. */
   catalogTtlMs?: number;
+  /** XVAULT_RETENTION_DAYS: when the bucket's rules remove a backup; never unless given. */
+  retentionDays?: Readonly<Record<string, number>>;
+  /** XVAULT_SEAM_CHECK_PERCENT; all unless given. */
+  seamCheckPercent?: number;
+  /** XVAULT_S3_PRICES. */
+  prices?: Prices;
 }
 
 export interface RunningService extends Service {
@@ -156,6 +164,11 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
   const { store, stateStore, clock, ids, log, meter, hooks } = deps;
   const keys = createKeys(settings.prefix);
   const unreadable = createUnreadable({ log, meter });
+  let loading: Promise<Hasher> | undefined;
+  const hasher = () => {
+    loading ??= loadHasher();
+    return loading;
+  };
   return {
     pools: new Map(deps.pools.map((pool) => [pool.name, pool])),
     store,
@@ -175,11 +188,13 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     log,
     meter,
     ...(hooks === undefined ? {} : { hooks }),
-    createNormaliser: async (rewrite) =>
-      createNormaliser(
-        { rewrite, order: 'arrival', digestKey: createDigestKey() },
-        await loadHasher(),
-      ),
+    delta: {
+      retentionDays: settings.retentionDays ?? {},
+      seamCheckPercent: settings.seamCheckPercent ?? 100,
+      prices: settings.prices ?? DEFAULT_PRICES,
+    },
+    createNormaliser: async (input) => createNormaliser(input, await hasher()),
+    hasher,
   };
 }
 

@@ -99,7 +99,7 @@ export function createJobRunner(
       const state = await pool.inspectVm(vm.ref, options);
       const { retentionClasses } = settings;
       await checkRequest(
-        { pool, vm: state, request, retentionClasses, hooks: engine.hooks },
+        { pool, vm: state, request, retentionClasses, store: engine.store, hooks: engine.hooks },
         options,
       );
       const place = { pool: pool.name, srs: srsOf(state) };

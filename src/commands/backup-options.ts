@@ -23,7 +23,7 @@ export const BACKUP_OPTIONS: Record<string, OptionHelp> = {
     value: '<disk>',
     help: 'Leave out a disk: userdevice, VDI uuid or name; may be repeated',
   },
-  mode: { type: 'string', value: '<mode>', help: 'auto (default) or full; delta is not built yet' },
+  mode: { type: 'string', value: '<mode>', help: 'auto (default), full or delta: docs/delta.md' },
   compression: { type: 'string', value: '<kind>', help: 'none (default); zstd is not built yet' },
   note: { type: 'string', value: '<text>', help: 'Kept with the backup' },
   'before-snapshot': {

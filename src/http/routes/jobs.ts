@@ -31,7 +31,8 @@ const { shape } = backupRequestSchema;
 const startBackupBody = backupRequestSchema.extend({
   pool: shape.pool.meta({ description: 'Only look for the machine in this pool.' }),
   mode: shape.mode.meta({
-    description: 'How to make it. `delta` is not built yet: such a job fails.',
+    description:
+      'How to make it: every mode gives the same whole archive. `full` sends all of it; `delta` sends what changed and has the store copy the rest from an earlier backup of the machine (a full where there is none yet); `auto` takes the cheapest the store can (docs/delta.md).',
   }),
   retention: shape.retention.meta({
     description: 'Retention class: which rule of the bucket removes it one day.',
