@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto';
 import { PAGE_BYTES, type SimDisk } from './disks/overlay.ts';
 
 export {
+  changeFixtureDisk,
   type FixtureManifest,
   type FixtureVolume,
   listFixtureDisks,

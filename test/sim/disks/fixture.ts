@@ -52,6 +52,17 @@ export interface FixtureManifest {
   volumes: FixtureVolume[];
 }
 
+/** What a day's work inside a machine does to its fixture disk: beside `<name>.change`, the pages it writes. */
+export interface FixtureChange {
+  /** `digestDisk` afterwards. */
+  digest: string;
+  /** The volume it happens on. */
+  offsetBytes: number;
+  removed: string[];
+  /** New files, and those whose content is new. */
+  files: FixtureVolume['files'];
+}
+
 /** The names `openFixtureDisk` takes, sorted. */
 export function listFixtureDisks(): string[] {
   return readdirSync(fixtureFolder())
@@ -69,6 +80,34 @@ export function openFixtureDisk(name: string): SimDisk {
 /** The manifest of a fixture: its file systems and every file's size and digest. */
 export function readFixtureManifest(name: string): FixtureManifest {
   return JSON.parse(readFileSync(join(fixtureFolder(), `${name}.json`), 'utf8'));
+}
+
+/** Files are written, changed and removed on a fixture disk, as by a guest that works on. */
+export function changeFixtureDisk(disk: SimDisk, name: string): void {
+  writePages(disk, unpackDisk(readFileSync(join(fixtureFolder(), `${name}.change`))));
+}
+
+/** The manifest of a fixture after `changeFixtureDisk`. */
+export function readChangedManifest(name: string): FixtureManifest {
+  const before = readFixtureManifest(name);
+  const text = readFileSync(join(fixtureFolder(), `${name}.change.json`), 'utf8');
+  const change: FixtureChange = JSON.parse(text);
+  const gone = new Set([...change.removed, ...change.files.map(({ path }) => path)]);
+  const volumes = before.volumes.map((volume) => {
+    if (volume.offsetBytes !== change.offsetBytes) return volume;
+    const kept = volume.files.filter(({ path }) => !gone.has(path));
+    return { ...volume, files: [...kept, ...change.files] };
+  });
+  return { ...before, digest: change.digest, volumes };
+}
+
+/** Writes every page that `pages` has to the disk. */
+export function writePages(disk: SimDisk, pages: SimDisk): void {
+  for (let at = pages.nextData(0); at !== undefined; at = pages.nextData(at + PAGE_BYTES)) {
+    const bytes = Buffer.alloc(Math.min(PAGE_BYTES, disk.sizeBytes - at));
+    pages.read(at, bytes);
+    disk.write(at, bytes);
+  }
 }
 
 /** Opens a container already in memory. */

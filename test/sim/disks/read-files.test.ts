@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { digestDisk, PAGE_BYTES, type SimDisk } from '../disk.ts';
-import { listFixtureDisks, openFixtureDisk, readFixtureManifest } from './fixture.ts';
+import {
+  changeFixtureDisk,
+  listFixtureDisks,
+  openFixtureDisk,
+  readChangedManifest,
+  readFixtureManifest,
+} from './fixture.ts';
 import { checkDiskFiles, compareVolume, missingTool, writeRawImage } from './read-files.ts';
 
 test('the fixtures hold what the pool needs: ext4, odd-sized, several disks, NTFS, an ESP', () => {
@@ -50,6 +56,18 @@ for (const name of listFixtureDisks()) {
     if (files === 0) t.skip(skipped.join('; '));
   });
 }
+
+test('after a day of work in the machine, real tools read the new files and miss the removed', async (t) => {
+  const disk = openFixtureDisk('linux-root');
+  changeFixtureDisk(disk, 'linux-root');
+  const manifest = readChangedManifest('linux-root');
+  assert.equal(digestDisk(disk), manifest.digest);
+  const before = readFixtureManifest('linux-root');
+  assert.notDeepEqual(manifest.volumes[1]?.files.length, before.volumes[1]?.files.length);
+  const { files, skipped } = await checkDiskFiles(disk, manifest);
+  for (const reason of skipped) t.diagnostic(`skipped: ${reason}`);
+  if (files === 0) t.skip(skipped.join('; '));
+});
 
 test('a file that was changed on the disk is found', async (t) => {
   const missing = await missingTool('ext4');
