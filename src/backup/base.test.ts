@@ -6,6 +6,7 @@ import { createMemoryStore, type MemoryStore } from '../../test/sim/memory-store
 import { createBackupCatalog } from '../catalog/backups.ts';
 import { createKeys } from '../catalog/keys.ts';
 import type { Backup, Job } from '../catalog/record.ts';
+import { BackupError } from '../errors.ts';
 import type { ObjectStore } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
@@ -74,6 +75,7 @@ function choose(over: Partial<ObjectStore> = {}) {
     store: from,
     catalog: createBackupCatalog({ store: from, keys, clock }, { ttlMs: 0 }),
     clock,
+    log: { info: () => undefined },
     hasher: async () => hash,
     delta: { retentionDays: { daily: 14 }, seamCheckPercent: 0 },
   } as unknown as Engine;
@@ -207,7 +209,23 @@ test('no more than five backups are looked at', async () => {
   assert.match('reason' in choice ? choice.reason : '', /^no earlier backup can be copied from: /);
 });
 
-test('a store that does not answer is an error, not a reason for a full', async () => {
+test('a store that is away for a moment is waited for, one that stays away is an error', async () => {
+  const newest = await add();
+  let failures = 3;
+  store.onCall = (operation) => {
+    if (operation !== 'head' || failures-- <= 0) return;
+    throw new BackupError('store_unavailable', 'reach the store');
+  };
+  const choice = choose();
+  await clock.advance(30_000);
+  assert.equal((await choice).base?.backup.id, newest.id);
+  failures = Number.POSITIVE_INFINITY;
+  const failing = assert.rejects(choose(), { code: 'store_unavailable', message: /reach/ });
+  await clock.advance(200_000);
+  await failing;
+});
+
+test('any other error is an error, not a reason for a full', async () => {
   await add();
   store.onCall = (operation) => {
     if (operation === 'head') throw new Error('away');

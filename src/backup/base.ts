@@ -13,6 +13,7 @@ import { parseTime } from '../time.ts';
 import { openIndex } from '../xva/blocks-index.ts';
 import type { BlocksIndex } from '../xva/types.ts';
 import type { StepContext } from './context.ts';
+import { insist, withDeadline } from './deadline.ts';
 
 export interface Base {
   backup: Backup;
@@ -37,8 +38,29 @@ const DAY_MS = 86_400_000;
 /** Classes whose objects must be restored before they can be read (or copied). */
 const COLD = new Set(['GLACIER', 'DEEP_ARCHIVE', 'ARCHIVE']);
 
-/** Looks from the newest backup on. Errors: the store's. */
+/** Without a base everything would be sent: worth a wait of minutes for a store that is away for a moment. */
+const PATIENCE_MS = 120_000;
+
+/** Looks from the newest backup on. Errors: the store's, when it stays away. */
 export async function chooseBase(job: Job, context: StepContext): Promise<BaseChoice> {
+  const { engine } = context;
+  const onFailure = ({ message }: Error) =>
+    engine.log.info('base not looked at yet', { job_id: job.id, error: message });
+  return await withDeadline(engine.clock, PATIENCE_MS, async (deadline) => {
+    const signal = AbortSignal.any([context.signal, deadline]);
+    try {
+      return await insist(engine.clock, () => look(job, { ...context, signal }), {
+        signal,
+        onFailure,
+      });
+    } catch (error) {
+      context.signal.throwIfAborted();
+      throw error;
+    }
+  });
+}
+
+async function look(job: Job, context: StepContext): Promise<BaseChoice> {
   const { catalog } = context.engine;
   const entries = await catalog.entries({ vmUuid: job.vm.uuid, pool: job.vm.pool });
   if (entries.length === 0) return { reason: 'no backup of this machine yet' };

@@ -98,6 +98,20 @@ test('the entries of a large disk are read by windows, each once, and only those
   assert.equal(again.reads, 1);
 });
 
+test('while the store is away blocks are sent, and it is asked again after some', async () => {
+  let away = true;
+  store.onCall = () => {
+    if (away) throw new BackupError('store_unavailable', 'reach the store');
+  };
+  const ask = (number: number) =>
+    blocks.offsetOf(disk('Ref:001'), block(number, `large ${number}`), options);
+  assert.equal(await ask(0), undefined);
+  away = false;
+  for (let number = 1; number <= 256; number += 1) assert.equal(await ask(number), undefined);
+  assert.notEqual(await ask(257), undefined);
+  assert.equal(blocks.reads, 2);
+});
+
 test('an index that is gone or has become shorter is a lost base', async () => {
   await store.put('idx', 'short', options);
   const ask = () => blocks.offsetOf(disk('Ref:001'), block(7, 'large 7'), options);

@@ -5,7 +5,7 @@
  * disk's device, the content is known by its keyed digest (docs/xva.md). The base's index lies in the bucket and may be
  * large, so its entries are read by windows; an export asks in ascending order, so each is read once.
  */
-import { BackupError } from '../errors.ts';
+import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore } from '../ports.ts';
 import { entryRange, findBlock } from '../xva/blocks-index.ts';
 import { ENTRY_BYTES, readEntry } from '../xva/entries.ts';
@@ -15,11 +15,17 @@ import type { ArchiveDisk, BlocksIndex, IndexedDisk, KeptBlock } from '../xva/ty
 const WINDOW_ENTRIES = Math.floor(1_048_576 / ENTRY_BYTES);
 
 export interface BaseBlocks {
-  /** Where in the base the member of this block lies; undefined when it does not. Errors: the store's, `lostBase`. */
+  /**
+   * Where in the base the member of this block lies; undefined when it does not, or when the index cannot be read now:
+   * sending some blocks more is better than losing hours of work. Errors: the store's others, `lostBase`.
+   */
   offsetOf(disk: ArchiveDisk, block: KeptBlock, options: Cancellable): Promise<number | undefined>;
   /** Ranges read so far. */
   readonly reads: number;
 }
+
+/** Blocks that are sent unasked after the store did not answer, before it is asked again. */
+const PAUSE_BLOCKS = 256;
 
 interface Window {
   disk: IndexedDisk;
@@ -36,18 +42,20 @@ export function createBaseBlocks(
   const disks = new Map(index.disks.map((disk) => [disk.archiveId, disk]));
   let window: Window | undefined;
   let reads = 0;
+  let pause = 0;
 
-  const read = async (disk: IndexedDisk, from: number, options: Cancellable): Promise<Window> => {
+  const read = async (disk: IndexedDisk, from: number, options: Cancellable) => {
     const range = entryRange(disk, from, Math.min(disk.storedBlocks, from + WINDOW_ENTRIES));
     reads += 1;
-    const found = await store.get(indexKey, { ...options, range });
+    const found = await store.get(indexKey, { ...options, range }).catch((error) => {
+      if (isBackupError(error, 'store_unavailable')) return 'away' as const;
+      throw error;
+    });
+    if (found === 'away') return undefined;
     if (found === undefined) throw lostBase('gone', indexKey);
     if (found.bytes.length !== range.length) throw lostBase('changed', indexKey);
-    return {
-      disk,
-      from,
-      bytes: Buffer.from(found.bytes.buffer, found.bytes.byteOffset, found.bytes.length),
-    };
+    const { buffer, byteOffset, length } = found.bytes;
+    return { disk, from, bytes: Buffer.from(buffer, byteOffset, length) };
   };
 
   return {
@@ -57,7 +65,16 @@ export function createBaseBlocks(
       if (!found || found.lengthBytes !== block.lengthBytes) return undefined;
       let at = window?.disk === disk ? (found.position - window.from) * ENTRY_BYTES : -1;
       if (window === undefined || at < 0 || at >= window.bytes.length) {
-        window = await read(disk, found.position, options);
+        if (pause > 0) {
+          pause -= 1;
+          return undefined;
+        }
+        const next = await read(disk, found.position, options);
+        if (next === undefined) {
+          pause = PAUSE_BLOCKS;
+          return undefined;
+        }
+        window = next;
         at = 0;
       }
       return readEntry(window.bytes, at).digest.equals(block.digest)

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sampleJob } from '../../test/records.ts';
+import { createSimClock } from '../../test/sim/clock.ts';
 import { backupRequestSchema } from '../catalog/record.ts';
 import type { StoreFacts } from '../ports.ts';
 import { NEVER } from '../signals.ts';
@@ -11,6 +12,7 @@ function choose(mode: 'auto' | 'full' | 'delta', copyParts: boolean) {
   const engine = {
     store: { facts: async () => ({ copyParts, provider: 'gcs' }) as StoreFacts },
     catalog: { entries: async () => [] },
+    clock: createSimClock(),
   } as unknown as Engine;
   const job = sampleJob({ request: backupRequestSchema.parse({ mode }) });
   return chooseMode(job, { engine, signal: NEVER } as unknown as StepContext);
