@@ -114,6 +114,26 @@ test('disks come in the order of their ids as strings, each with its own numbers
   assert.match(await refusal(tar([ovaMember(items), ...nine, ...ten])), /stands where a chunk of/);
 });
 
+test('ids may leave numbers out, and those of other objects may be longer', async () => {
+  const on = { vbd: { VM: 'Ref:256' } };
+  const items = [vm({}, 'Ref:256'), ...disk('Ref:012', MIB, on), ...disk('Ref:000', 2 * MIB, on)];
+  const system = [...chunk('Ref:000', 0, block('s0')), ...chunk('Ref:000', 1, block('s1'))];
+  const data = chunk('Ref:012', 0, block('d0'));
+  const imported = await load(tar([ovaMember(items), ...system, ...data]));
+  assert.deepEqual(
+    imported.disks.map(({ id, userdevice }) => [id, userdevice]),
+    [
+      ['Ref:000', '0'],
+      ['Ref:012', '12'],
+    ],
+  );
+  assert.deepEqual(imported.remarks, []);
+  assert.match(
+    await refusal(tar([ovaMember(items), ...data, ...system])),
+    /stands where a chunk of/,
+  );
+});
+
 test('an empty chunk uses up a number and no space', async () => {
   const chunks = [
     ...chunk('Ref:001', 0, block('a')),

@@ -5,6 +5,10 @@
  * External ids come from a counter of the whole xapi process. A snapshot exported by itself says is_a_snapshot=0 and
  * snapshot_of=NULL but keeps is_a_template=1 and its own name. Refs to what is not exported are set to NULL in most
  * fields; VDI.snapshot_of and sm_config stay as they are.
+ *
+ * Devices are taken in the order of the machine's set of refs, which says nothing of their numbers: objects made since
+ * the toolstack started come newest first, and a start sorts them by ref (`db_cache_types.ml`). Here always by ref, so
+ * that the order of a machine's disks differs from snapshot to snapshot: the worst a host can do.
  */
 import { viewRecord } from './operations.ts';
 import { formatServertime, type Sim, type SimHost } from './sim.ts';
@@ -54,7 +58,7 @@ function collect(sim: Sim, vms: string[], options: OvaOptions): Map<string, Set<
     if (vdi !== undefined) add('SR', text(vdi, 'SR'));
   };
   const devices = (record: Rec, cls: string, field: string) =>
-    options.excluded.has(cls.toLowerCase()) ? [] : list(record, field);
+    options.excluded.has(cls.toLowerCase()) ? [] : list(record, field).toSorted();
   for (const ref of vms) {
     const vm = add('VM', ref);
     if (vm === undefined) continue;
