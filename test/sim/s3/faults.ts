@@ -40,6 +40,8 @@ export interface Fault {
   times?: number;
   /** Acts only on this share of the requests that fit. */
   probability?: number;
+  /** Acts only while this says so. */
+  while?: () => boolean;
 }
 
 export interface FaultTarget {
@@ -96,6 +98,7 @@ export function createFaults(
           entry.skip -= 1;
           continue;
         }
+        if (entry.fault.while?.() === false) continue;
         if (random() >= (entry.fault.probability ?? 1)) continue;
         entry.left -= 1;
         const { effect } = entry.fault;

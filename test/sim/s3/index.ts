@@ -88,6 +88,8 @@ export interface SimS3 extends AsyncDisposable {
   /** Looks into the memory, past signatures and policies. */
   inspect: {
     createBucket(name: string): void;
+    /** Forgets all that is in it. */
+    emptyBucket(name: string): void;
     keys(bucket: string): string[];
     read(bucket: string, key: string): Buffer | undefined;
     uploads(bucket: string): { key: string; uploadId: string; parts: number }[];
@@ -215,6 +217,9 @@ function createInspector(world: World): SimS3['inspect'] {
   return {
     createBucket: (name) => {
       world.buckets.set(name, world.buckets.get(name) ?? createBucket(name, world.now()));
+    },
+    emptyBucket: (name) => {
+      world.buckets.set(name, createBucket(name, world.now()));
     },
     keys: (name) => find(name).keys.filter((key) => currentVersion(find(name), key)),
     read: (name, key) => {

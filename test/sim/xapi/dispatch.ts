@@ -59,6 +59,16 @@ async function hang(sim: Sim, call: Call): Promise<void> {
   });
 }
 
+async function keepSilent(sim: Sim, call: Call): Promise<void> {
+  const accepts = (params: { method?: string }) =>
+    params.method === undefined || params.method === call.method;
+  const silent = sim.faults.take('call-silent', { accepts });
+  if (silent === undefined) return;
+  const signal = AbortSignal.any([call.signal, sim.closing]);
+  await sim.clock.sleep(silent.silentMs, { signal }).catch(() => undefined); // the caller left first
+  throw new NoAnswer('silent');
+}
+
 async function look(sim: Sim, { method, params }: Call, done: boolean): Promise<void> {
   if ((await sim.faults.watch?.({ method, params, done })) === 'cut') throw new NoAnswer('cut');
 }
@@ -127,6 +137,7 @@ export async function dispatch(sim: Sim, call: Call): Promise<Value> {
   await look(sim, call, false);
   applyFaults(sim, call);
   await hang(sim, call);
+  await keepSilent(sim, call);
   const { spec, name, isAsync } = lookUp(sim, call.method);
   const context: CallContext = { sim, host: call.host, session: '', signal: call.signal };
   if (spec.open) {

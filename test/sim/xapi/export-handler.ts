@@ -116,7 +116,9 @@ async function exportVm(exchange: Exchange): Promise<void> {
   const { sim, host, socket, request, httpVersion, signal, task, vm } = exchange;
   const target = hostFor(sim, host, vm);
   if (target.kind === 'redirect') {
-    return finish(socket, redirect(`https://${target.authority}/export?${request.rawQuery}`));
+    // a real host always says https; the plain pool of tests has nothing else than http
+    const scheme = 'encrypted' in socket ? 'https' : 'http';
+    return finish(socket, redirect(`${scheme}://${target.authority}/export?${request.rawQuery}`));
   }
   if (target.kind === 'none') {
     endTask(sim, task, { status: 'failure', error: target.error });
@@ -131,6 +133,8 @@ async function exportVm(exchange: Exchange): Promise<void> {
     const operation = { vm, operation: 'export', taskRef: task, signal, waitMs: EXPORT_WAIT_MS };
     await duringOperation(sim, operation, async () => {
       const look = { method: '/export', params: [liveUuid(sim, vm) ?? ''] };
+      const closed = { ...look, method: '/export closed', done: true };
+      socket.once('close', () => void sim.faults.watch?.(closed));
       await sim.faults.watch?.({ ...look, done: false });
       try {
         await stream(exchange, progress);

@@ -13,6 +13,9 @@ export type Target =
 /** Loopback, but no simulated host ever listens there. */
 const UNREACHABLE_ADDRESS = '127.0.0.99';
 
+/** Nothing listens at port 1 of any simulated host. */
+const CLOSED_PORT = 1;
+
 function storagesOf(sim: Sim, vmRef: string): string[] {
   const refs = list(sim.world.get('VM', vmRef), 'VBDs').flatMap((vbdRef) => {
     const vbd = sim.world.get('VBD', vbdRef);
@@ -41,8 +44,13 @@ export function hostFor(sim: Sim, host: SimHost, vmRef: string): Target {
     const error = new XenError(silent.code ?? 'NO_HOSTS_AVAILABLE', silent.params);
     return { kind: 'none', error };
   }
-  if (sim.faults.take('redirect-unreachable', { vm })) {
-    return { kind: 'redirect', authority: `${UNREACHABLE_ADDRESS}:${host.port}` };
+  const away = sim.faults.take('redirect-unreachable', { vm });
+  if (away !== undefined) {
+    const authority =
+      away.member === true
+        ? `${host.address}:${CLOSED_PORT}`
+        : `${UNREACHABLE_ADDRESS}:${host.port}`;
+    return { kind: 'redirect', authority };
   }
   if (sim.faults.take('redirect-loop', { vm })) {
     return { kind: 'redirect', authority: `${host.address}:${host.port}` };

@@ -35,8 +35,8 @@ export interface FaultParams {
   'session-lost': { method?: string };
   /** Before the next call another host becomes master: sessions and tasks are lost. */
   'master-moves': { method?: string; toHost?: number };
-  /** /export answers with a redirect to an address where nobody listens. */
-  'redirect-unreachable': object;
+  /** /export answers with a redirect to an address where nobody listens; of a member of the pool, if told so. */
+  'redirect-unreachable': { member?: boolean };
   /** /export answers with a redirect to itself, for ever. */
   'redirect-loop': object;
   'snapshot-refused': { code: string; params?: string[] };
@@ -50,13 +50,16 @@ export interface FaultParams {
   'answer-lost': { method: string };
   /** The named call is never answered. */
   'call-hangs': { method: string };
+  /** Nothing is done for so long, then the connection is cut: what a client with a time-out meets, by the pool's clock. */
+  'call-silent': { method?: string; silentMs: number };
 }
 
 export type FaultName = keyof FaultParams;
 
 /**
  * Sees every call twice: before anything is done (`done` false), and after it was carried out. The call waits for it,
- * and the answer `cut` ends its connection there. An export is the method `/export` with the live machine's uuid as parameter.
+ * and the answer `cut` ends its connection there. An export is the method `/export` with the live machine's uuid as parameter,
+ * the end of its connection `/export closed`.
  */
 export type WatchCall = (call: {
   method: string;
@@ -75,6 +78,8 @@ export interface Faults {
   clear(name?: FaultName): void;
   /** How often a fault has fired. */
   fired(name: FaultName): number;
+  /** How often any has. */
+  readonly struck: number;
   /** Fires the fault if it is armed, concerns `vm` and `accepts` its parameters. */
   take<Name extends FaultName>(
     name: Name,
@@ -102,6 +107,9 @@ export function createFaults(): Faults {
       else armed.delete(name);
     },
     fired: (name) => counts.get(name) ?? 0,
+    get struck() {
+      return [...counts.values()].reduce((sum, count) => sum + count, 0);
+    },
     take<Name extends FaultName>(
       name: Name,
       input: { vm?: string | undefined; accepts?: (params: FaultParams[Name]) => boolean } = {},

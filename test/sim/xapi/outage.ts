@@ -3,7 +3,7 @@
  */
 import type { Server } from 'node:http';
 import type { HostListener } from './listener.ts';
-import { loseVolatileState, moveMaster } from './sessions.ts';
+import { forgetOld, loseVolatileState, moveMaster } from './sessions.ts';
 import { hostAt, type Sim } from './sim.ts';
 import { text } from './values.ts';
 
@@ -15,6 +15,10 @@ export interface Outage {
   restartToolstack(): void;
   /** Another host becomes master: sessions and tasks are lost. */
   promote(index: number): void;
+  /** Index of the master. */
+  master(): number;
+  /** What the pool drops by itself within a day: ended tasks (65 min), sessions nobody used (24 h). */
+  forgetOld(): void;
 }
 
 /** Listens and returns the port. */
@@ -70,5 +74,7 @@ export function createOutage(sim: Sim, listeners: HostListener[]): Outage {
       cut(listenerAt(sim.masterIndex));
     },
     promote: (index) => moveMaster(sim, index),
+    master: () => sim.masterIndex,
+    forgetOld: () => forgetOld(sim),
   };
 }

@@ -73,6 +73,14 @@ export function loseVolatileState(sim: Sim): void {
   }
 }
 
+/** A day later: ended tasks and all sessions are gone, as xapi's own collector (db_gc_util.ml) would have it. */
+export function forgetOld(sim: Sim): void {
+  loseSessions(sim);
+  for (const [ref, task] of sim.world.all('task')) {
+    if (task.status !== 'pending') sim.world.destroy('task', ref);
+  }
+}
+
 /** Only sessions are lost. */
 export function loseSessions(sim: Sim): void {
   for (const [ref] of sim.world.all('session')) sim.world.destroy('session', ref);
