@@ -19,11 +19,11 @@ async function startAll(fleet: Fleet): Promise<string[]> {
 }
 
 test('200 jobs wait and run, sixteen at a time, while everything is polled: none is lost or starved', async () => {
-  // from 1 to 5 s each, so that many end at different times
+  // from 0.5 to 2.5 s each, so that many end at different times
   let turn = 0;
   const fleet = await createFleet({
     machines: MACHINES,
-    exportMs: () => 1000 + (turn++ % 5) * 1000,
+    exportMs: () => 500 + (turn++ % 5) * 500,
   });
   const ids = await startAll(fleet);
   assert.equal(fleet.gauges.running, 16);
@@ -37,10 +37,7 @@ test('200 jobs wait and run, sixteen at a time, while everything is polled: none
       '/metrics',
     ]).flat(),
   ];
-  const before = {
-    lists: fleet.store.calls.get('list') ?? 0,
-    gets: fleet.store.calls.get('get') ?? 0,
-  };
+  const listedBefore = fleet.store.calls.get('list') ?? 0;
   const startedAt = fleet.clock.elapsed();
   let polls = 0;
   while (fleet.gauges.running + fleet.gauges.queued > 0) {
@@ -78,8 +75,9 @@ test('200 jobs wait and run, sixteen at a time, while everything is polled: none
     perSecond(fleet.listings()) <= 2,
     `${perSecond(fleet.listings())} listings of the pool a second`,
   );
-  const lists = (fleet.store.calls.get('list') ?? 0) - before.lists;
-  assert.ok(perSecond(lists) <= 10, `${perSecond(lists)} listings of the bucket a second`);
+  const lists = (fleet.store.calls.get('list') ?? 0) - listedBefore;
+  // one after each backup, which the catalogue must show at once
+  assert.ok(lists <= MACHINES + 4 * seconds, `${lists} listings of the bucket in ${seconds} s`);
 });
 
 test('the queue takes as many as it may, refuses the rest with 429 and Retry-After, and takes them later', async () => {

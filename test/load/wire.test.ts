@@ -1,6 +1,6 @@
 /**
  * Backup after backup over the real adapters: sockets, timers, sessions and memory stay where they were after the first
- * few. 12 backups by default, 400 in the long form (XVAULT_TEST_LONG=1, `npm run test:long -- test/load`).
+ * few. 8 backups by default, 400 in the long form (XVAULT_TEST_LONG=1, `npm run test:long -- test/load`).
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -10,7 +10,7 @@ import { createGeneratedDisk } from '../sim/disk.ts';
 import { type Held, holding, NOISE_BYTES } from './holding.ts';
 
 const MIB = 1_048_576;
-const BACKUPS = process.env.XVAULT_TEST_LONG === '1' ? 400 : 12;
+const BACKUPS = process.env.XVAULT_TEST_LONG === '1' ? 400 : 8;
 const WARM_UP = 4;
 /** Records, listings and the simulated servers' own memory of one backup. */
 const REMEMBERED_BYTES = 200 * 1024;
