@@ -5,6 +5,8 @@ import { testObjectDelta } from './object-delta.ts';
 import { testDeltaFaults } from './object-delta-faults.ts';
 import type { ServerUnderTest } from './store-target.ts';
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
+
 function testEmbedded(name: string, equalParts: boolean): void {
   let sim: SimS3;
   before(async () => {
@@ -15,6 +17,8 @@ function testEmbedded(name: string, equalParts: boolean): void {
     ...sim,
     bucket: 'store',
     copyConditions: !equalParts,
+    // The short form: what is special about cells.
+    slow: equalParts && !LONG,
     ...(equalParts ? { provider: 'r2' } : {}),
     expected: {
       conditionalWrites: true,
