@@ -7,6 +7,7 @@
 import type { SimPool } from '../../test/sim/pool.ts';
 import type { SimS3 } from '../../test/sim/s3/index.ts';
 import { readSettings, type Settings } from '../config.ts';
+import { BackupError } from '../errors.ts';
 import type { Log } from '../ports.ts';
 import { createSecret } from '../secret.ts';
 import { type RunningServer, startServer } from './server.ts';
@@ -17,6 +18,17 @@ export interface DemoWorld extends AsyncDisposable {
   pool: SimPool;
   s3: SimS3;
   server: RunningServer;
+}
+
+/** The machine whose files change between the two rounds. */
+export const CHANGED_MACHINE = 'web-01';
+
+/** Files are written, changed and removed on the machine's disk while it runs, as its guest would. */
+export async function changeFiles(pool: SimPool, name: string): Promise<void> {
+  const { changeFixtureDisk } = await import('../../test/sim/disk.ts');
+  const [root] = pool.machines.find((machine) => machine.name === name)?.disks ?? [];
+  if (root === undefined) throw new BackupError('internal', `find a disk of machine ${name}`);
+  changeFixtureDisk(root.disk, 'linux-root');
 }
 
 /** Starts all three. Errors: `configuration` when the port is taken. */

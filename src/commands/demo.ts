@@ -2,7 +2,8 @@
  * `xvault demo`: see it work in under a minute, with nothing to set up.
  *
  * Machines are listed, backed up and read back through the HTTP API of the real service, as a user would; pool and
- * bucket are the tests' simulators (demo-world.ts). Some machines are made to be refused: that is shown, too.
+ * bucket are the tests' simulators (demo-world.ts). Some machines are made to be refused: that is shown, too. Then files
+ * change inside one machine, all are backed up again, and the changed machine's archive is read back and compared.
  */
 import type { VmView } from '../backup/service.ts';
 import { systemClock } from '../clock.ts';
@@ -13,7 +14,7 @@ import type { ServiceClient } from './client.ts';
 import { type Command, type Terminal, textOption } from './command.ts';
 import { type Board, createBoard, machineLabel, type Outcome } from './demo-board.ts';
 import { type ArchiveCheck, checkArchive } from './demo-check.ts';
-import { type DemoWorld, startDemoWorld } from './demo-world.ts';
+import { CHANGED_MACHINE, changeFiles, type DemoWorld, startDemoWorld } from './demo-world.ts';
 import { formatBytes, formatSeconds, formatTable, plain } from './format.ts';
 import { styler } from './help.ts';
 import { createHttpClient } from './http-client.ts';
@@ -52,13 +53,18 @@ export const command: Command = {
     const tour = createTour(world, { terminal: json ? quiet(terminal) : terminal, signal });
     const outcomes = await tour.backUpAll();
     const backups = await tour.showList();
-    const check = await tour.checkOne(backups);
+    const first = await tour.checkOne(mostDisks(backups));
+    const second = await tour.backUpAgain(outcomes);
+    const check = await tour.checkOne(second.changed);
     const left = await world.pool.auditWhenQuiet({ ignore: IN_USE });
-    const ok = check.ok && left.length === 0 && outcomes.every((one) => one.state !== 'failed');
+    const fine = [...outcomes, ...second.outcomes].every((one) => one.state !== 'failed');
+    const ok = first.ok && check.ok && left.length === 0 && fine;
     const seconds = Math.round((systemClock.elapsed() - startedAt) / 100) / 10;
     if (json) {
       const report = { ok, url: world.server.url, seconds, machines: outcomes.map(outcomeJson) };
-      terminal.out(`${JSON.stringify({ ...report, check, left_on_pool: left })}\n`);
+      const again = second.outcomes.map(outcomeJson);
+      const checks = [first, check];
+      terminal.out(`${JSON.stringify({ ...report, again, checks, left_on_pool: left })}\n`);
     } else {
       tour.sayEnd({ left, seconds, ok, once, check });
     }
@@ -78,7 +84,21 @@ const LIST_COLUMNS = [
   { title: 'BACKUP' },
 ];
 
+const TRAVEL_COLUMNS = [
+  { title: 'MACHINE' },
+  { title: 'MODE' },
+  { title: 'ARCHIVE', right: true },
+  { title: 'SENT', right: true },
+  { title: 'COPIED', right: true },
+];
+
 type Result = Outcome & { vm: VmView };
+
+interface SecondRound {
+  outcomes: Result[];
+  /** The changed machine's second backup. */
+  changed: BackupView;
+}
 
 interface Ending {
   left: string[];
@@ -104,16 +124,23 @@ function createTour(
       heading('Backing up every machine: POST /v1/vms/{machine}/backups');
       const board = createBoard(terminal, vms.vms);
       for (const vm of vms.vms) if (terminal.errIsTty) board.set(vm.uuid, { state: 'waiting' });
-      const results = await Promise.all(
-        vms.vms.map(async (vm) => {
-          const outcome = await backUpOne(client, vm, board, signal);
-          board.set(vm.uuid, outcome);
-          return { ...outcome, vm };
-        }),
-      );
+      const results = await backUpEach(client, vms.vms, board, signal);
       board.end();
       sayRefused(terminal, results);
       return results;
+    },
+    /** Only machines that were backed up before: what is refused once is refused again. */
+    backUpAgain: async (before: readonly Result[]): Promise<SecondRound> => {
+      heading(`A day later: files were written, changed and removed inside ${CHANGED_MACHINE}`);
+      await changeFiles(world.pool, CHANGED_MACHINE);
+      const vms = before.flatMap((one) => (one.state === 'done' ? [one.vm] : []));
+      const board = createBoard(terminal, vms);
+      const outcomes = await backUpEach(client, vms, board, signal);
+      board.end();
+      const { backups } = await client.listBackups({ pageSize: vms.length }, { signal });
+      sayTravelled(terminal, backups);
+      const changed = backups.find(({ vm }) => vm.name === CHANGED_MACHINE);
+      return { outcomes, changed: changed ?? mostDisks(backups) };
     },
     showList: async (): Promise<BackupView[]> => {
       heading('What lies in the bucket now: GET /v1/backups');
@@ -129,9 +156,7 @@ function createTour(
       terminal.err(`  each is one whole .xva: ${plain(backups[0]?.archive.key ?? '')}\n`);
       return backups;
     },
-    checkOne: async (backups: BackupView[]): Promise<ArchiveCheck> => {
-      const backup = backups.toSorted((a, b) => b.disks.length - a.disks.length)[0];
-      if (backup === undefined) throw new BackupError('internal', 'back up at least one machine');
+    checkOne: async (backup: BackupView): Promise<ArchiveCheck> => {
       heading(`Reading one back: GET ${backup.links.xva}`);
       const check = await checkArchive({ url, backup, pool: world.pool }, { signal });
       sayCheck(terminal, check);
@@ -139,6 +164,41 @@ function createTour(
     },
     sayEnd: (ending: Ending) => sayEnd(terminal, url, ending),
   };
+}
+
+function mostDisks(backups: readonly BackupView[]): BackupView {
+  const backup = backups.toSorted((a, b) => b.disks.length - a.disks.length)[0];
+  if (backup === undefined) throw new BackupError('internal', 'back up at least one machine');
+  return backup;
+}
+
+async function backUpEach(
+  client: ServiceClient,
+  vms: readonly VmView[],
+  board: Board,
+  signal: AbortSignal,
+): Promise<Result[]> {
+  return await Promise.all(
+    vms.map(async (vm) => {
+      const outcome = await backUpOne(client, vm, board, signal);
+      board.set(vm.uuid, outcome);
+      return { ...outcome, vm };
+    }),
+  );
+}
+
+/** What the second round is about: archives as large as before, of which little was sent. */
+function sayTravelled(terminal: Terminal, backups: readonly BackupView[]): void {
+  terminal.err('\n');
+  const rows = backups.map((backup) => [
+    machineLabel(backup.vm),
+    backup.mode,
+    formatBytes(backup.archive.size_bytes),
+    formatBytes(backup.sent_bytes),
+    formatBytes(backup.copied_bytes),
+  ]);
+  for (const line of formatTable(TRAVEL_COLUMNS, rows)) terminal.err(`  ${line}\n`);
+  terminal.err('  each is one whole .xva again; the rest was copied inside the bucket\n');
 }
 
 async function backUpOne(
