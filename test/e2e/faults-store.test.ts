@@ -1,6 +1,6 @@
 /**
- * The bucket in trouble while a backup runs: storms, resets in the middle of a part, lost answers, damaged and vanished
- * uploads, and outages at the worst moments.
+ * The bucket in trouble while a backup runs, seen through the HTTP API and with real time-outs: what hangs, outages at the
+ * worst moments, and a few of the faults that test/scenarios/ has all of.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -16,31 +16,12 @@ interface Case {
 const ARCHIVE = /\.xva$/;
 const BUSY = { kind: 'status', status: 503, code: 'SlowDown', retryAfterSeconds: 1 } as const;
 const BROKEN = { kind: 'status', status: 500, code: 'InternalError' } as const;
-const LOST = { kind: 'lose-answer' } as const;
 const ALWAYS = Number.POSITIVE_INFINITY;
-const DOWN: Expected = { code: 'store_unavailable', retry: 'later' };
 
 const PARTS: Case[] = [
   {
     what: 'a storm of 503 over every call',
     faults: [{ effect: BUSY, probability: 0.3, times: 40 }],
-    expected: 'succeeds',
-  },
-  {
-    what: 'parts reset in the middle',
-    faults: [
-      { effect: { kind: 'reset', afterBytes: 2_000_000 }, operation: 'UploadPart', times: 3 },
-    ],
-    expected: 'succeeds',
-  },
-  {
-    what: 'answers to parts lost',
-    faults: [{ effect: LOST, operation: 'UploadPart', times: 2 }],
-    expected: 'succeeds',
-  },
-  {
-    what: 'a part changed on the way',
-    faults: [{ effect: { kind: 'receive-damaged' }, operation: 'UploadPart' }],
     expected: 'succeeds',
   },
   {
@@ -52,11 +33,6 @@ const PARTS: Case[] = [
     what: 'a part stored one byte short',
     faults: [{ effect: { kind: 'store-short' }, operation: 'UploadPart' }],
     expected: { code: 'data_corrupt', says: /stored|sent/ },
-  },
-  {
-    what: 'parts refused for good',
-    faults: [{ effect: BROKEN, operation: 'UploadPart', times: ALWAYS }],
-    expected: DOWN,
   },
   {
     what: 'the right to write lost in the middle',
@@ -73,17 +49,6 @@ const PARTS: Case[] = [
 
 const ENDINGS: Case[] = [
   {
-    what: 'a bucket that is full',
-    faults: [
-      {
-        effect: { kind: 'status', status: 403, code: 'QuotaExceeded' },
-        operation: 'UploadPart',
-        times: ALWAYS,
-      },
-    ],
-    expected: { code: 'store_credentials', says: /QuotaExceeded/ },
-  },
-  {
     what: 'an upload that somebody aborted',
     faults: [
       {
@@ -96,26 +61,6 @@ const ENDINGS: Case[] = [
       retry: 'later',
       says: /aborted by somebody else or by a rule/,
     },
-  },
-  {
-    what: 'the answer to the completion lost',
-    faults: [{ effect: LOST, operation: 'CompleteMultipartUpload' }],
-    expected: 'succeeds',
-  },
-  {
-    what: 'every answer to the completion lost',
-    faults: [{ effect: LOST, operation: 'CompleteMultipartUpload', times: 12 }],
-    expected: 'succeeds',
-  },
-  {
-    what: 'an error inside the 200 of the completion',
-    faults: [
-      {
-        effect: { kind: 'error-in-200', code: 'InternalError' },
-        operation: 'CompleteMultipartUpload',
-      },
-    ],
-    expected: 'succeeds',
   },
   {
     what: 'a completed object one byte short',
@@ -133,23 +78,6 @@ const ENDINGS: Case[] = [
     what: 'an outage of some seconds when the record is written',
     faults: [{ effect: BROKEN, key: /backup\.json$/, operation: 'PutObject', times: 8 }],
     expected: 'succeeds',
-  },
-  {
-    what: 'the answer to the record lost',
-    faults: [{ effect: LOST, key: /backup\.json$/, operation: 'PutObject' }],
-    expected: 'succeeds',
-  },
-  {
-    what: 'the record refused for good',
-    faults: [
-      {
-        effect: { kind: 'status', status: 403, code: 'AccessDenied' },
-        key: /backup\.json$/,
-        operation: 'PutObject',
-        times: ALWAYS,
-      },
-    ],
-    expected: { code: 'store_credentials', retry: 'after-fix', says: /s3:PutObject/ },
   },
   {
     what: 'job records that cannot be written for a while',
