@@ -3,11 +3,18 @@
  *
  * Everything is drawn from a seed. What a guest had on its disks at a moment is kept as copies, which share pages.
  */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { type Backup, backupRequestSchema, type Job } from '../../src/catalog/record.ts';
+import type { ObjectStore, Pool, SnapshotFacts } from '../../src/ports.ts';
+import { NEVER } from '../../src/signals.ts';
 import { createSparseDisk } from '../sim/disk.ts';
 import type { SimMachine, SimPool } from '../sim/pool.ts';
 import { trackDisk } from '../sim/xapi/tracked-disk.ts';
 import { text } from '../sim/xapi/values.ts';
+import { readObject, type TestWorld } from './world.ts';
 
+const options = { signal: NEVER };
 const MIB = 1_048_576;
 const PAGE = 65_536;
 
@@ -111,4 +118,80 @@ export function growDisk(
   sim.disks.set(disk.ref, larger);
   disk.disk = larger;
   sim.world.set('VDI', disk.ref, { virtual_size: sizeBytes });
+}
+
+/** A world, and one machine in it whose backups follow one another. */
+export interface Lab {
+  world: TestWorld;
+  machine: SimMachine;
+  store: ObjectStore;
+  /** Each by a process of its own, which knows the bucket only. */
+  backup(request?: object, pool?: Pool): Promise<Job>;
+}
+
+/** A lab over a running world. */
+export function createLab(world: TestWorld, vm: string): Lab {
+  const backup = async (request: object = {}, pool = world.pool): Promise<Job> => {
+    const service = world.secondService({ pool });
+    const input = { vm, request: backupRequestSchema.parse(request), triggeredBy: 'test' };
+    const { id } = await service.startBackup(input, options);
+    return (await service.waitJob(id, { timeoutMs: 120_000 }, options)) as Job;
+  };
+  return { world, backup, store: world.store, machine: world.sim.machine(vm) };
+}
+
+/** The backup of a job that must have succeeded. */
+export function resultOf(job: Job): Backup {
+  assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
+  return job.result as Backup;
+}
+
+async function sha256(store: ObjectStore, key: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of readObject(store, key)) hash.update(piece);
+  return hash.digest('hex');
+}
+
+/** A pool whose jobs all see one snapshot, made by the first of them and kept until `end`. */
+function sharedSnapshot(pool: Pool): Pool & { end(): Promise<void> } {
+  let shared: SnapshotFacts | undefined;
+  const over: Partial<Pool> & { end(): Promise<void> } = {
+    snapshotVm: async (input, to) => {
+      shared = await pool.snapshotVm(input, to);
+      return shared;
+    },
+    findSnapshots: async ({ namePrefix }) =>
+      shared === undefined || namePrefix === 'xvault:'
+        ? []
+        : [{ ...shared, nameLabel: namePrefix }],
+    removeSnapshot: async () => {},
+    end: async () => {
+      if (shared) await pool.removeSnapshot(shared, options);
+    },
+  };
+  return { ...pool, ...over };
+}
+
+/** Backs the machine up as a delta and as a full, from one snapshot each day: the archives must be equal. */
+export async function assertSameBytes(
+  lab: Lab,
+  { seed, rounds }: { seed: number; rounds: number },
+): Promise<void> {
+  const draw = createDraw(seed);
+  resultOf(await lab.backup({ mode: 'full' }));
+  for (let round = 0; round < rounds; round += 1) {
+    liveOneDay(lab.machine, draw);
+    const pool = sharedSnapshot(lab.world.pool);
+    const delta = resultOf(await lab.backup({ mode: 'delta' }, pool));
+    const full = resultOf(await lab.backup({ mode: 'full' }, pool));
+    await pool.end();
+    assert.deepEqual([delta.mode, full.mode], ['delta', 'full']);
+    assert(delta.copied_bytes > 5 * MIB, `${delta.copied_bytes} copied`);
+    assert(delta.sent_bytes < full.sent_bytes, `${delta.sent_bytes} of ${full.sent_bytes} sent`);
+    assert.equal(full.copied_bytes, 0);
+    assert.equal(delta.archive.content_digest, full.archive.content_digest);
+    const [one, other] = [delta, full].map(({ archive }) => sha256(lab.store, archive.key));
+    assert.equal(await one, await other);
+  }
+  assert.deepEqual(await lab.world.audit(), []);
 }

@@ -15,6 +15,7 @@ import {
   startEmbedded,
   startR2,
 } from '../servers/index.ts';
+import { assertSameBytes, createLab } from './delta-world.ts';
 import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
 
 /** Several disks, an odd size, no disk at all, little in much. */
@@ -61,6 +62,11 @@ function testServer(
         assert.deepEqual(Object.fromEntries(got), Object.fromEntries(want), job.vm.name);
       }
       assert.deepEqual(await audit(), []);
+    });
+
+    test(`${name}: a delta and a full of the same snapshot have the same bytes`, async (t) => {
+      if (world === undefined) return t.skip(skipped);
+      await assertSameBytes(createLab(world, 'web-01'), { seed: 41, rounds: 1 });
     });
   });
 }
