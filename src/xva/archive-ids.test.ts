@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { nameDisks, nameOthers } from './archive-ids.ts';
+import { compareDevices, nameDisks, nameOthers } from './archive-ids.ts';
 import type { ArchiveDisk } from './types.ts';
 
 function disk(userdevice: string, liveVdiUuid: string): ArchiveDisk {
@@ -51,6 +51,19 @@ test('disks without a device number of their own are numbered behind the others,
     nameDisks(list, 'device').map((d) => [d.userdevice, d.liveVdiUuid, d.archiveId]);
   assert.deepEqual(of(disks), ids);
   assert.deepEqual(of(disks.toReversed()), ids.toReversed());
+});
+
+test('of several devices the lowest number comes first, and names last', () => {
+  const devices = ['xvdb', '10', 'xvda', '2', '0', '256', '2'];
+  assert.deepEqual(devices.toSorted(compareDevices), ['0', '2', '2', '10', '256', 'xvda', 'xvdb']);
+});
+
+test('disks that nothing tells apart stay in their order', () => {
+  const twins = [disk('', 'a'), disk('', 'a')];
+  assert.deepEqual(named(twins), [
+    ['Ref:256', 0],
+    ['Ref:257', 1],
+  ]);
 });
 
 test('more disks than there are numbers are refused', () => {

@@ -100,6 +100,13 @@ test('a directory larger than the first range is read by a second one', async ()
   assert.deepEqual(ranges[1], { offset: 16 + 48, length: huge.length - 65_536 - 64 });
 });
 
+test('a directory larger than any is not read', async () => {
+  const trailer = TWO.subarray(-32);
+  const read = async ({ length }: ByteRange) => Buffer.concat([Buffer.alloc(length - 32), trailer]);
+  const reading = openIndex(read, { sizeBytes: 2 ** 40, hash });
+  await assert.rejects(reading, /wrong length/);
+});
+
 test('an index of a machine without disks reads back', async () => {
   const none = build([]);
   assert.equal(none.length, 16 + 56 + 32);

@@ -116,23 +116,25 @@ function split({ bytes, frames }: { bytes: Buffer; frames: FrameTable }): Buffer
 }
 
 test('the places of very many frames are the sums of their lengths', () => {
-  const lengths = Buffer.alloc(4 * 2002);
-  for (let i = 0; i < 2002; i++) lengths.writeUInt32BE(i + 1, i * 4);
+  const lengths = Buffer.alloc(4 * 2048);
+  for (let i = 0; i < 2048; i++) lengths.writeUInt32BE(i + 1, i * 4);
   const [shape] = plainIndex.disks as [IndexedDisk];
+  const bits = Buffer.alloc(256, 0xff);
+  bits[255] = 0x3f;
   const large = {
     ...shape,
-    virtualSizeBytes: 2000 * MIB,
-    storedBlocks: 2000,
-    presence: createPresence(Buffer.alloc(250, 0xff)),
+    virtualSizeBytes: 2046 * MIB,
+    storedBlocks: 2046,
+    presence: createPresence(bits),
   };
   const frames = { parameters: 'test', groupBlocks: 1, lengths };
   const map = createFrameMap({ ...plainIndex, disks: [large], frames });
-  for (const n of [0, 1, 254, 255, 256, 511, 512, 1999]) {
+  for (const n of [0, 1, 254, 255, 256, 511, 512, 2045]) {
     const frame = map.frameOf(large, n);
     assert.equal(frame?.lengthBytes, n + 2);
     assert.equal(frame?.offsetBytes, ((n + 1) * (n + 2)) / 2);
   }
-  assert.equal(map.archiveBytes, (2002 * 2003) / 2);
+  assert.equal(map.archiveBytes, (2048 * 2049) / 2);
 });
 
 test('an index whose frames are too few, too many or of no size is refused', async () => {
@@ -269,6 +271,7 @@ const FOREIGN: [what: string, bytes: Buffer, why: RegExp][] = [
     /wants a dictionary/,
   ],
   ['a frame far too long', Buffer.from('28b52ffda0ffffff7f0000000000', 'hex'), /too long/],
+  ['a frame longer than any', Buffer.from('28b52ffde0ffffffffffffffff', 'hex'), /too long/],
   ['a block of no kind', Buffer.from('28b52ffd2005070000', 'hex'), /wrong block/],
   [
     'blocks without end',

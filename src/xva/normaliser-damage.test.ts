@@ -59,6 +59,12 @@ const DAMAGES: [name: string, archive: Buffer, code: string, message: RegExp][] 
     /block=0 /,
   ],
   [
+    'has zeros for a checksum',
+    whole(cut(FIRST_DISK, 1, 1, END), SECOND_DISK),
+    'data_corrupt',
+    /find checksum of block/,
+  ],
+  [
     'ends without zero blocks',
     whole(FIRST_DISK, SECOND_DISK, []),
     'source_truncated',
