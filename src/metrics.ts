@@ -71,6 +71,16 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
     help: 'Calls of guest hooks, repeats not counted',
     labels: ['hook', 'outcome'],
   },
+  delta_bases: {
+    kind: 'counter',
+    help: 'Backups that could be deltas, by what became of the base: used, none or lost on the way',
+    labels: ['outcome'],
+  },
+  delta_blocks_read_back: {
+    kind: 'counter',
+    help: 'Blocks read back where copied and sent bytes meet',
+    labels: [],
+  },
   store_sent_bytes: { kind: 'counter', help: 'Bytes sent to the store', labels: [] },
   store_copied_bytes: { kind: 'counter', help: 'Bytes copied in the store', labels: [] },
   store_requests: {

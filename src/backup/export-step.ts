@@ -45,13 +45,20 @@ export async function exportStep(given: Job, context: StepContext): Promise<Job>
   const mode = await chooseMode(job, context);
   const first: Try = { job, snapshot, rewrite: rewriteFor(vm, snapshot), mode };
   try {
-    return exported(job, vm, await move(first, context), context);
+    const moved = await move(first, context);
+    countBase(job, mode.base ? 'used' : 'none', context);
+    return exported(job, vm, moved, context);
   } catch (error) {
     const lost = mode.base && baseLoss(error);
     if (!lost) throw error;
+    countBase(job, 'lost', context);
     const second = await withoutBase(first, { lost, error }, context);
     return exported(second.job, vm, await move(second, context), context);
   }
+}
+
+function countBase({ request }: Job, outcome: string, { engine }: StepContext): void {
+  if (request.mode !== 'full') engine.meter.count('delta_bases_total', 1, { outcome });
 }
 
 function exported(job: Job, vm: VmState, moved: Moved, context: StepContext): Job {
@@ -184,10 +191,12 @@ async function lookAtSeams(
   const hash = await engine.hasher();
   const indexBytes = normaliser.index();
   const index = decodeIndex(indexBytes, hash);
-  return checkSeams(
+  const reads = await checkSeams(
     { store: engine.store, key, seams, percent, index, indexBytes, hash },
     { signal },
   );
+  engine.meter.count('delta_blocks_read_back_total', reads);
+  return reads;
 }
 
 /** Every disk of the snapshot must be in the archive with its size, and no other. */
