@@ -89,6 +89,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   });
   const sweeps = createSweeps(engine, { runner, deps, settings });
   const queries = createQueries(engine, {
+    stateStore: deps.stateStore,
     freshMs: Math.min(LISTED_EVERY_MS, settings.catalogTtlMs ?? LISTED_EVERY_MS),
   });
   const watch = createWatch(engine, runner);

@@ -15,7 +15,13 @@ export async function withDeadline<T>(
   const deadline = new AbortController();
   const done = new AbortController();
   const timer = clock.sleep(ms, { signal: done.signal }).then(
-    () => deadline.abort(new BackupError('store_unavailable', `finish within ms=${ms}`)),
+    () =>
+      deadline.abort(
+        new BackupError(
+          'store_unavailable',
+          `wait for bucket or pool: no answer in time, limit_ms=${ms}`,
+        ),
+      ),
     () => undefined, // the work was faster
   );
   try {

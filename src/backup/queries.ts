@@ -2,7 +2,7 @@
 import type { BackupEntry, BackupFilter } from '../catalog/backups.ts';
 import { type Backup, isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, toBackupError } from '../errors.ts';
-import type { Cancellable, Pool, VmFacts } from '../ports.ts';
+import type { Cancellable, ObjectStore, Pool, StoreFacts, VmFacts } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { parseTime } from '../time.ts';
 import { type Engine, poolOf } from './context.ts';
@@ -34,7 +34,9 @@ interface Asking {
 /** The reading half of the service; `freshMs`: how old a listing of machines or jobs may be. */
 export function createQueries(
   engine: Engine,
-  { freshMs }: { freshMs: number } = { freshMs: 0 },
+  { freshMs, stateStore = engine.store }: { freshMs: number; stateStore?: ObjectStore } = {
+    freshMs: 0,
+  },
 ): Queries {
   const { catalog, jobs, clock } = engine;
   const asking: Asking = { engine, share: createShare(clock, { freshMs }) };
@@ -85,7 +87,7 @@ export function createQueries(
     status: (input, options) => status(asking, input, options),
     readiness: () => {
       if (ready === undefined || clock.elapsed() - ready.at > READY_CACHE_MS) {
-        ready = { at: clock.elapsed(), answer: checkReady(engine) };
+        ready = { at: clock.elapsed(), answer: checkReady(engine, stateStore) };
       }
       return ready.answer;
     },
@@ -268,8 +270,13 @@ function jobSummary(job: Job) {
   };
 }
 
+/** Leases lie there. */
+function ofState({ conditionalWrites }: StoreFacts): string | undefined {
+  return conditionalWrites ? undefined : 'no conditional writes here: run one instance only';
+}
+
 /** A bucket or pool that is away is a warning: taking every instance out would not bring it back. */
-async function checkReady(engine: Engine): Promise<Readiness> {
+async function checkReady(engine: Engine, stateStore: ObjectStore): Promise<Readiness> {
   const checks: Readiness['checks'] = {};
   const look = async (name: string, work: () => Promise<string | undefined>) => {
     try {
@@ -282,10 +289,11 @@ async function checkReady(engine: Engine): Promise<Readiness> {
   await Promise.all([
     look('bucket', async () => {
       const facts = await engine.store.facts({ signal: NEVER });
-      return facts.conditionalWrites
-        ? undefined
-        : 'no conditional writes here: run one instance only';
+      return stateStore === engine.store ? ofState(facts) : undefined;
     }),
+    ...(stateStore === engine.store
+      ? []
+      : [look('state bucket', async () => ofState(await stateStore.facts({ signal: NEVER })))]),
     ...[...engine.pools.values()].map((pool) =>
       look(`pool:${pool.name}`, async () => {
         const { trust } = await pool.facts({ signal: NEVER });

@@ -4,10 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createService } from '../../src/backup/create-service.ts';
 import { backupRequestSchema, isEnded } from '../../src/catalog/record.ts';
 import { checkBucket } from '../../src/commands/doctor-bucket.ts';
 import type { Finding } from '../../src/commands/doctor-checks.ts';
 import { NEVER } from '../../src/signals.ts';
+import { createTestLog, silentMeter } from '../e2e/world.ts';
 import { audit, jobsOf } from './audit.ts';
 import { type Ground, type Instance, startGround } from './ground.ts';
 
@@ -23,6 +25,36 @@ test('a store without conditional writes is told at start, by readyz and by doct
       limitMs: LIMIT_MS,
     },
   );
+});
+
+test('readyz looks at the bucket the leases lie in, where that is another one', async () => {
+  await using ground = await startGround();
+  const archives = ground.start('archives');
+  const state = ground.start('state', { provider: 'garage' });
+  const { clock } = archives.process;
+  const service = createService(
+    {
+      pools: [archives.pool],
+      store: archives.store,
+      stateStore: state.store,
+      clock,
+      ids: ground.ids,
+      log: createTestLog(),
+      meter: silentMeter,
+    },
+    {
+      prefix: 'xv',
+      concurrency: 1,
+      concurrencyPerPool: 1,
+      concurrencyPerSr: 1,
+      queueLimit: 1,
+      retentionClasses: ['daily'],
+      instance: 'x',
+    },
+  );
+  const { checks } = await ground.clock.drive(service.readiness(options), { limitMs: LIMIT_MS });
+  assert.equal(checks.bucket?.status, 'pass');
+  assert.match(checks['state bucket']?.output ?? '', /one instance/);
 });
 
 async function work(ground: Ground, instance: Instance): Promise<void> {
