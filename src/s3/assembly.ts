@@ -20,7 +20,7 @@ import { combineCrc32 } from './crc32.ts';
 import type { Cutter, PartSink } from './cutter.ts';
 import { createLane, type Lane, type Place, readStretch } from './lane.ts';
 import type { Outlet } from './outlet.ts';
-import type { Seams } from './seams.ts';
+import type { Origin, Seams } from './seams.ts';
 import { addCopy, addSend, completeStaged, type Delivery, type Slot } from './section.ts';
 
 export interface AssemblyParts {
@@ -176,7 +176,7 @@ async function beginRun(assembly: Assembly, options: Cancellable): Promise<void>
   for (const recipe of recipes) deferred.push(number(assembly, recipe, false));
   cutter.begin(finalSink(assembly), { rest: 'forget', whole: false });
   for (const stretch of rest) {
-    noteStretch(assembly, stretch);
+    assembly.seams.announce(stretch.length, originOf(assembly, stretch));
     await append(assembly, stretch, { signal });
   }
 }
@@ -189,14 +189,17 @@ function stretchesOf(lanes: Assembly['lanes'], which: (place: number) => boolean
 /** Gives a part its place in the object. */
 function number(assembly: Assembly, recipe: Recipe<Place>, isLast: boolean) {
   const stretches = recipe.kind === 'copy' ? [recipe.stretch] : recipe.stretches;
-  for (const stretch of stretches) noteStretch(assembly, stretch);
+  for (const stretch of stretches) {
+    if (Buffer.isBuffer(stretch.from)) assembly.seams.noteSent(stretch.length);
+    else assembly.seams.note(stretch.length, originOf(assembly, stretch));
+  }
   return { recipe, slot: assembly.outlet.next(recipe.sizeBytes, { isLast }) };
 }
 
-function noteStretch({ seams, delivery }: Assembly, { from, offset, length }: Stretch<Place>) {
-  if (Buffer.isBuffer(from)) return seams.note(length);
+function originOf({ delivery }: Assembly, { from, offset }: Stretch<Place>): Origin | undefined {
+  if (Buffer.isBuffer(from)) return undefined;
   const key = from === 'base' ? delivery.guard?.base.key : from.key;
-  return seams.note(length, { key: key ?? '', offset });
+  return { key: key ?? '', offset };
 }
 
 /** Parts that are written where they belong. */
@@ -204,8 +207,7 @@ export function finalSink({ delivery, outlet, seams }: Omit<AssemblyParts, 'cutt
   return {
     expect: (sizeBytes) => outlet.expect(sizeBytes),
     send: (part, end) => {
-      const { base, staged } = part.rereadBytes;
-      seams.note(part.body.length - base - staged); // What was read back is noted already.
+      seams.noteSent(part.body.length);
       addSend(delivery, outlet.next(part.body.length, end), part);
     },
     copy: (range, end) => {

@@ -8,7 +8,14 @@ import type { Stretch } from './compose.ts';
 import type { PartSink } from './cutter.ts';
 import { differs } from './multipart.ts';
 import { getObject } from './read.ts';
-import { addSend, type Delivery, openStaged, type Section, takeSlot } from './section.ts';
+import {
+  addSend,
+  type Delivery,
+  openStaged,
+  patientCall,
+  type Section,
+  takeSlot,
+} from './section.ts';
 
 /** Where bytes of the object lie meanwhile. */
 export type Place = Buffer | Section | 'base';
@@ -46,14 +53,14 @@ export function createLane(delivery: Delivery, expect: PartSink['expect']): Lane
 
 /** The bytes of a stretch, wherever they lie. */
 export async function readStretch(
-  { context, guard, watch }: Delivery,
+  delivery: Delivery,
   { from, offset, length }: Stretch<Place>,
   { signal }: Cancellable,
 ): Promise<Uint8Array> {
   if (Buffer.isBuffer(from)) return from.subarray(offset, offset + length);
   const range = { offset, length };
-  const budget = context.transferBudget;
-  const call = { signal, budget, ...watch };
+  const { context, guard } = delivery;
+  const call = patientCall(delivery, signal);
   const bytes =
     from === 'base'
       ? await guard?.read(range, call)

@@ -24,3 +24,16 @@ test('too many seams are thinned evenly', () => {
   const gaps = list.slice(1).map((seam, i) => seam - (list[i] ?? 0));
   assert(gaps.every((gap) => gap >= 8 && gap <= 12));
 });
+
+test('bytes that were read back keep their seams, in however many parts they are sent', () => {
+  for (const parts of [[30], [4, 3, 13, 10], [10, 10, 10]]) {
+    const seams = createSeams();
+    seams.note(5, { key: 'a', offset: 0 });
+    seams.announce(7, { key: 'a', offset: 5 });
+    seams.announce(3);
+    seams.announce(8, { key: 'b', offset: 1 });
+    for (const sizeBytes of parts) seams.noteSent(sizeBytes);
+    seams.note(1, { key: 'a', offset: 0 });
+    assert.deepEqual(seams.list(), [12, 15, 23, 35], parts.join());
+  }
+});

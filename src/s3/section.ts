@@ -8,10 +8,12 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { Cancellable, StoreFacts, UploadCounters } from '../ports.ts';
 import type { BaseGuard } from './base.ts';
+import type { CallOptions } from './calls.ts';
 import type { StoreContext } from './context.ts';
 import { combineCrc32 } from './crc32.ts';
 import type { Budget } from './layout.ts';
 import { createMultipart, type Multipart, type PartReceipt, type Watch } from './multipart.ts';
+import { TRANSFER_BUDGET } from './retry.ts';
 import type { Sender } from './sender.ts';
 
 /** Shared by all uploads of a store: memory is divided by their number. */
@@ -169,23 +171,30 @@ export function addCopy(delivery: Delivery, slot: Slot, source: Source): void {
   });
 }
 
+/** Calls that work of hours hangs on are tried as long as a part, and counted as the upload's. */
+export function patientCall({ context, watch }: Delivery, signal: AbortSignal): CallOptions {
+  return { signal, budget: context.transferBudget ?? TRANSFER_BUDGET, ...watch };
+}
+
 async function copyOfBase(
-  { guard, watch }: Delivery,
+  delivery: Delivery,
   multipart: Multipart,
   part: Source & { partNumber: number },
   { signal }: Cancellable,
 ): Promise<PartReceipt> {
+  const { guard } = delivery;
   assert(guard !== undefined, 'a base was given');
+  const call = patientCall(delivery, signal);
   const { base, ifMatch } = guard;
   const { partNumber, offset, length, crc } = part;
   const whole = length === base.sizeBytes;
   const copy = { partNumber, key: base.key, offset, length, whole, crc, ifMatch };
-  await guard.expect({ signal, ...watch });
+  await guard.expect(call);
   try {
     return await multipart.copyPart(copy, { signal });
   } catch (error) {
     signal.throwIfAborted();
-    throw await guard.explain(error, { signal, ...watch });
+    throw await guard.explain(error, call);
   }
 }
 

@@ -39,7 +39,14 @@ import { type Layout, partsInFlight, planLayout, planWindow } from './layout.ts'
 import { createMultipart, differs, type Multipart, type Watch } from './multipart.ts';
 import { createOutlet } from './outlet.ts';
 import { createSeams } from './seams.ts';
-import { budgetOf, type Delivery, sectionOf, type UploadContext, uniqueName } from './section.ts';
+import {
+  budgetOf,
+  type Delivery,
+  patientCall,
+  sectionOf,
+  type UploadContext,
+  uniqueName,
+} from './section.ts';
 import { createSender } from './sender.ts';
 import { createWindow } from './window.ts';
 
@@ -225,7 +232,7 @@ async function complete(state: State, options: Cancellable): Promise<StoredObjec
   state.reserved = undefined;
   state.phase = 'completing';
   const { final, layout, delivery, assembly } = state;
-  const { sender, counters, context, guard, watch } = delivery;
+  const { sender, counters, context, guard } = delivery;
   const { outlet, seams } = assembly;
   sender.signal.throwIfAborted();
   await finish(assembly, options);
@@ -238,7 +245,7 @@ async function complete(state: State, options: Cancellable): Promise<StoredObjec
   const found = seams.list(outlet.borders());
   const signal = AbortSignal.any([options.signal, sender.signal]);
   await joinStaged(delivery, layout, outlet, { signal });
-  if (guard?.wasUsed) await guard.prove({ signal, budget: context.transferBudget, ...watch });
+  if (guard?.wasUsed) await guard.prove(patientCall(delivery, signal));
   const parts = outlet.direct.receipts.toSorted((a, b) => a.partNumber - b.partNumber);
   const ifAbsent = context.facts.conditionalComplete;
   const stored = await final.complete({ parts, crc: wholeCrc(assembly), ifAbsent }, { signal });

@@ -66,6 +66,19 @@ function testFaults(server: GetServer): void {
     assert(rig.proxy.struck >= 4);
   });
 
+  test('the looks at the base are as patient as parts: work of hours hangs on them', async (t) => {
+    const target = server();
+    if ('skipped' in target) return t.skip(target.skipped);
+    await using rig = await openRig(target);
+    const base = await sharedBase(rig);
+    await using upload = await beginDelta(rig, base, { maxBytes: 31 * MAX_RESERVE_BYTES });
+    rig.proxy.plan({ effect: BROKEN, operation: 'HeadObject', times: 7 });
+    const pieces = samePieces(base, 0, 12);
+    await writePieces(upload, pieces);
+    await assertStored(rig, upload, joined(pieces));
+    assert.equal(rig.proxy.struck, 7);
+  });
+
   test('a copy that fails for good ends the upload, and nothing stays', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);

@@ -127,6 +127,7 @@ export async function assertStored(
   rig: Rig,
   upload: ObjectUpload,
   expected: Buffer,
+  borders?: ReadonlySet<number>,
 ): Promise<void> {
   const stored = await upload.complete({ signal });
   const { counters } = upload;
@@ -138,6 +139,14 @@ export async function assertStored(
   if (stored.checksum) assert.equal(stored.checksum.value, encodeCrc32(crc32(expected)));
   const seams = stored.seams ?? [];
   assert(seams.every((at, i) => at > (seams[i - 1] ?? 0) && at < expected.length));
+  // A cell ends anywhere.
+  if (borders && !rig.server.expected.equalParts) {
+    assert.deepEqual(
+      seams.filter((at) => !borders.has(at)),
+      [],
+      'seams lie between pieces',
+    );
+  }
   assert.equal(rig.arena.usedBytes, 0);
   const { objects } = await rig.store.list({ prefix: `${rig.prefix}staging/` }, { signal });
   assert.deepEqual(objects, [], 'staging is removed');
@@ -271,8 +280,13 @@ async function assertArranged(
     const count = random.pick([0, 1, 3, 9, 14]);
     return [...drawPieces(random, base, count), ...(count % 2 === 1 ? [short] : [])];
   });
-  const inOrder = places.map((_, place) => joined(sections[places.indexOf(place)] ?? []));
-  const expected = Buffer.concat([head, ...inOrder, tail]);
+  const inOrder = places.flatMap((_, place) => sections[places.indexOf(place)] ?? []);
+  const expected = Buffer.concat([head, joined(inOrder), tail]);
+  const borders = new Set([head.length]);
+  for (let at = head.length, i = 0; i < inOrder.length; i += 1) {
+    at += inOrder[i]?.bytes.length ?? 0;
+    borders.add(at);
+  }
   const over = withBase ? base : undefined;
   await using upload = await beginDelta(rig, over, { maxBytes: expected.length });
   await upload.write(head, { signal });
@@ -282,7 +296,7 @@ async function assertArranged(
     await upload.endSection({ signal });
   }
   await upload.write(tail, { signal });
-  await assertStored(rig, upload, expected);
+  await assertStored(rig, upload, expected, borders);
 }
 
 function testLimits(server: GetServer): void {

@@ -104,7 +104,7 @@ test('an answer cut off while reading is read again', async () => {
 });
 
 test('a store that falls silent is given up after the idle time, not waited for', async () => {
-  await using rig = await open({}, { idleTimeoutMs: 50, workTimeoutMs: 50 });
+  await using rig = await open({}, { idleTimeoutMs: 250, workTimeoutMs: 250 });
   rig.sim.faults.add({ effect: { kind: 'hang' }, operation: 'GetObject', times: 99 });
   await assert.rejects(rig.store.get('k', { signal }), (error) =>
     isBackupError(error, 'store_unavailable'),
