@@ -6,7 +6,7 @@ import { FAULTS, type Stage, startStage } from './play.ts';
 
 const LONG = process.env.XVAULT_TEST_LONG === '1';
 /** Places and strengths tried of each. */
-const DRAWS = Number(process.env.DRAWS ?? (LONG ? 25 : 1));
+const DRAWS = Number(process.env.XVAULT_DRAWS ?? (LONG ? 25 : 1));
 
 describe('a backup meets', { concurrency: 1 }, () => {
   let stage: Stage;
