@@ -180,7 +180,7 @@ function report(engine: Engine, job: Job): void {
     return;
   }
   log.info('job ended', { ...fields, seconds, ...(job.error ? { code: job.error.code } : {}) });
-  if (job.request.dry_run) return;
+  if (job.kind !== 'backup' || job.request.dry_run) return;
   meter.count('backups_total', 1, { mode: job.result?.mode ?? 'full', result: job.status });
   if (job.result) meter.observe('backup_duration_seconds', seconds, { pool: job.vm.pool });
 }

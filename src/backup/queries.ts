@@ -254,7 +254,7 @@ async function lastJobOfEach(asking: Asking): Promise<Map<string, Job>> {
   const ids = (await jobIds(asking)).slice(0, LAST_JOBS);
   const last = new Map<string, Job>();
   for (const job of await Promise.all(ids.map((id) => jobs.readable(id)))) {
-    if (job === undefined || job.request.dry_run || !isEnded(job)) continue;
+    if (job?.kind !== 'backup' || job.request.dry_run || !isEnded(job)) continue;
     const key = `${job.vm.pool}/${job.vm.uuid}`;
     if (!last.has(key)) last.set(key, job);
   }

@@ -5,6 +5,7 @@
  *   <prefix>pinned/<pool>/<vm uuid>/<backup id>/…                no rule deletes here
  *   <prefix>jobs/<job id>.json                                   30 days by rule
  *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes; of a dry run: its job's id
+ *   <prefix>indexes/<backup id>.idx                              rebuilt ones; may be deleted at any time
  *   <prefix>staging/<job id>/<n>                                 parts of one outsized archive until they are joined
  *   <prefix>probe/<random>/…                                     moments, when an instance first looks at the bucket
  *
@@ -32,6 +33,8 @@ export interface Keys {
   vmPrefix(retention: string, pool: string, vmUuid: string): string;
   archive(parts: BackupKeyParts, vmName: string): string;
   index(parts: BackupKeyParts): string;
+  /** Of an index that was made anew: what lies beside an archive is never written again. */
+  rebuiltIndex(backupId: string): string;
   record(parts: BackupKeyParts): string;
   job(jobId: string): string;
   lease(pool: string, vmUuid: string): string;
@@ -93,6 +96,7 @@ export function createKeys(prefix: string): Keys {
       `${root}backups/${retention}/${segment(pool)}/${vmUuid}/`,
     archive: (p, vmName) => `${folder(p)}/${safeName(vmName)}.xva`,
     index: (p) => `${folder(p)}/blocks.idx`,
+    rebuiltIndex: (backupId) => `${root}indexes/${backupId}.idx`,
     record: (p) => `${folder(p)}/backup.json`,
     job: (jobId) => `${root}jobs/${jobId}.json`,
     lease: (pool, vmUuid) => `${root}leases/${segment(pool)}/${vmUuid}`,
@@ -109,11 +113,20 @@ export function createKeys(prefix: string): Keys {
   };
 }
 
-/** The lease a job holds: its machine's, or, for a dry run, which disturbs no other job, one of its own. */
+/**
+ * The lease a job holds: its machine's; of a job about a backup, which leaves the machine alone, the backup's; of a dry
+ * run, which disturbs no other job, one of its own.
+ */
 export function leaseKey(
   keys: Keys,
-  job: { id: string; vm: { pool: string; uuid: string }; request: { dry_run: boolean } },
+  job: {
+    id: string;
+    vm: { pool: string; uuid: string };
+    request: { dry_run: boolean };
+    backup_id?: string | undefined;
+  },
 ): string {
+  if (job.backup_id !== undefined) return keys.lease(job.vm.pool, job.backup_id);
   return keys.lease(job.vm.pool, job.request.dry_run ? job.id : job.vm.uuid);
 }
 

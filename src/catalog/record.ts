@@ -12,6 +12,8 @@ const time = z.iso.datetime();
 const seconds = z.number().nonnegative();
 
 export const JOB_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
+/** What a job does. Each kind has steps of its own: STEPS in src/backup/advance.ts. */
+export const JOB_KINDS = ['backup', 'index', 'restore', 'verify'] as const;
 export const JOB_PHASES = [
   'preparing',
   'snapshotting',
@@ -161,7 +163,7 @@ export const backupSchema = z.object({
 export type Backup = z.infer<typeof backupSchema>;
 
 export const progressSchema = z.object({
-  /** Read from the pool. */
+  /** Read from the pool; of a job about a backup: of its archive, from the bucket. */
   read_bytes: bytes,
   /** Sent by us to the store. */
   sent_bytes: bytes,
@@ -192,6 +194,18 @@ export const dryRunSchema = z.object({
   estimated_sent_bytes: bytes.optional(),
   warnings: z.array(z.string()),
 });
+
+/** What an index job found where deltas look first, and what it did. */
+export const indexResultSchema = z.object({
+  found: z.enum(['right', 'missing', 'damaged', 'old']),
+  /** False: what was found is right, byte for byte. */
+  written: z.boolean(),
+  /** Where the right one lies now. */
+  key: z.string(),
+  size_bytes: bytes,
+  stored_blocks: z.int().nonnegative(),
+});
+export type IndexResult = z.infer<typeof indexResultSchema>;
 
 /** What a job must remember to go on after a crash: kept in the record, not shown by the API. */
 export const checkpointSchema = z.object({
@@ -226,11 +240,14 @@ export type Checkpoint = z.infer<typeof checkpointSchema>;
 export const jobSchema = z.object({
   version: z.literal(1),
   id: z.uuid(),
-  kind: z.enum(['backup', 'restore', 'verify']),
+  kind: z.enum(JOB_KINDS),
   status: z.enum(JOB_STATUSES),
   phase: z.enum(JOB_PHASES),
   vm: vmNameSchema,
+  /** Of a job that is no backup: class and compression of the backup it is about, and nothing that was asked for. */
   request: backupRequestSchema,
+  /** Of a job about a backup that is there: that one. */
+  backup_id: z.uuid().optional(),
   progress: progressSchema,
   attempt: z.int().positive(),
   created_at: time,
@@ -250,6 +267,7 @@ export const jobSchema = z.object({
   error: problemSchema.optional(),
   result: backupSchema.optional(),
   dry_run: dryRunSchema.optional(),
+  index: indexResultSchema.optional(),
   checkpoint: checkpointSchema,
 });
 export type Job = z.infer<typeof jobSchema>;
