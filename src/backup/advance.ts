@@ -1,5 +1,5 @@
 /**
- * The life of a backup, one bounded, repeatable step a phase.
+ * The life of a job, one bounded, repeatable step a phase. Of a backup (for other kinds see STEPS):
  *
  *   preparing ─► snapshotting ─► exporting ─► finishing ─► cleaning ─► ended
  *        └────────────┴─────────────┴────────────┴──(error)──▲
@@ -26,23 +26,31 @@ import { planQuiesce } from './quiesce.ts';
 import { maxArchiveBytes } from './size.ts';
 import { snapshotStep } from './snapshot-step.ts';
 
+type Step = (job: Job, context: StepContext) => Promise<Job>;
+
+/**
+ * What each kind of job does in each of its phases. All begin with preparing, go through cleaning whatever happened, and
+ * end there; a failed attempt begins with preparing again.
+ */
+const STEPS: Record<Job['kind'], Partial<Record<Job['phase'], Step>>> = {
+  backup: {
+    preparing: prepare,
+    snapshotting: snapshotStep,
+    exporting: exportStep,
+    finishing: publish,
+    cleaning: clean,
+  },
+  index: { cleaning: end },
+  restore: { cleaning: end },
+  verify: { cleaning: end },
+};
+
 /** Does the job's next step. Errors: the step's; `failed` says what to do with them. */
 export async function advance(job: Job, context: StepContext): Promise<Job> {
   if (isEnded(job)) return job;
-  switch (job.phase) {
-    case 'preparing':
-      return prepare(job, context);
-    case 'snapshotting':
-      return snapshotStep(job, context);
-    case 'exporting':
-      return exportStep(job, context);
-    case 'finishing':
-      return publish(job, context);
-    case 'cleaning':
-      return clean(job, context);
-    default:
-      throw new BackupError('internal', `advance job=${job.id} in phase=${job.phase}`);
-  }
+  const step = STEPS[job.kind][job.phase];
+  if (step) return step(job, context);
+  throw new BackupError('internal', `advance ${job.kind} job=${job.id} in phase=${job.phase}`);
 }
 
 /** The job after a step failed: on to cleaning, with the problem inside. A second failure while cleaning ends it. */
@@ -129,6 +137,11 @@ async function clean(given: Job, context: StepContext): Promise<Job> {
   if (removed.status === 'rejected') throw removed.reason;
   if (job.error) await abandonUploads(job, context);
   return endOf(job, now());
+}
+
+/** Of a kind that leaves nothing behind. */
+async function end(job: Job, { engine }: StepContext): Promise<Job> {
+  return endOf(job, formatTime(engine.clock.now()));
 }
 
 /** A failed step has aborted its own upload, if it could, and if it was not that of an instance that died. */
