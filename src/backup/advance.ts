@@ -12,6 +12,7 @@
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
+import type { PoolFacts } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
@@ -79,6 +80,7 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
     excludeDisks: job.request.exclude_disks,
     ...(await lastExport(job, context)),
   });
+  const warnings = [...verdict.warnings, ...compressionWarnings(job, facts)];
   const prepared: Job = {
     ...job,
     vm: { ...job.vm, name: vm.nameLabel },
@@ -87,7 +89,7 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
       ...job.checkpoint,
       vm_ref: vm.ref,
       excluded_disks: excludedOf(verdict),
-      warnings: verdict.warnings,
+      warnings,
     },
   };
   if (!job.request.dry_run) return { ...prepared, phase: 'snapshotting' };
@@ -102,10 +104,10 @@ async function prepare(job: Job, context: StepContext): Promise<Job> {
         virtual_size_bytes: disk.virtualSizeBytes,
       })),
       excluded_disks: excludedOf(verdict),
-      max_archive_bytes: maxArchiveBytes(verdict.disks),
+      max_archive_bytes: maxArchiveBytes(verdict.disks, job.request.compression),
       estimated_bytes: verdict.estimatedBytes,
       ...(await foreseen(prepared, verdict, context)),
-      warnings: [...verdict.warnings, ...unquiesced],
+      warnings: [...warnings, ...unquiesced],
     },
   };
 }
@@ -187,6 +189,14 @@ async function lastExport(
     if (isBackupError(error, 'data_corrupt')) return {};
     throw error;
   }
+}
+
+/** Whoever needs the archive should not find out then. */
+function compressionWarnings({ request }: Job, { features }: PoolFacts): string[] {
+  if (request.compression === 'none' || features.zstdExport) return [];
+  return [
+    'this pool is too old to import zstd archives: decompress with zstd -d before a restore on it',
+  ];
 }
 
 /** What a backup begun now would be, and would send. */

@@ -11,6 +11,7 @@ import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectFacts, ObjectStore } from '../ports.ts';
 import { parseTime } from '../time.ts';
 import { openIndex } from '../xva/blocks-index.ts';
+import { COMPRESSION, createFrameMap } from '../xva/frames.ts';
 import type { BlocksIndex } from '../xva/types.ts';
 import type { StepContext } from './context.ts';
 import { insist, withDeadline } from './deadline.ts';
@@ -119,9 +120,13 @@ async function readIndex(
       sizeBytes,
       hash: await engine.hasher(),
     });
+    const { frames } = index;
+    if (frames !== undefined && frames.parameters !== COMPRESSION.parameters) {
+      return 'it was compressed by another version or level of zstd';
+    }
+    const archiveBytes = frames ? createFrameMap(index).archiveBytes : index.archiveBytes;
     const isOf =
-      hex(index.contentDigest) === archive.content_digest &&
-      (index.frames !== undefined || index.archiveBytes === archive.size_bytes);
+      hex(index.contentDigest) === archive.content_digest && archiveBytes === archive.size_bytes;
     return isOf ? index : 'its index is that of another archive';
   } catch (error) {
     if (!isBackupError(error, 'data_corrupt')) throw error;

@@ -9,6 +9,7 @@ import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore } from '../ports.ts';
 import { entryRange, findBlock } from '../xva/blocks-index.ts';
 import { ENTRY_BYTES, readEntry } from '../xva/entries.ts';
+import { createFrameMap } from '../xva/frames.ts';
 import type { ArchiveDisk, BlocksIndex, IndexedDisk, KeptBlock } from '../xva/types.ts';
 
 /** Entries read at once: 1 MiB, which tells of 42 GiB stored. */
@@ -16,10 +17,14 @@ const WINDOW_ENTRIES = Math.floor(1_048_576 / ENTRY_BYTES);
 
 export interface BaseBlocks {
   /**
-   * Where in the base the member of this block lies; undefined when it does not, or when the index cannot be read now:
+   * Where in the base the member of this block, or its frame, lies; undefined when it does not, or when the index cannot be read now:
    * sending some blocks more is better than losing hours of work. Errors: the store's others, `lostBase`.
    */
-  offsetOf(disk: ArchiveDisk, block: KeptBlock, options: Cancellable): Promise<number | undefined>;
+  find(
+    disk: ArchiveDisk,
+    block: KeptBlock,
+    options: Cancellable,
+  ): Promise<{ offsetBytes: number; lengthBytes: number } | undefined>;
   /** Ranges read so far. */
   readonly reads: number;
 }
@@ -40,6 +45,7 @@ export function createBaseBlocks(
   { index, indexKey }: { index: BlocksIndex; indexKey: string },
 ): BaseBlocks {
   const disks = new Map(index.disks.map((disk) => [disk.archiveId, disk]));
+  const frames = index.frames && createFrameMap(index);
   let window: Window | undefined;
   let reads = 0;
   let pause = 0;
@@ -59,10 +65,10 @@ export function createBaseBlocks(
   };
 
   return {
-    offsetOf: async ({ archiveId }, block, options) => {
+    find: async ({ archiveId }, block, options) => {
       const disk = disks.get(archiveId);
       const found = disk && findBlock(disk, block.number);
-      if (!found || found.lengthBytes !== block.lengthBytes) return undefined;
+      if (!disk || !found || found.lengthBytes !== block.lengthBytes) return undefined;
       let at = window?.disk === disk ? (found.position - window.from) * ENTRY_BYTES : -1;
       if (window === undefined || at < 0 || at >= window.bytes.length) {
         if (pause > 0) {
@@ -77,9 +83,11 @@ export function createBaseBlocks(
         window = next;
         at = 0;
       }
-      return readEntry(window.bytes, at).digest.equals(block.digest)
-        ? found.offsetBytes
-        : undefined;
+      if (!readEntry(window.bytes, at).digest.equals(block.digest)) return undefined;
+      const { offsetBytes, memberBytes } = found;
+      return frames === undefined
+        ? { offsetBytes, lengthBytes: memberBytes }
+        : frames.frameOf(disk, block.number);
     },
     get reads() {
       return reads;

@@ -19,9 +19,9 @@ export interface Mode {
   order: DiskOrder;
 }
 
-/** Refuses what this store or this version cannot do at all. Errors: `invalid_request`. */
+/** Refuses what this store cannot do at all. Errors: `invalid_request`. */
 export function checkMode(
-  { mode, compression }: BackupRequest,
+  { mode }: BackupRequest,
   { copyParts, provider }: Pick<StoreFacts, 'copyParts' | 'provider'>,
 ): void {
   if (mode === 'delta' && !copyParts) {
@@ -29,12 +29,6 @@ export function checkMode(
       'invalid_request',
       `choose mode: the store (${provider}) cannot copy parts of objects, which delta needs; use auto or full`,
       { details: { field: 'mode', provider } },
-    );
-  }
-  if (compression !== 'none') {
-    throw new BackupError(
-      'invalid_request',
-      'choose compression: zstd is not available yet, use none',
     );
   }
 }

@@ -6,13 +6,15 @@
  * places some are drawn at random, so that every backup looks at others.
  */
 import { randomInt } from 'node:crypto';
-import { BackupError } from '../errors.ts';
+import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore } from '../ports.ts';
 import { blockAt, entryRange } from '../xva/blocks-index.ts';
 import { readEntry } from '../xva/entries.ts';
+import { createFrameMap } from '../xva/frames.ts';
 import { writeMember } from '../xva/member.ts';
 import { TAR_BLOCK_BYTES } from '../xva/tar.ts';
-import { BLOCK_MEMBER_BYTES, type BlocksIndex, type Hasher } from '../xva/types.ts';
+import type { BlocksIndex, Hasher } from '../xva/types.ts';
+import { decompressFrame } from '../xva/zstd.ts';
 
 /** However small the share: one look proves little. */
 const LEAST_SEAMS = 3;
@@ -29,17 +31,28 @@ export interface SeamCheck {
   hash: Hasher;
 }
 
+interface Place {
+  disk: number;
+  position: number;
+}
+
+interface Archive {
+  index: BlocksIndex;
+  rangeOf(place: Place): { offset: number; length: number };
+}
+
 /** Returns how many members were read. Errors: `data_corrupt` naming the member, the store's. */
 export async function checkSeams(check: SeamCheck, options: Cancellable): Promise<number> {
+  const archive = archiveOf(check.index);
   const looked = new Set<string>();
   for (const seam of draw(check.seams, check.percent)) {
     for (const at of [seam - 1, seam]) {
-      const place = placeOf(check.index, at);
+      const place = placeOf(archive, at);
       if (place === undefined) continue;
       const name = `${place.disk}:${place.position}`;
       if (looked.has(name)) continue;
       looked.add(name);
-      await checkMember(check, place, options);
+      await checkMember(check, { ...place, ...archive.rangeOf(place) }, options);
     }
   }
   return looked.size;
@@ -58,36 +71,75 @@ function draw(seams: readonly number[], percent: number): number[] {
 }
 
 /** The member byte `at` belongs to; undefined in ova.xml and at the end. */
-function placeOf(index: BlocksIndex, at: number): { disk: number; position: number } | undefined {
-  const disk = index.disks.findLastIndex(({ offsetBytes }) => offsetBytes <= at);
+function placeOf(archive: Archive, at: number): Place | undefined {
+  const { index } = archive;
+  const disk = index.disks.findLastIndex(
+    (_, i) => archive.rangeOf({ disk: i, position: 0 }).offset <= at,
+  );
   const found = index.disks[disk];
   if (found === undefined) return undefined;
-  const position = Math.floor((at - found.offsetBytes) / BLOCK_MEMBER_BYTES);
-  return position < found.storedBlocks ? { disk, position } : undefined;
+  let [low, high] = [0, found.storedBlocks - 1];
+  while (low < high) {
+    const position = Math.ceil((low + high) / 2);
+    if (archive.rangeOf({ disk, position }).offset <= at) low = position;
+    else high = position - 1;
+  }
+  const { offset, length } = archive.rangeOf({ disk, position: low });
+  return at < offset + length ? { disk, position: low } : undefined;
+}
+
+/** Where members lie in the stored object, compressed or not. */
+function archiveOf(index: BlocksIndex): Archive {
+  const frames = index.frames && createFrameMap(index);
+  return {
+    index,
+    rangeOf: ({ disk: at, position }) => {
+      const disk = index.disks[at] as BlocksIndex['disks'][number];
+      const block = blockAt(disk, position);
+      const frame = frames?.frameOf(disk, block.number);
+      return frame
+        ? { offset: frame.offsetBytes, length: frame.lengthBytes }
+        : { offset: block.offsetBytes, length: block.memberBytes };
+    },
+  };
 }
 
 async function checkMember(
   { store, key, index, indexBytes, hash }: SeamCheck,
-  place: { disk: number; position: number },
+  { offset, length, ...place }: Place & { offset: number; length: number },
   { signal }: Cancellable,
 ): Promise<void> {
   const disk = index.disks[place.disk] as BlocksIndex['disks'][number];
   const block = blockAt(disk, place.position);
-  const range = { offset: block.offsetBytes, length: block.memberBytes };
-  const found = await store.get(key, { signal, range });
+  const found = await store.get(key, { signal, range: { offset, length } });
   const name = `${disk.archiveId}/${String(block.number).padStart(8, '0')}`;
   const entries = Buffer.from(indexBytes.buffer, indexBytes.byteOffset, indexBytes.byteLength);
-  const { offset } = entryRange(disk, place.position, place.position + 1);
-  const { xxh64 } = readEntry(entries, offset);
-  if (found !== undefined && found.bytes.length === block.memberBytes) {
-    const member = Buffer.from(found.bytes);
+  const { xxh64 } = readEntry(entries, entryRange(disk, place.position, place.position + 1).offset);
+  const isThere = found !== undefined && found.bytes.length === length;
+  const member = isThere && (await unpack(found.bytes, block.memberBytes, index));
+  if (member) {
     const content = member.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + block.lengthBytes);
     const facts = { name, sizeBytes: block.lengthBytes, xxh64 };
     if (hash.xxh64(content) === xxh64 && writeMember(member, facts)) return;
   }
   throw new BackupError(
     'data_corrupt',
-    `read back archive: the store did not put ${name} where it belongs, offset=${range.offset}`,
-    { details: { key, block: name, offset: range.offset } },
+    `read back archive: the store did not put ${name} where it belongs, offset=${offset}`,
+    { details: { key, block: name, offset } },
   );
+}
+
+/** The member's own bytes; undefined for a frame that cannot be read. */
+async function unpack(
+  bytes: Uint8Array,
+  memberBytes: number,
+  { frames }: BlocksIndex,
+): Promise<Buffer | undefined> {
+  if (frames === undefined) return Buffer.from(bytes);
+  try {
+    return await decompressFrame(bytes, memberBytes);
+  } catch (error) {
+    if (isBackupError(error, 'data_corrupt')) return undefined;
+    throw error;
+  }
 }

@@ -8,19 +8,21 @@
 import type { Cancellable, ExportStream, ObjectUpload } from '../ports.ts';
 import { MAX_RESERVE_BYTES } from '../ports.ts';
 import { type ArchiveDisk, BLOCK_BYTES, type KeptBlock, type Normaliser } from '../xva/types.ts';
-import type { BaseBlocks } from './delta-blocks.ts';
+import { createPacking, type Packing } from './packing.ts';
 
 export interface ExportInput {
   source: ExportStream;
   upload: ObjectUpload;
   normaliser: Normaliser;
-  /** Of a delta: finds what need not be sent. */
-  blocks?: Pick<BaseBlocks, 'offsetOf'> | undefined;
+  /** How pieces become the object's bytes; as they are unless given. */
+  packing?: Packing;
   /** Disks come in another order than they lie in the archive. */
   isArranged?: boolean;
   /** Called after every piece; cheap. */
   onRead(readBytes: number): void;
 }
+
+type Packed = ExportInput & { packing: Packing };
 
 /**
  * Moves one whole export. Afterwards the source has ended, its task said success, and all bytes are committed to the
@@ -28,7 +30,8 @@ export interface ExportInput {
  *
  * Errors: those of the source, the codec and the upload. Cancel: the caller disposes source and upload.
  */
-export async function exportArchive(input: ExportInput, { signal }: Cancellable): Promise<number> {
+export async function exportArchive(given: ExportInput, { signal }: Cancellable): Promise<number> {
+  const input = { ...given, packing: given.packing ?? createPacking(given, 'none') };
   let readBytes = 0;
   for (;;) {
     signal.throwIfAborted();
@@ -44,10 +47,10 @@ export async function exportArchive(input: ExportInput, { signal }: Cancellable)
 
 /** Reads one member (a block with its checksum, ova.xml, the end) and commits what the codec keeps of it. */
 async function readPiece(
-  input: ExportInput,
+  input: Packed,
   { signal }: Cancellable,
 ): Promise<{ readBytes: number; end: boolean }> {
-  const { source, upload, normaliser } = input;
+  const { source, upload, normaliser, packing } = input;
   let view = await upload.reserve(MAX_RESERVE_BYTES, { signal });
   let filledBytes = 0;
   for (;;) {
@@ -62,30 +65,34 @@ async function readPiece(
       case 'more':
         continue;
       case 'keep':
-        await commitBlock(input, step.bytes, { signal });
+        await commitBlock(input, view, step.bytes, { signal });
         return { readBytes: filledBytes, end: false };
       case 'drop':
         upload.commit(0);
         return { readBytes: filledBytes, end: false };
       case 'replace':
+        upload.commit(0);
+        await packing.head(step.bytes, { signal });
+        arrange(input);
+        return { readBytes: filledBytes, end: false };
       case 'end':
         upload.commit(0);
-        await upload.write(step.bytes, { signal });
-        if (step.kind === 'replace') arrange(input);
-        return { readBytes: filledBytes, end: step.kind === 'end' };
+        await packing.end(step.bytes, { signal });
+        return { readBytes: filledBytes, end: true };
     }
   }
 }
 
 /** The memory just read is a block's member; a disk's last block is always there, and ends it. */
 async function commitBlock(
-  { upload, normaliser, blocks, isArranged }: ExportInput,
+  { upload, normaliser, packing, isArranged }: Packed,
+  memory: Buffer,
   memberBytes: number,
   { signal }: Cancellable,
 ): Promise<void> {
   const block = normaliser.block as KeptBlock;
   const disk = normaliser.disks.find(({ index }) => index === block.diskIndex) as ArchiveDisk;
-  upload.commit(memberBytes, await blocks?.offsetOf(disk, block, { signal }));
+  await packing.block({ memory, memberBytes, disk, block }, { signal });
   const endBytes = block.number * BLOCK_BYTES + block.lengthBytes;
   if (isArranged && endBytes === disk.virtualSizeBytes) await upload.endSection({ signal });
 }

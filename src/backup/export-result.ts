@@ -34,7 +34,7 @@ export function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepCo
     retention: job.request.retention,
     mode: mode.mode,
     mode_reason: mode.reason,
-    compression: 'none',
+    compression: job.request.compression,
     created_at: job.checkpoint.snapshot_at ?? formatTime(now),
     finished_at: formatTime(now),
     archive: {

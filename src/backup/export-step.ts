@@ -8,12 +8,12 @@
  */
 import type { Job } from '../catalog/record.ts';
 import { BackupError, toBackupError } from '../errors.ts';
-import type { ObjectUpload, SnapshotFacts, VmState } from '../ports.ts';
+import type { ObjectUpload, SnapshotFacts, StoredObject, VmState } from '../ports.ts';
 import { decodeIndex } from '../xva/blocks-index.ts';
 import { createDigestKey } from '../xva/hash.ts';
 import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
 import { poolOf, type StepContext } from './context.ts';
-import { type BaseBlocks, baseLoss, createBaseBlocks } from './delta-blocks.ts';
+import { baseLoss, createBaseBlocks } from './delta-blocks.ts';
 import { chooseMode, fullMode, type Mode } from './delta-mode.ts';
 import { checkSeams } from './delta-seams.ts';
 import { discardUploads } from './discard-uploads.ts';
@@ -21,6 +21,7 @@ import { exportArchive } from './export-archive.ts';
 import { backupOf, type Moved, percentOf, progressOf } from './export-result.ts';
 import { siblingId } from './ids.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
+import { createPacking, type Packing } from './packing.ts';
 import { createPartPlan } from './plan.ts';
 import { maxArchiveBytes } from './size.ts';
 
@@ -114,7 +115,7 @@ async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext)
       key,
       contentType: 'application/x-xva',
       stagingPrefix: engine.keys.staging(job.id),
-      maxBytes: maxArchiveBytes(snapshot.disks),
+      maxBytes: maxArchiveBytes(snapshot.disks, job.request.compression),
       ...(base && { base: base.archive, createPlan: createPartPlan }),
     },
     { signal },
@@ -124,12 +125,17 @@ async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext)
     archive_key: key,
     upload_id: upload.uploadId,
   });
+  const packing = createPacking({ upload, blocks }, job.request.compression);
   const isArranged = order === 'device';
-  const read = await exportInto({ job, snapshot, upload, normaliser, blocks, isArranged }, context);
+  const read = await exportInto(
+    { job, snapshot, upload, normaliser, packing, isArranged },
+    context,
+  );
   proveDisks(normaliser.totals(), snapshot);
-  await engine.store.put(indexKey, normaliser.index(), { signal, patient: true });
+  const indexBytes = normaliser.index(packing.frames());
+  await engine.store.put(indexKey, indexBytes, { signal, patient: true });
   const stored = await upload.complete({ signal });
-  const seamReads = await lookAtSeams({ key, stored, normaliser }, context);
+  const seamReads = await lookAtSeams({ key, stored, indexBytes }, context);
   engine.meter.count('pool_read_bytes_total', read.readBytes, { pool: job.vm.pool });
   return {
     ...read,
@@ -148,7 +154,7 @@ async function exportInto(
   input: Pick<Try, 'job' | 'snapshot'> & {
     upload: ObjectUpload;
     normaliser: Normaliser;
-    blocks: BaseBlocks | undefined;
+    packing: Packing;
     isArranged: boolean;
   },
   context: StepContext,
@@ -182,14 +188,13 @@ async function exportInto(
 
 /** A store that proves the whole object by its checksum need not be asked. */
 async function lookAtSeams(
-  { key, stored, normaliser }: Pick<Moved, 'stored' | 'normaliser'> & { key: string },
+  { key, stored, indexBytes }: { key: string; stored: StoredObject; indexBytes: Uint8Array },
   { engine, signal }: StepContext,
 ): Promise<number> {
   const { seams = [], checksum } = stored;
   const percent = engine.delta.seamCheckPercent;
   if (checksum !== undefined || seams.length === 0 || percent === 0) return 0;
   const hash = await engine.hasher();
-  const indexBytes = normaliser.index();
   const index = decodeIndex(indexBytes, hash);
   const reads = await checkSeams(
     { store: engine.store, key, seams, percent, index, indexBytes, hash },

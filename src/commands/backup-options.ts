@@ -24,7 +24,7 @@ export const BACKUP_OPTIONS: Record<string, OptionHelp> = {
     help: 'Leave out a disk: userdevice, VDI uuid or name; may be repeated',
   },
   mode: { type: 'string', value: '<mode>', help: 'auto (default), full or delta: docs/delta.md' },
-  compression: { type: 'string', value: '<kind>', help: 'none (default); zstd is not built yet' },
+  compression: { type: 'string', value: '<kind>', help: 'none (default) or zstd' },
   note: { type: 'string', value: '<text>', help: 'Kept with the backup' },
   'before-snapshot': {
     type: 'string',

@@ -149,7 +149,6 @@ describe('asking for a backup', () => {
   }
 
   const refusals: [string, Partial<Job['request']>, RegExp][] = [
-    ['a compression that is not built yet', { compression: 'zstd' }, /not available yet/],
     ['a class no rule knows', { retention: 'dayly' }, /daily, weekly/],
     ['a disk that is not there', { exclude_disks: ['9'] }, /no disk 9/],
   ];

@@ -175,15 +175,19 @@ function sharedSnapshot(pool: Pool): Pool & { end(): Promise<void> } {
 /** Backs the machine up as a delta and as a full, from one snapshot each day: the archives must be equal. */
 export async function assertSameBytes(
   lab: Lab,
-  { seed, rounds }: { seed: number; rounds: number },
+  {
+    seed,
+    rounds,
+    compression = 'none',
+  }: { seed: number; rounds: number; compression?: Backup['compression'] },
 ): Promise<void> {
   const draw = createDraw(seed);
-  resultOf(await lab.backup({ mode: 'full' }));
+  resultOf(await lab.backup({ mode: 'full', compression }));
   for (let round = 0; round < rounds; round += 1) {
     liveOneDay(lab.machine, draw);
     const pool = sharedSnapshot(lab.world.pool);
-    const delta = resultOf(await lab.backup({ mode: 'delta' }, pool));
-    const full = resultOf(await lab.backup({ mode: 'full' }, pool));
+    const delta = resultOf(await lab.backup({ mode: 'delta', compression }, pool));
+    const full = resultOf(await lab.backup({ mode: 'full', compression }, pool));
     await pool.end();
     assert.deepEqual([delta.mode, full.mode], ['delta', 'full']);
     assert(delta.copied_bytes > 5 * MIB, `${delta.copied_bytes} copied`);

@@ -43,7 +43,8 @@ const startBackupBody = backupRequestSchema.extend({
     example: ['2'],
   }),
   compression: shape.compression.meta({
-    description: 'Of the archive. `zstd` is not built yet: such a job fails.',
+    description:
+      'Of the archive. `zstd`: each block a frame of its own, which hosts since CH 8.1 import as it is and `zstd -d` makes plain.',
   }),
   hooks: shape.hooks.meta({
     description:

@@ -1,0 +1,86 @@
+/**
+ * How the pieces of an archive become the object's bytes: as they are, or each in a zstd frame of its own.
+ *
+ * With the frames' lengths in the index any block is found without reading the others, and a frame of an unchanged
+ * block is the same bytes again (one program, version and level: `COMPRESSION`), so it can be copied like a plain one.
+ * The block is compressed out of the memory it was read into, and the frame put back there.
+ */
+import type { Backup } from '../catalog/record.ts';
+import type { Cancellable, ObjectUpload } from '../ports.ts';
+import { COMPRESSION, createFrameLog } from '../xva/frames.ts';
+import type { ArchiveDisk, FrameTable, KeptBlock } from '../xva/types.ts';
+import { compressFrame } from '../xva/zstd.ts';
+import type { BaseBlocks } from './delta-blocks.ts';
+
+export interface Packing {
+  /** ova.xml's member. */
+  head(bytes: Uint8Array, options: Cancellable): Promise<void>;
+  /** A block's member, which is the first `memberBytes` of the memory last reserved. */
+  block(input: PackedBlock, options: Cancellable): Promise<void>;
+  end(bytes: Uint8Array, options: Cancellable): Promise<void>;
+  /** After the end: what the index must know of a compressed archive. */
+  frames(): FrameTable | undefined;
+}
+
+export interface PackedBlock {
+  memory: Buffer;
+  memberBytes: number;
+  disk: ArchiveDisk;
+  block: KeptBlock;
+}
+
+interface PackingInput {
+  upload: ObjectUpload;
+  /** Of a delta: finds what need not be sent. */
+  blocks?: Pick<BaseBlocks, 'find'> | undefined;
+}
+
+/** Packs for one upload. */
+export function createPacking(input: PackingInput, compression: Backup['compression']): Packing {
+  return compression === 'zstd' ? createZstdPacking(input) : createPlainPacking(input);
+}
+
+function createPlainPacking({ upload, blocks }: PackingInput): Packing {
+  return {
+    head: (bytes, options) => upload.write(bytes, options),
+    block: async ({ memberBytes, disk, block }, options) => {
+      const same = await blocks?.find(disk, block, options);
+      upload.commit(memberBytes, same?.offsetBytes);
+    },
+    end: (bytes, options) => upload.write(bytes, options),
+    frames: () => undefined,
+  };
+}
+
+function createZstdPacking({ upload, blocks }: PackingInput): Packing {
+  const log = createFrameLog();
+  const { level } = COMPRESSION;
+  return {
+    head: async (bytes, options) => {
+      const frame = await compressFrame(bytes, level);
+      log.head(frame.length);
+      await upload.write(frame, options);
+    },
+    block: async ({ memory, memberBytes, disk, block }, options) => {
+      const frame = await compressFrame(memory.subarray(0, memberBytes), level);
+      log.add(disk.index, frame.length);
+      const found = await blocks?.find(disk, block, options);
+      // of one length, or something of the program has changed after all
+      const same = found?.lengthBytes === frame.length ? found.offsetBytes : undefined;
+      const first = Math.min(frame.length, memory.length);
+      frame.copy(memory, 0, 0, first);
+      upload.commit(first, same);
+      if (first === frame.length) return;
+      // what cannot be compressed becomes some bytes longer than the memory of a member
+      const rest = await upload.reserve(frame.length - first, options);
+      frame.copy(rest, 0, first);
+      upload.commit(rest.length, same === undefined ? undefined : same + first);
+    },
+    end: async (bytes, options) => {
+      const frame = await compressFrame(bytes, level);
+      log.end(frame.length);
+      await upload.write(frame, options);
+    },
+    frames: log.table,
+  };
+}
