@@ -289,9 +289,19 @@ test('of realistic changes no more than 1/0.95 of the least possible is sent', (
   assert(worst >= 0.95, `worst ${worst}`);
 });
 
+test('very many tiny pieces are planned as well as few large ones, and in as little time', () => {
+  // one change in 19 MiB of frames of 200 bytes; with a path for each place it would take minutes
+  const pieces = Array.from({ length: 100_000 }, (_, n) =>
+    n === 50_000 ? { sizeBytes: 200 } : { sizeBytes: 200, sameOffset: n * 200 },
+  );
+  const { sentBytes } = play(pieces, LIMITS);
+  assert(sentBytes <= 5.1 * MIB, `${sentBytes}`);
+});
+
 const piece = fc.oneof(
   { weight: 8, arbitrary: fc.constant(MEMBER) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: MEMBER }) },
+  { weight: 1, arbitrary: fc.integer({ min: 0, max: 5000 }) },
 );
 /** Runs of the base as it was, with gaps, jumps and fresh pieces between them. */
 const archive = fc

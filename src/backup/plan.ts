@@ -42,6 +42,8 @@ interface State {
   heldBytes: number;
   /** Where a copy would have to go on after the last piece. */
   nextOffset: number | undefined;
+  /** Bytes since the last place where runs could begin. */
+  sinceBorderBytes: number;
   /** Decided copy that is not said yet, for it may go on. */
   copy: { offset: number; bytes: number };
   /** Bytes of the run being sent that were cut off because the window was full. */
@@ -55,6 +57,12 @@ interface State {
  */
 const LONG_RUN_PARTS = 32;
 
+/**
+ * In a range of the base runs begin at so many places for each smallest part, at most: each is a path of its own, and
+ * compressed blocks of some 100 bytes would make tens of thousands. What is sent too much is a 64th part for each run.
+ */
+const BORDERS_PER_PART = 64;
+
 /** Starts the plan of one object. Limits that contradict each other are a bug of the caller (AssertionError). */
 export function createPartPlan(limits: PlanLimits): PartPlan {
   if (limits.cellBytes !== undefined) return createGridPlan(limits, limits.cellBytes);
@@ -67,6 +75,7 @@ export function createPartPlan(limits: PlanLimits): PartPlan {
     paths: [start],
     heldBytes: 0,
     nextOffset: undefined,
+    sinceBorderBytes: 0,
     copy: { offset: 0, bytes: 0 },
     cutBytes: 0,
     steps: [],
@@ -86,13 +95,19 @@ export function createPartPlan(limits: PlanLimits): PartPlan {
 
 function push(state: State, piece: { sizeBytes: number; sameOffset?: number }): void {
   const { sizeBytes, sameOffset } = piece;
+  const { minPartBytes } = state.limits;
+  const goesOn = sameOffset !== undefined && sameOffset === state.nextOffset;
+  if (!goesOn || state.sinceBorderBytes >= minPartBytes / BORDERS_PER_PART) {
+    state.sinceBorderBytes = 0;
+  }
   state.paths = cheapest(
     state.paths.flatMap((path) => [
       ...sent(state, path, sizeBytes),
       ...(sameOffset === undefined ? [] : copied(state, path, sizeBytes, sameOffset)),
     ]),
-    state.limits.minPartBytes,
+    minPartBytes,
   );
+  state.sinceBorderBytes += sizeBytes;
   state.nextOffset = sameOffset === undefined ? undefined : sameOffset + sizeBytes;
   state.heldBytes += sizeBytes;
   sayAgreed(state);
@@ -104,22 +119,24 @@ function push(state: State, piece: { sizeBytes: number; sameOffset?: number }): 
 
 // ------------------------------------------------------------------------------------------------ paths
 
-function mayClose(path: Path, minPartBytes: number): boolean {
-  return path.open === 'none' || path.openBytes >= minPartBytes;
+/** The open run may end before the piece at hand. */
+function mayClose({ limits, sinceBorderBytes }: State, path: Path): boolean {
+  if (path.open === 'none') return true;
+  return sinceBorderBytes === 0 && path.openBytes >= limits.minPartBytes;
 }
 
 /** The path if the piece is sent: none where that would end a copy too early. */
 function sent(state: State, path: Path, bytes: number): Path[] {
   const sentBytes = path.sentBytes + bytes;
   if (path.open === 'send') return [{ ...grown(path, bytes), sentBytes }];
-  if (!mayClose(path, state.limits.minPartBytes)) return [];
+  if (!mayClose(state, path)) return [];
   return [{ ...begun(path, { kind: 'send', bytes, offset: 0 }), sentBytes }];
 }
 
 /** The path if the piece is copied: none where that would end a part too early. */
 function copied(state: State, path: Path, bytes: number, offset: number): Path[] {
   if (path.open === 'copy' && offset === state.nextOffset) return [grown(path, bytes)];
-  if (!mayClose(path, state.limits.minPartBytes)) return [];
+  if (!mayClose(state, path)) return [];
   return [begun(path, { kind: 'copy', bytes, offset })];
 }
 
