@@ -40,25 +40,39 @@ export function pumpCommand(
   input: { checksum: 'crc32' | 'none'; streams: number; times: number },
 ): string {
   const { ends, scheme, file, source } = way;
-  const conditions = { conditionalWrites: 'no', conditionalComplete: 'no' } as const;
   const pump: PumpInput = {
     source: `${ends[scheme]}/export/${file}`,
     fingerprint: ends.fingerprint,
-    store: {
-      bucket: 'bench',
-      prefix: '',
-      endpoint: ends[scheme],
-      caPem: ends.caPem,
-      region: 'us-east-1',
-      credentials: CREDENTIALS,
-      quirks: { ...conditions, checksum: input.checksum, listParts: false },
-    },
+    store: sinkSettings(ends, scheme, input.checksum),
     key: `xvault/*/${source.normalisedBytes}.xva`,
     memoryMib: MEMORY_MIB,
     streams: input.streams,
     times: input.times,
   };
-  return `${node('pump.ts')} '${JSON.stringify(pump)}'`;
+  return commandOf(pump);
+}
+
+/** The pump as a command. */
+export function commandOf(input: PumpInput): string {
+  return `${node('pump.ts')} '${JSON.stringify(input)}'`;
+}
+
+/** The sink as a bucket. */
+export function sinkSettings(
+  ends: Ends,
+  scheme: Scheme,
+  checksum: 'crc32' | 'none',
+): PumpInput['store'] {
+  const conditions = { conditionalWrites: 'no', conditionalComplete: 'no' } as const;
+  return {
+    bucket: 'bench',
+    prefix: '',
+    endpoint: ends[scheme],
+    caPem: ends.caPem,
+    region: 'us-east-1',
+    credentials: CREDENTIALS,
+    quirks: { ...conditions, checksum, listParts: false },
+  };
 }
 
 export const LANES: readonly Lane[] = [

@@ -3,10 +3,11 @@
  *
  * Taking means: read the whole body, then answer as S3 does; nothing is kept. A part stays in the request's buffer; a
  * plain PUT of unknown length, which has no part to fit into one, goes through a file in memory. Stateless: the size HEAD
- * tells is in the object's name (`…/<size>.xva`). Signatures are not looked at. The module http_js (njs) is needed.
+ * tells is in the object's name (`…/<size>.xva`). Copies of ranges are agreed to. What lies in `<folder>/index` can be read
+ * as `bench/index/…`, by ranges. Signatures are not looked at. The module http_js (njs) is needed.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +21,18 @@ export interface Ends {
   caFile: string;
   caPem: string;
   fingerprint: string;
+  /** Calls of the bucket since this was last asked; only if it was asked for when starting. */
+  tally(): Tally;
   stop(): Promise<void>;
+}
+
+/** What the sink itself saw. */
+export interface Tally {
+  requests: number;
+  /** Bodies of uploaded parts. */
+  sentBytes: number;
+  uploads: number;
+  copies: number;
 }
 
 /** The largest part anybody sends here. */
@@ -53,6 +65,9 @@ function handle(r) {
     const id = '<UploadId>u</UploadId>';
     return r.return(200, '<InitiateMultipartUploadResult>' + id + '</InitiateMultipartUploadResult>');
   }
+  if (r.method === 'PUT' && r.headersIn['x-amz-copy-source']) {
+    return r.return(200, '<CopyPartResult><ETag>' + ETAG + '</ETag></CopyPartResult>');
+  }
   if (r.method === 'POST') {
     const etag = '<ETag>"0-1"</ETag>';
     return r.return(200, '<CompleteMultipartUploadResult>' + etag + '</CompleteMultipartUploadResult>');
@@ -73,9 +88,10 @@ function findModule(): string | undefined {
   return MODULES.map((folder) => join(folder, 'ngx_http_js_module.so')).find(existsSync);
 }
 
-/** Starts one nginx in `folder` (created; best in memory) on two free loopback ports. */
-export async function startEnds(folder: string): Promise<Ends> {
+/** Starts one nginx in `folder` (created; best in memory) on two free loopback ports; `log`: it keeps a tally. */
+export async function startEnds(folder: string, { log = false } = {}): Promise<Ends> {
   mkdirSync(join(folder, 'export'), { recursive: true });
+  mkdirSync(join(folder, 'index'));
   const certificate = createCertificate({ address: '127.0.0.1', serial: 1, nowMs: Date.now() });
   const [plain, secure] = [await freePort(), await freePort()];
   const caFile = join(folder, 'cert.pem');
@@ -83,7 +99,7 @@ export async function startEnds(folder: string): Promise<Ends> {
   writeFileSync(join(folder, 'key.pem'), certificate.keyPem, { mode: 0o600 });
   writeFileSync(join(folder, 'handler.js'), HANDLER);
   const config = join(folder, 'nginx.conf');
-  writeFileSync(config, configText(folder, { plain, secure }));
+  writeFileSync(config, configText(folder, { plain, secure, log }));
   const path = `${process.env.PATH}:/usr/sbin`;
   const args = ['-p', folder, '-e', join(folder, 'error.log'), '-c', config];
   const child = spawn('nginx', args, {
@@ -98,6 +114,7 @@ export async function startEnds(folder: string): Promise<Ends> {
     caFile,
     caPem: certificate.certPem,
     fingerprint: certificate.fingerprint,
+    tally: () => takeTally(join(folder, LOG)),
     stop: async () => {
       const ended = new Promise((resolve) => child.once('exit', resolve));
       child.kill('SIGTERM');
@@ -106,8 +123,32 @@ export async function startEnds(folder: string): Promise<Ends> {
   };
 }
 
-function configText(folder: string, ports: { plain: number; secure: number }): string {
+const LOG = 'access.log';
+
+/** Reads the log and empties it. */
+function takeTally(file: string): Tally {
+  const tally: Tally = { requests: 0, sentBytes: 0, uploads: 0, copies: 0 };
+  const lines = readFileSync(file, 'utf8').split('\n').filter(Boolean);
+  truncateSync(file);
+  for (const line of lines) {
+    const [method, length, part, source] = line.split('|');
+    tally.requests += 1;
+    if (method !== 'PUT' || part === '-') continue;
+    if (source !== '-') tally.copies += 1;
+    else {
+      tally.uploads += 1;
+      tally.sentBytes += Number(length);
+    }
+  }
+  return tally;
+}
+
+function configText(
+  folder: string,
+  ports: { plain: number; secure: number; log: boolean },
+): string {
   const root = userInfo().uid === 0 ? 'user root;' : '';
+  const log = ports.log ? `${join(folder, LOG)} calls` : 'off';
   return `
 load_module ${findModule()};
 ${root}
@@ -117,6 +158,7 @@ pid ${join(folder, 'nginx.pid')};
 error_log ${join(folder, 'error.log')} error;
 events { worker_connections 512; }
 http {
+  log_format calls '$request_method|$content_length|$arg_partNumber|$http_x_amz_copy_source';
   access_log off;
   default_type application/octet-stream;
   sendfile on;
@@ -135,7 +177,8 @@ http {
     listen 127.0.0.1:${ports.secure} ssl;
     location /export/ { alias ${folder}/export/; }
     location /put/ { client_body_buffer_size 1m; js_content sink.handle; }
-    location / { js_content sink.handle; }
+    location /bench/index/ { alias ${folder}/index/; access_log ${log}; }
+    location / { access_log ${log}; js_content sink.handle; }
   }
 }
 `;

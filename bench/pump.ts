@@ -4,8 +4,12 @@
  * The request for the export, the receiver, the codec, the loop and the upload are those of src/; only the XenAPI calls
  * around them (session, task) are left out, since they move no bytes. Run by the bench: `node bench/pump.ts '<json>'`.
  */
+import { writeFileSync } from 'node:fs';
 import { createArena } from '../src/arena.ts';
+import { rangesOf } from '../src/backup/base.ts';
+import { createBaseBlocks } from '../src/backup/delta-blocks.ts';
 import { exportArchive } from '../src/backup/export-archive.ts';
+import { createPartPlan } from '../src/backup/plan.ts';
 import { systemClock } from '../src/clock.ts';
 import { ARENA_UNIT_BYTES, arenaBytes } from '../src/commands/wire.ts';
 import type { ExportStream, Log, ObjectStore } from '../src/ports.ts';
@@ -14,6 +18,7 @@ import { NEVER } from '../src/signals.ts';
 import { requestExport } from '../src/xapi/export-request.ts';
 import { parseOrigin } from '../src/xapi/origin.ts';
 import { createTrustBook, type PoolTrust } from '../src/xapi/trust.ts';
+import { openIndex } from '../src/xva/blocks-index.ts';
 import { createDigestKey, loadHasher } from '../src/xva/hash.ts';
 import { createNormaliser } from '../src/xva/normaliser.ts';
 import type { Hasher } from '../src/xva/types.ts';
@@ -28,11 +33,19 @@ export interface PumpInput {
   /** Exports at the same time, and how many each makes one after the other. */
   streams: number;
   times: number;
+  /** Ids by device, as on stores that copy parts, instead of by arrival. */
+  byDevice?: boolean;
+  /** The object whose blocks are copied where they are the same, and its blocks.idx. */
+  base?: { key: string; indexKey: string };
+  /** Where blocks.idx is put, and for a sink that keeps nothing a file for it, too. */
+  index?: { key: string; file?: string };
 }
 
 export interface PumpOutput {
   readBytes: number;
   sentBytes: number;
+  copiedBytes: number;
+  joinedBytes: number;
   parts: number;
   digests: string[];
 }
@@ -65,16 +78,42 @@ async function openSource(input: PumpInput): Promise<ExportStream> {
   };
 }
 
+/** As the engine opens the base it has chosen. */
+async function openBase(store: ObjectStore, hasher: Hasher, base: NonNullable<PumpInput['base']>) {
+  const options = { signal: NEVER };
+  const archive = await store.head(base.key, options);
+  const facts = await store.head(base.indexKey, options);
+  if (archive === undefined || facts === undefined) throw new Error('the base is not there');
+  const { sizeBytes } = facts;
+  const read = rangesOf(store, base.indexKey, options);
+  const index = await openIndex(read, { sizeBytes, hash: hasher });
+  return { archive, index, blocks: createBaseBlocks(store, { index, indexKey: base.indexKey }) };
+}
+
 async function pump(store: ObjectStore, hasher: Hasher, input: PumpInput, key: string) {
-  const normaliser = createNormaliser({ order: 'arrival', digestKey: createDigestKey() }, hasher);
+  const base = input.base && (await openBase(store, hasher, input.base));
+  const digestKey = base?.index.digestKey ?? createDigestKey();
+  const order = input.byDevice ? 'device' : 'arrival';
+  const normaliser = createNormaliser({ order, digestKey }, hasher);
   await using upload = await store.beginUpload(
-    { key, contentType: 'application/x-xva', stagingPrefix: 'staging/' },
+    {
+      key,
+      contentType: 'application/x-xva',
+      stagingPrefix: 'staging/',
+      ...(base && { base: base.archive, createPlan: createPartPlan }),
+    },
     { signal: NEVER },
   );
   await using source = await openSource(input);
   const onRead = () => {};
-  const archive = { source, upload, normaliser, onRead };
+  const isArranged = input.byDevice === true;
+  const archive = { source, upload, normaliser, onRead, blocks: base?.blocks, isArranged };
   const readBytes = await exportArchive(archive, { signal: NEVER });
+  if (input.index) {
+    const index = normaliser.index();
+    await store.put(input.index.key, index, { signal: NEVER });
+    if (input.index.file !== undefined) writeFileSync(input.index.file, index);
+  }
   await upload.complete({ signal: NEVER });
   return { readBytes, counters: upload.counters, digest: normaliser.contentDigest() };
 }
@@ -85,13 +124,22 @@ async function run(input: PumpInput): Promise<PumpOutput> {
   const meter = { count() {}, observe() {} };
   const store = createS3Store(input.store, { clock: systemClock, log: LOG, arena, meter });
   const hasher = await loadHasher();
-  const output: PumpOutput = { readBytes: 0, sentBytes: 0, parts: 0, digests: [] };
+  const output: PumpOutput = {
+    readBytes: 0,
+    sentBytes: 0,
+    copiedBytes: 0,
+    joinedBytes: 0,
+    parts: 0,
+    digests: [],
+  };
   const stream = async (index: number) => {
     for (let time = 0; time < input.times; time += 1) {
       const key = input.key.replace('*', `${index}-${time}`);
       const { readBytes, counters, digest } = await pump(store, hasher, input, key);
       output.readBytes += readBytes;
       output.sentBytes += counters.sentBytes;
+      output.copiedBytes += counters.copiedBytes;
+      output.joinedBytes += counters.joinedBytes;
       output.parts += counters.parts;
       if (!output.digests.includes(digest)) output.digests.push(digest);
     }

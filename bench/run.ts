@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureCatalog } from './catalog.ts';
+import { measureDelta } from './delta.ts';
 import { writeDocs } from './docs.ts';
 import { measureLargeMachine } from './large-machine.ts';
 import { describeMachine, machineLabel } from './machine.ts';
@@ -21,6 +22,7 @@ import { measureService } from './service.ts';
 const BENCHES: Record<string, Bench> = {
   'one-stream': measureOneStream,
   'many-streams': measureManyStreams,
+  delta: measureDelta,
   'large-machine': measureLargeMachine,
   catalog: measureCatalog,
   service: measureService,
@@ -89,4 +91,4 @@ for (const file of [kept, values.json]) {
   if (file === kept) mkdirSync(folder, { recursive: true });
   writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
 }
-if (values['write-docs'] && !values.quick) writeDocs(result);
+if (values['write-docs'] && !values.quick) writeDocs(result, Object.keys(BENCHES));
