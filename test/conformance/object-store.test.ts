@@ -1,4 +1,5 @@
 /** The suites of the object store against the embedded server, plain and with R2's rules. */
+import '../fewer-collections.ts';
 import { after, before } from 'node:test';
 import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
 import { testObjectFaults } from './object-faults.ts';

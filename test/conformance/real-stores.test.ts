@@ -3,6 +3,7 @@
  *
  * A machine that cannot have one skips its suites and says why.
  */
+import '../fewer-collections.ts';
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type S3Server, type Skipped, startCeph, startR2 } from '../servers/index.ts';

@@ -2,6 +2,7 @@
  * The main job on real bytes: every machine of the simulated pool through the real engine and adapters into a bucket,
  * and back out of it through the importer, which shares no code with the codec.
  */
+import '../fewer-collections.ts';
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { Backup, Job } from '../../src/catalog/record.ts';
