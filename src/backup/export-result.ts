@@ -14,6 +14,8 @@ export interface Moved {
   exportMs: number;
   host: Backup['host'];
   stored: StoredObject;
+  /** Before compression, if there was any. */
+  plainBytes: number | undefined;
   counters: Readonly<UploadCounters>;
   /** Ranges of the base's index, and of the archive itself, that were read. */
   reads: number;
@@ -40,6 +42,7 @@ export function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepCo
     archive: {
       key: moved.archiveKey,
       size_bytes: stored.sizeBytes,
+      ...(moved.plainBytes === undefined ? {} : { uncompressed_bytes: moved.plainBytes }),
       etag: stored.etag,
       content_digest: normaliser.contentDigest(),
       ...(stored.checksum ? { checksum: stored.checksum } : {}),

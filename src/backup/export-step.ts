@@ -113,7 +113,7 @@ async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext)
   await using upload = await engine.store.beginUpload(
     {
       key,
-      contentType: 'application/x-xva',
+      contentType: job.request.compression === 'zstd' ? 'application/zstd' : 'application/x-xva',
       stagingPrefix: engine.keys.staging(job.id),
       maxBytes: maxArchiveBytes(snapshot.disks, job.request.compression),
       ...(base && { base: base.archive, createPlan: createPartPlan }),
@@ -141,6 +141,7 @@ async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext)
     ...read,
     mode,
     stored,
+    plainBytes: packing.plainBytes,
     counters: upload.counters,
     reads: (blocks?.reads ?? 0) + seamReads,
     normaliser,

@@ -39,11 +39,12 @@ async function pack(member: Buffer, found?: { offsetBytes: number; lengthBytes: 
   member.copy(memory);
   await packing.block({ memory, memberBytes: member.length, disk, block }, options);
   await packing.end(Buffer.alloc(1024), options);
-  return { committed, frames: packing.frames() };
+  return { committed, frames: packing.frames(), plainBytes: packing.plainBytes };
 }
 
 test('each piece becomes a frame, and the table tells their lengths in order', async () => {
-  const { committed, frames } = await pack(Buffer.alloc(MAX_RESERVE_BYTES, 7));
+  const { committed, frames, plainBytes } = await pack(Buffer.alloc(MAX_RESERVE_BYTES, 7));
+  assert.equal(plainBytes, 3 + MAX_RESERVE_BYTES + 1024);
   assert.deepEqual(
     committed.map(({ bytes }) => zstdDecompressSync(bytes).length),
     [3, MAX_RESERVE_BYTES, 1024],

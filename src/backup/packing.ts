@@ -4,13 +4,22 @@
  * With the frames' lengths in the index any block is found without reading the others, and a frame of an unchanged
  * block is the same bytes again (one program, version and level: `COMPRESSION`), so it can be copied like a plain one.
  * The block is compressed out of the memory it was read into, and the frame put back there.
+ *
+ * So nobody who holds memory of the budget waits for more of it. A job compresses one block at a time, in Node's
+ * thread pool, while the host goes on filling the socket; jobs do so side by side. Beside the budget there are, for
+ * each job, one frame and what zstd works in, and what of these is not collected yet (docs/delta.md). Frames that are
+ * going to be copied are made, too: the plan may send them, and their length and checksum are proofs.
  */
+import assert from 'node:assert/strict';
 import type { Backup } from '../catalog/record.ts';
 import type { Cancellable, ObjectUpload } from '../ports.ts';
 import { COMPRESSION, createFrameLog } from '../xva/frames.ts';
 import type { ArchiveDisk, FrameTable, KeptBlock } from '../xva/types.ts';
 import { compressFrame } from '../xva/zstd.ts';
 import type { BaseBlocks } from './delta-blocks.ts';
+
+// a frame holds one block: groups of several would have to be gathered first
+assert.equal(COMPRESSION.groupBlocks, 1);
 
 export interface Packing {
   /** ova.xml's member. */
@@ -20,6 +29,8 @@ export interface Packing {
   end(bytes: Uint8Array, options: Cancellable): Promise<void>;
   /** After the end: what the index must know of a compressed archive. */
   frames(): FrameTable | undefined;
+  /** Of a compressed archive: how long what was packed so far is without compression. */
+  readonly plainBytes: number | undefined;
 }
 
 export interface PackedBlock {
@@ -49,20 +60,25 @@ function createPlainPacking({ upload, blocks }: PackingInput): Packing {
     },
     end: (bytes, options) => upload.write(bytes, options),
     frames: () => undefined,
+    plainBytes: undefined,
   };
 }
 
 function createZstdPacking({ upload, blocks }: PackingInput): Packing {
   const log = createFrameLog();
-  const { level } = COMPRESSION;
+  let plainBytes = 0;
+  const compress = (bytes: Uint8Array) => {
+    plainBytes += bytes.length;
+    return compressFrame(bytes, COMPRESSION.level);
+  };
   return {
     head: async (bytes, options) => {
-      const frame = await compressFrame(bytes, level);
+      const frame = await compress(bytes);
       log.head(frame.length);
       await upload.write(frame, options);
     },
     block: async ({ memory, memberBytes, disk, block }, options) => {
-      const frame = await compressFrame(memory.subarray(0, memberBytes), level);
+      const frame = await compress(memory.subarray(0, memberBytes));
       log.add(disk.index, frame.length);
       const found = await blocks?.find(disk, block, options);
       // of one length, or something of the program has changed after all
@@ -77,10 +93,13 @@ function createZstdPacking({ upload, blocks }: PackingInput): Packing {
       upload.commit(rest.length, same === undefined ? undefined : same + first);
     },
     end: async (bytes, options) => {
-      const frame = await compressFrame(bytes, level);
+      const frame = await compress(bytes);
       log.end(frame.length);
       await upload.write(frame, options);
     },
     frames: log.table,
+    get plainBytes() {
+      return plainBytes;
+    },
   };
 }

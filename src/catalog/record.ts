@@ -132,6 +132,8 @@ export const backupSchema = z.object({
   archive: z.object({
     key: z.string(),
     size_bytes: bytes,
+    /** Only of a compressed archive: its size without compression. */
+    uncompressed_bytes: bytes.optional(),
     etag: z.string(),
     /** XXH64 over the XXH64 of every stored block, in order: equal archives have equal digests. */
     content_digest: z.string(),

@@ -4,6 +4,7 @@ import {
   displayWidth,
   formatBytes,
   formatSeconds,
+  formatShare,
   formatTable,
   parseDuration,
   plain,
@@ -22,6 +23,13 @@ test('sizes have three digits and binary units', () => {
     [8 * 1024 ** 4, '8.0 TiB'],
   ];
   for (const [bytes, text] of cases) assert.equal(formatBytes(bytes), text);
+});
+
+test('shares are whole percents', () => {
+  assert.deepEqual(
+    [formatShare(1, 3), formatShare(0, 5), formatShare(0, 0)],
+    ['33 %', '0 %', '100 %'],
+  );
 });
 
 test('ages have the two largest units', () => {

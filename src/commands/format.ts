@@ -17,6 +17,11 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
+/** 31 of 100 → "31 %". */
+export function formatShare(part: number, whole: number): string {
+  return `${whole === 0 ? 100 : Math.round((part / whole) * 100)} %`;
+}
+
 /** Seconds → "45s", "3m 20s", "2h 5m", "3d 4h". */
 export function formatSeconds(seconds: number): string {
   const s = Math.max(0, Math.round(seconds));

@@ -1,8 +1,9 @@
 /** `xvault list`: backups, newest first. */
+import type { Backup } from '../catalog/record.ts';
 import { systemClock } from '../clock.ts';
 import { openClient } from './client.ts';
 import type { Command } from './command.ts';
-import { formatBytes, formatTable, plain } from './format.ts';
+import { formatBytes, formatShare, formatTable, plain } from './format.ts';
 import { filterOption, formatAgo, LIST_OPTIONS, readLimit } from './list-options.ts';
 
 const COLUMNS = [
@@ -52,7 +53,7 @@ export const command: Command = {
       plain(backup.vm.name) || backup.vm.uuid,
       backup.vm.pool,
       formatAgo(backup.created_at, now),
-      formatBytes(backup.archive.size_bytes),
+      sizeText(backup.archive),
       formatBytes(backup.sent_bytes),
       String(backup.disks.length),
       backup.retention,
@@ -64,3 +65,10 @@ export const command: Command = {
     return 0;
   },
 };
+
+/** Of a compressed archive also what share of its blocks that is. */
+function sizeText({ size_bytes: size, uncompressed_bytes: whole }: Backup['archive']): string {
+  return whole === undefined
+    ? formatBytes(size)
+    : `${formatBytes(size)} (${formatShare(size, whole)})`;
+}

@@ -127,6 +127,13 @@ test('a delta says what was sent, from what it was copied, and what the requests
   assert.equal(modeText(jobView(sampleJob())), undefined);
 });
 
+test('a compressed archive says what share of its blocks it is', () => {
+  const archive = { key: 'k', size_bytes: 300 * MIB, etag: '"e"', content_digest: '0' };
+  const result = sampleBackup({ archive: { ...archive, uncompressed_bytes: 900 * MIB } });
+  const job = jobView(sampleJob({ status: 'succeeded', result }));
+  assert.match(endText(job), /^web: 300 MiB \(33 % by zstd\) in 9s/);
+});
+
 test('a job that waits says for what', () => {
   const job = sampleJob({ waiting_because: '1 of 1 jobs run on SR nfs' });
   assert.equal(progressText(jobView(job), undefined), 'waiting: 1 of 1 jobs run on SR nfs');

@@ -7,7 +7,7 @@
 import type { JobView } from '../http/views.ts';
 import type { Clock } from '../ports.ts';
 import type { Terminal } from './command.ts';
-import { count, formatBytes, formatSeconds, pad, plain } from './format.ts';
+import { count, formatBytes, formatSeconds, formatShare, pad, plain } from './format.ts';
 import { styler } from './help.ts';
 import { createLiveLines } from './live-lines.ts';
 
@@ -84,9 +84,10 @@ export function endText(job: JobView): string {
   const name = plain(job.vm.name) || job.vm.uuid;
   const { result, error } = job;
   if (result !== undefined) {
-    const { size_bytes: size } = result.archive;
+    const { size_bytes: size, uncompressed_bytes: plainSize } = result.archive;
+    const packed = plainSize === undefined ? '' : ` (${formatShare(size, plainSize)} by zstd)`;
     const sent = result.copied_bytes > 0 ? `, ${formatBytes(result.sent_bytes)} sent` : '';
-    return `${name}: ${formatBytes(size)} in ${formatSeconds(result.duration_seconds)}${sent}, backup ${result.id}`;
+    return `${name}: ${formatBytes(size)}${packed} in ${formatSeconds(result.duration_seconds)}${sent}, backup ${result.id}`;
   }
   if (job.dry_run !== undefined) {
     const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
