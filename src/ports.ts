@@ -234,6 +234,14 @@ export interface ObjectStore {
     key: string,
     options: Cancellable & { range?: { offset: number; length: number } },
   ): Promise<{ bytes: Uint8Array; etag: string; lastModified: number } | undefined>;
+  /**
+   * All bytes of a large object, front to back, read ahead in memory of the budget. A piece is valid until the next is asked
+   * for. Errors: `precondition_failed` when the object is gone, or not the one with this ETag.
+   */
+  read(
+    input: { key: string; sizeBytes: number; etag: string },
+    options: Cancellable,
+  ): AsyncGenerator<Uint8Array, void, undefined>;
   head(key: string, options: Cancellable): Promise<ObjectFacts | undefined>;
   list(
     input: { prefix: string; startAfter?: string; delimiter?: string; limit?: number },

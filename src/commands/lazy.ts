@@ -26,6 +26,9 @@ export function lazyStore(load: () => Promise<ObjectStore>): ObjectStore {
     facts: async (options) => (await store()).facts(options),
     put: async (key, body, options) => (await store()).put(key, body, options),
     get: async (key, options) => (await store()).get(key, options),
+    read: async function* (input, options) {
+      yield* (await store()).read(input, options);
+    },
     head: async (key, options) => (await store()).head(key, options),
     list: async (input, options) => (await store()).list(input, options),
     delete: async (key, options) => (await store()).delete(key, options),

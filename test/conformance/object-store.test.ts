@@ -3,6 +3,7 @@ import '../fewer-collections.ts';
 import { after, before } from 'node:test';
 import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
 import { testObjectFaults } from './object-faults.ts';
+import { testObjectRead } from './object-read.ts';
 import { testObjectStore } from './object-store.ts';
 import { testObjectUpload } from './object-upload.ts';
 import type { ServerUnderTest } from './store-target.ts';
@@ -26,6 +27,7 @@ function testEmbedded(name: string, equalParts: boolean): void {
     },
   });
   testObjectStore(name, server);
+  testObjectRead(name, server);
   testObjectUpload(name, server);
   testObjectFaults(name, server);
 }

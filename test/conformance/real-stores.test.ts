@@ -10,6 +10,7 @@ import { type S3Server, type Skipped, startCeph, startR2 } from '../servers/inde
 import { testObjectDelta } from './object-delta.ts';
 import { testDeltaFaults } from './object-delta-faults.ts';
 import { testObjectFaults } from './object-faults.ts';
+import { testObjectRead } from './object-read.ts';
 import { testObjectStore } from './object-store.ts';
 import { testObjectUpload } from './object-upload.ts';
 import { openRig, type ServerUnderTest } from './store-target.ts';
@@ -35,6 +36,7 @@ function testReal(
     after(async () => await server?.stop());
     const get = () => target ?? { skipped: reason };
     testObjectStore(name, get);
+    testObjectRead(name, get);
     testObjectUpload(name, get);
     testObjectFaults(name, get);
     testObjectDelta(name, get);

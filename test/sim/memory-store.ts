@@ -19,6 +19,9 @@ interface Stored {
   lastModified: number;
 }
 
+/** One piece of `read`. */
+const READ_BYTES = 1_048_576;
+
 export interface MemoryStore extends ObjectStore {
   readonly objects: ReadonlyMap<string, { bytes: Buffer }>;
   readonly uploads: ReadonlySet<string>;
@@ -88,6 +91,14 @@ export function createMemoryStore(
       const { offset, length } = range ?? { offset: 0, length: found.bytes.length };
       const bytes = Buffer.from(found.bytes.subarray(offset, offset + length));
       return { bytes, etag: found.etag, lastModified: found.lastModified };
+    },
+    read: async function* ({ key, sizeBytes, etag }, { signal }) {
+      for (let offset = 0; offset < sizeBytes; offset += READ_BYTES) {
+        enter('read', key, signal);
+        const found = objects.get(key);
+        if (found?.etag !== etag) throw lost(key);
+        yield Buffer.from(found.bytes.subarray(offset, Math.min(sizeBytes, offset + READ_BYTES)));
+      }
     },
     head: async (key, { signal }) => {
       enter('head', key, signal);
