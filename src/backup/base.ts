@@ -9,12 +9,12 @@ import type { BackupEntry } from '../catalog/backups.ts';
 import type { Backup, Job } from '../catalog/record.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectFacts, ObjectStore } from '../ports.ts';
-import { parseTime } from '../time.ts';
 import { openIndex } from '../xva/blocks-index.ts';
 import { COMPRESSION, createFrameMap } from '../xva/frames.ts';
 import type { BlocksIndex } from '../xva/types.ts';
 import type { StepContext } from './context.ts';
 import { insist, withDeadline } from './deadline.ts';
+import { type Expiry, readExpiry } from './expiry.ts';
 
 export interface Base {
   backup: Backup;
@@ -35,7 +35,6 @@ const SLOW_BYTES_PER_SECOND = 50 * 1024 * 1024;
 /** XenAPI ends an export after a day; the queue and the end of the job take some more. */
 const LONGEST_MS = 24 * 3_600_000;
 const SPARE_MS = 3_600_000;
-const DAY_MS = 86_400_000;
 /** Classes whose objects must be restored before they can be read (or copied). */
 const COLD = new Set(['GLACIER', 'DEEP_ARCHIVE', 'ARCHIVE']);
 
@@ -65,9 +64,11 @@ async function look(job: Job, context: StepContext): Promise<BaseChoice> {
   const { catalog } = context.engine;
   const entries = await catalog.entries({ vmUuid: job.vm.uuid, pool: job.vm.pool });
   if (entries.length === 0) return { reason: 'no backup of this machine yet' };
+  const { store, delta } = context.engine;
+  const expiry = await readExpiry(store, delta.retentionDays, { signal: context.signal });
   const passed: string[] = [];
   for (const entry of entries.slice(0, MOST_LOOKED_AT)) {
-    const found = await lookAt(entry, job, context);
+    const found = await lookAt(entry, { job, expiry }, context);
     if (typeof found === 'string') {
       passed.push(`${entry.backupId} (${found})`);
       continue;
@@ -84,7 +85,7 @@ async function look(job: Job, context: StepContext): Promise<BaseChoice> {
 /** The base, or why this one is none. */
 async function lookAt(
   entry: BackupEntry,
-  job: Job,
+  { job, expiry }: { job: Job; expiry: Expiry },
   { engine, signal }: StepContext,
 ): Promise<Omit<Base, 'reason'> | string> {
   const [backup] = await engine.catalog.records([entry], { signal });
@@ -92,9 +93,6 @@ async function lookAt(
   if (backup.compression !== job.request.compression) {
     return `its compression is ${backup.compression}`;
   }
-  const days = engine.delta.retentionDays[backup.retention];
-  const lastsMs = days === undefined ? Infinity : expiryOf(backup, days) - engine.clock.now();
-  if (lastsMs < neededMs(job)) return 'the bucket may remove it before the job ends';
   const archive = await engine.store.head(backup.archive.key, { signal });
   if (archive === undefined) return 'its archive is gone';
   const { size_bytes: size, etag } = backup.archive;
@@ -103,6 +101,9 @@ async function lookAt(
   }
   if (archive.storageClass !== undefined && COLD.has(archive.storageClass)) {
     return `its archive lies in ${archive.storageClass}`;
+  }
+  if (expiry(backup, archive) - engine.clock.now() < neededMs(job)) {
+    return 'the bucket may remove it before the job ends';
   }
   const index = await readIndex(backup, { engine, signal });
   return typeof index === 'string' ? index : { backup, index, archive };
@@ -143,11 +144,6 @@ export function rangesOf(store: ObjectStore, key: string, { signal }: Cancellabl
     if (found) return found.bytes;
     throw new BackupError('data_corrupt', `read ${key}: it is gone`);
   };
-}
-
-/** The bucket's rule removes no object before its days are over. */
-function expiryOf(backup: Backup, days: number): number {
-  return parseTime(backup.created_at) + days * DAY_MS;
 }
 
 function neededMs({ progress }: Job): number {
