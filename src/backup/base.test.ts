@@ -12,7 +12,9 @@ import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
 import { encodeIndex } from '../xva/blocks-index.ts';
 import { createEntryTable } from '../xva/entries.ts';
+import { COMPRESSION, createFrameLog } from '../xva/frames.ts';
 import { createDigestKey, loadHasher } from '../xva/hash.ts';
+import type { FrameTable } from '../xva/types.ts';
 import { chooseBase } from './base.ts';
 import type { Engine, StepContext } from './context.ts';
 
@@ -31,28 +33,28 @@ beforeEach(() => {
   job = sampleJob();
 });
 
+const CONTENT_DIGEST = 0x1234n;
+
+/** Of one disk with one small block. */
+function indexBytes(frames?: FrameTable): Buffer {
+  const table = createEntryTable();
+  table.add({ number: 0, xxh64: 1n, digest: Buffer.alloc(16) });
+  const disks = [{ archiveId: 'Ref:000', vdiUuid: 'a', virtualSizeBytes: 4096, table }];
+  const digestKey = createDigestKey();
+  const contentDigest = CONTENT_DIGEST;
+  return encodeIndex({ contentDigest, ovaMemberBytes: 1024, digestKey, disks, frames }, hash);
+}
+
 /** A complete backup of the machine, made `ageMs` ago. */
 async function add(over: Partial<Backup> = {}, ageMs = DAY_MS): Promise<Backup> {
   const { vm, retention } = sampleBackup(over);
   const id = nextId();
-  const table = createEntryTable();
-  table.add({ number: 0, xxh64: 1n, digest: Buffer.alloc(16) });
-  const contentDigest = 0x1234n;
-  const index = encodeIndex(
-    {
-      contentDigest,
-      ovaMemberBytes: 1024,
-      digestKey: createDigestKey(),
-      disks: [{ archiveId: 'Ref:000', vdiUuid: 'a', virtualSizeBytes: 4096, table }],
-    },
-    hash,
-  );
   const parts = { retention, pool: vm.pool, vmUuid: vm.uuid, backupId: id };
   const key = keys.archive(parts, vm.name);
   // ova.xml, one block with its checksum, the end
   const bytes = Buffer.alloc(1024 + 512 + 4096 + 1024 + 1024);
   const { etag } = await store.put(key, bytes, options);
-  await store.put(keys.index(parts), index, options);
+  await store.put(keys.index(parts), indexBytes(), options);
   const backup = sampleBackup({
     id,
     created_at: formatTime(clock.now() - ageMs),
@@ -60,7 +62,7 @@ async function add(over: Partial<Backup> = {}, ageMs = DAY_MS): Promise<Backup> 
       key,
       size_bytes: bytes.length,
       etag,
-      content_digest: contentDigest.toString(16).padStart(16, '0'),
+      content_digest: CONTENT_DIGEST.toString(16).padStart(16, '0'),
     },
     index_key: keys.index(parts),
     ...over,
@@ -73,6 +75,7 @@ function choose(over: Partial<ObjectStore> = {}) {
   const from: ObjectStore = { ...store, ...over };
   const engine = {
     store: from,
+    keys,
     catalog: createBackupCatalog({ store: from, keys, clock }, { ttlMs: 0 }),
     clock,
     log: { info: () => undefined },
@@ -192,6 +195,29 @@ test('an archive in a class that cannot be read at once is passed over', async (
   assert.match(base?.reason ?? '', /lies in GLACIER/);
 });
 
+test('an index made anew counts before the one beside the archive, unless it is no use itself', async () => {
+  const { id, index_key: beside } = await add();
+  const bytes = (await store.get(beside, options))?.bytes as Uint8Array;
+  await store.delete(beside, options);
+  const { base: none, reason } = (await choose()) as { base?: undefined; reason: string };
+  assert.equal(none, undefined);
+  assert.ok(reason.includes(`its index is gone; to make it anew: xvault index ${id}`), reason);
+  await store.put(keys.rebuiltIndex(id), bytes, options);
+  const { base } = await choose();
+  assert.equal(base?.backup.index_key, keys.rebuiltIndex(id));
+  await store.put(beside, bytes, options);
+  await store.put(keys.rebuiltIndex(id), 'torn', options);
+  assert.equal((await choose()).base?.backup.index_key, beside);
+});
+
+test('rights that do not name the place of indexes made anew stop no delta', async () => {
+  const { index_key: beside } = await add();
+  store.onCall = (_operation, key) => {
+    if (key.includes('/indexes/')) throw new BackupError('store_credentials', 'look: 403');
+  };
+  assert.equal((await choose()).base?.backup.index_key, beside);
+});
+
 test('a long job needs a base that lasts longer', async () => {
   await add({}, 14 * DAY_MS - 5 * 3_600_000);
   assert.notEqual((await choose()).base, undefined);
@@ -231,4 +257,33 @@ test('any other error is an error, not a reason for a full', async () => {
     if (operation === 'head') throw new Error('away');
   };
   await assert.rejects(choose(), /away/);
+});
+
+/** Whose frames were made so. */
+async function addCompressed(parameters: string, endBytes = 680): Promise<Backup> {
+  const backup = await add({ compression: 'zstd' });
+  const log = createFrameLog({ parameters, groupBlocks: 1 });
+  log.head(1000);
+  log.add(0, 6000);
+  log.end(endBytes);
+  await store.put(backup.index_key, indexBytes(log.table()), options);
+  return backup;
+}
+
+test('a compressed backup is the base only of one that is compressed alike', async () => {
+  const alike = await addCompressed(COMPRESSION.parameters);
+  const other = await addCompressed('zstd 9.9.9 level=1 blocks=1 checksum');
+  const shorter = await addCompressed(COMPRESSION.parameters, 679);
+  const plain = await add();
+  assert.equal((await choose()).base?.backup.id, plain.id);
+  job = sampleJob({ request: { ...job.request, compression: 'zstd' } });
+  const { base } = await choose();
+  assert.equal(base?.backup.id, alike.id);
+  assert.equal(base?.index.frames?.parameters, COMPRESSION.parameters);
+  const passed = (id: string, why: string) => new RegExp(`${id} \\(${why}`);
+  assert.match(base?.reason ?? '', passed(shorter.id, 'its index is that of another archive'));
+  assert.match(
+    base?.reason ?? '',
+    passed(other.id, 'it was compressed by another version or level'),
+  );
 });
