@@ -29,6 +29,9 @@ export function createProbe(context: StoreContext, prefix: string) {
     if (quirks.conditionalWrites === 'no') {
       return { conditionalWrites: false, conditionalComplete: false };
     }
+    if (quirks.conditionalWrites === 'yes' && quirks.conditionalComplete === 'yes') {
+      return { conditionalWrites: true, conditionalComplete: true };
+    }
     const folder = `${prefix}probe/${randomUUID()}`;
     const keys = [`${folder}/a`, `${folder}/b`] as const;
     const conditionalWrites = await probeWrites(context, keys, options);

@@ -11,10 +11,10 @@ import { BackupError } from '../errors.ts';
 /** The store's rules that change what we send. */
 export interface Quirks {
   name: string;
-  /** `no`: not even tried; `probe`: tried on a scratch key before anything relies on it. */
-  conditionalWrites: 'probe' | 'no';
+  /** `no`: not even tried; `probe`: tried on a scratch key before anything relies on it; `yes`: known (tests). */
+  conditionalWrites: 'probe' | 'yes' | 'no';
   /** The same for If-None-Match on CompleteMultipartUpload. */
-  conditionalComplete: 'probe' | 'no';
+  conditionalComplete: 'probe' | 'yes' | 'no';
   /** Every part but the last must have the same size. */
   equalParts: boolean;
   /** UploadPartCopy with byte ranges works. */

@@ -11,6 +11,8 @@ const REFUSAL_SHARE = 2;
 /** As often as they stand here. */
 const MACHINES = ['small', 'small', 'small', 'several', 'several', 'parts', 'parts', 'diskless'];
 const DEEDS: Deed[] = ['cancel', 'cancel', 'cancel-elsewhere', 'drain', 'kill', 'kill-and-cut'];
+/** Trying the bucket is a third of a scenario's requests, and the same in each. */
+const PROBES_ONE_IN = 6;
 /** Requests of a start and a backup, roughly: a deed falls on one of them, or comes too late. */
 const REQUESTS = 130;
 
@@ -33,6 +35,7 @@ export function generate(seed: number): Plan {
     ...(random.between(1, 5) === 1 ? { rival } : {}),
     attempts: random.pick([1, 1, 3]),
     serves: random.between(1, 4) === 1,
+    probes: random.between(1, PROBES_ONE_IN) === 1,
   };
 }
 

@@ -73,6 +73,8 @@ export interface StartOptions {
   attempts?: number;
   /** As its row says: no conditional writes, equal parts. */
   provider?: string;
+  /** What the bucket can do is told; finding out is a third of all requests of a backup. */
+  told?: boolean;
 }
 
 function disk(name: string, sizeBytes: number, density: number): DiskSpec {
@@ -153,7 +155,7 @@ export async function startGround(): Promise<Ground> {
 function startInstance(
   { clock, sim, s3, ids }: Pick<Ground, 'clock' | 'sim' | 's3' | 'ids'>,
   name: string,
-  { attempts = 1, provider }: StartOptions,
+  { attempts = 1, provider, told = false }: StartOptions,
 ): Instance {
   const process = startProcess(name, clock);
   const log = createTestLog();
@@ -170,6 +172,7 @@ function startInstance(
         pathStyle: true,
         credentials: { accessKeyId, secretAccessKey },
         ...(provider === undefined ? {} : { provider }),
+        ...(told ? { quirks: { conditionalWrites: 'yes', conditionalComplete: 'yes' } } : {}),
       },
       deps,
     );

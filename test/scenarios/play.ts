@@ -27,6 +27,8 @@ export interface Plan {
   attempts?: number;
   /** It looks for what others left all the time, as a service does, and not only when it is asked, as a command. */
   serves?: boolean;
+  /** Each instance tries first what the bucket can do, as after a real start; told unless given. */
+  probes?: boolean;
   /** A second instance runs from the beginning; when this many requests were seen it is asked for the same backup. */
   rival?: { atRequest: number };
 }
@@ -82,14 +84,15 @@ interface Cast {
   start(name: string): Instance;
 }
 
-function createCast(ground: Ground, { attempts = 1 }: Plan): Cast {
-  const first = ground.start('a', { attempts });
+function createCast(ground: Ground, { attempts = 1, probes = false }: Plan): Cast {
+  const start = (name: string) => ground.start(name, { attempts, told: !probes });
+  const first = start('a');
   const cast: Cast = {
     all: [first],
     died: false,
     first,
     start: (name) => {
-      const instance = ground.start(name, { attempts });
+      const instance = start(name);
       cast.all.push(instance);
       return instance;
     },
