@@ -6,9 +6,9 @@
  */
 import { writeFileSync } from 'node:fs';
 import { createArena } from '../src/arena.ts';
-import { rangesOf } from '../src/backup/base.ts';
 import { createBaseBlocks } from '../src/backup/delta-blocks.ts';
 import { exportArchive } from '../src/backup/export-archive.ts';
+import { rangesOf } from '../src/backup/find-index.ts';
 import { createPartPlan } from '../src/backup/plan.ts';
 import { systemClock } from '../src/clock.ts';
 import { ARENA_UNIT_BYTES, arenaBytes } from '../src/commands/wire.ts';

@@ -21,6 +21,7 @@ import { chooseMode } from './delta-mode.ts';
 import { discardUploads } from './discard-uploads.ts';
 import { exportStep } from './export-step.ts';
 import { isGuestHeld, releaseGuest } from './guest.ts';
+import { prepareIndex, rebuildIndex } from './index-steps.ts';
 import { inspect, snapshotName } from './look.ts';
 import { type Preflight, type PreflightInput, preflight } from './preflight.ts';
 import { planQuiesce } from './quiesce.ts';
@@ -41,7 +42,7 @@ const STEPS: Record<Job['kind'], Partial<Record<Job['phase'], Step>>> = {
     finishing: publish,
     cleaning: clean,
   },
-  index: { cleaning: end },
+  index: { preparing: prepareIndex, verifying: rebuildIndex, cleaning: end },
   restore: { cleaning: end },
   verify: { cleaning: end },
 };

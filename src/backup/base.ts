@@ -7,16 +7,16 @@
  */
 import type { BackupEntry } from '../catalog/backups.ts';
 import type { Backup, Job } from '../catalog/record.ts';
-import { BackupError, isBackupError } from '../errors.ts';
-import type { Cancellable, ObjectFacts, ObjectStore } from '../ports.ts';
-import { openIndex } from '../xva/blocks-index.ts';
-import { COMPRESSION, createFrameMap } from '../xva/frames.ts';
+import type { ObjectFacts } from '../ports.ts';
+import { COMPRESSION } from '../xva/frames.ts';
 import type { BlocksIndex } from '../xva/types.ts';
 import type { StepContext } from './context.ts';
 import { insist, withDeadline } from './deadline.ts';
 import { type Expiry, readExpiry } from './expiry.ts';
+import { findIndex, lookAtArchive } from './find-index.ts';
 
 export interface Base {
+  /** Its `index_key` is that of the index which was found usable: perhaps one made anew. */
   backup: Backup;
   /** Without its entries, which are read as they are needed. */
   index: BlocksIndex;
@@ -35,8 +35,6 @@ const SLOW_BYTES_PER_SECOND = 50 * 1024 * 1024;
 /** XenAPI ends an export after a day; the queue and the end of the job take some more. */
 const LONGEST_MS = 24 * 3_600_000;
 const SPARE_MS = 3_600_000;
-/** Classes whose objects must be restored before they can be read (or copied). */
-const COLD = new Set(['GLACIER', 'DEEP_ARCHIVE', 'ARCHIVE']);
 
 /** Without a base everything would be sent: worth a wait of minutes for a store that is away for a moment. */
 const PATIENCE_MS = 120_000;
@@ -93,64 +91,21 @@ async function lookAt(
   if (backup.compression !== job.request.compression) {
     return `its compression is ${backup.compression}`;
   }
-  const archive = await engine.store.head(backup.archive.key, { signal });
-  if (archive === undefined) return 'its archive is gone';
-  const { size_bytes: size, etag } = backup.archive;
-  if (archive.sizeBytes !== size || bare(archive.etag) !== bare(etag)) {
-    return 'its archive is not the one that was stored';
-  }
-  if (archive.storageClass !== undefined && COLD.has(archive.storageClass)) {
-    return `its archive lies in ${archive.storageClass}`;
-  }
+  const archive = await lookAtArchive(backup, { engine, signal });
+  if (typeof archive === 'string') return archive;
   if (expiry(backup, archive) - engine.clock.now() < neededMs(job)) {
     return 'the bucket may remove it before the job ends';
   }
-  const index = await readIndex(backup, { engine, signal });
-  return typeof index === 'string' ? index : { backup, index, archive };
-}
-
-async function readIndex(
-  { index_key: key, archive }: Backup,
-  { engine, signal }: Pick<StepContext, 'engine' | 'signal'>,
-): Promise<BlocksIndex | string> {
-  const facts = await engine.store.head(key, { signal });
-  if (facts === undefined) return 'its index is gone';
-  try {
-    const { sizeBytes } = facts;
-    const index = await openIndex(rangesOf(engine.store, key, { signal }), {
-      sizeBytes,
-      hash: await engine.hasher(),
-    });
-    const { frames } = index;
-    if (frames !== undefined && frames.parameters !== COMPRESSION.parameters) {
-      return 'it was compressed by another version or level of zstd';
-    }
-    const archiveBytes = frames ? createFrameMap(index).archiveBytes : index.archiveBytes;
-    const isOf =
-      hex(index.contentDigest) === archive.content_digest && archiveBytes === archive.size_bytes;
-    return isOf ? index : 'its index is that of another archive';
-  } catch (error) {
-    if (!isBackupError(error, 'data_corrupt')) throw error;
-    return error.details.index === 'old'
-      ? 'its index is of an older version'
-      : 'its index is damaged';
+  const found = await findIndex(backup, { engine, signal });
+  if (found.index === undefined) return `${found.why}; to make it anew: xvault index ${backup.id}`;
+  const { index, key } = found;
+  if (index.frames !== undefined && index.frames.parameters !== COMPRESSION.parameters) {
+    return 'it was compressed by another version or level of zstd';
   }
-}
-
-/** Reads ranges of one small object, as the codec asks for them. */
-export function rangesOf(store: ObjectStore, key: string, { signal }: Cancellable) {
-  return async (range: { offset: number; length: number }): Promise<Uint8Array> => {
-    const found = await store.get(key, { signal, range });
-    if (found) return found.bytes;
-    throw new BackupError('data_corrupt', `read ${key}: it is gone`);
-  };
+  return { backup: { ...backup, index_key: key }, index, archive };
 }
 
 function neededMs({ progress }: Job): number {
   const slowMs = ((progress.total_bytes ?? 0) / SLOW_BYTES_PER_SECOND) * 1000;
   return Math.min(slowMs, LONGEST_MS) + SPARE_MS;
 }
-
-/** Some stores quote an ETag in one answer and not in another. */
-const bare = (etag: string) => etag.replaceAll('"', '');
-const hex = (digest: bigint) => digest.toString(16).padStart(16, '0');

@@ -108,6 +108,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   return {
     ...queries,
     startBackup: (input, options) => runner.start(input, options),
+    startIndex: (input, options) => runner.startIndex(input, options),
     cancelJob: (id, options) => runner.cancel(id, options),
     getJob: watch.getJob,
     waitJob: watch.waitJob,

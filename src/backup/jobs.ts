@@ -7,7 +7,7 @@
 import type { Versioned } from '../catalog/job-store.ts';
 import { leaseKey } from '../catalog/keys.ts';
 import type { Lease } from '../catalog/lease.ts';
-import { type BackupRequest, isEnded, type Job } from '../catalog/record.ts';
+import { type BackupRequest, backupRequestSchema, isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, VmState } from '../ports.ts';
 import { formatTime } from '../time.ts';
@@ -19,7 +19,7 @@ import { release } from './keep-lease.ts';
 import { createLocalJobs, type LocalSettings } from './local-jobs.ts';
 import { checkKind } from './preflight.ts';
 import type { QueuePlace } from './queue.ts';
-import type { StartInput } from './service.ts';
+import type { IndexInput, StartInput } from './service.ts';
 import { endedIn, leftJob } from './take-over.ts';
 
 /** Newest records looked at for jobs a dead instance left; older ones are reported by the status, not resumed. */
@@ -35,6 +35,8 @@ const DRAINING_SECONDS = 10;
 
 export interface JobRunner {
   start(input: StartInput, options: Cancellable): Promise<Job>;
+  /** A job about a backup that is there. It leaves the machine alone, and its pool need not be there any more. */
+  startIndex(input: IndexInput, options: Cancellable): Promise<Job>;
   cancel(id: string, options: Cancellable): Promise<Job | undefined>;
   /**
    * Takes over jobs whose instance died, and follows cancels that other instances took for jobs that wait here.
@@ -89,29 +91,27 @@ export function createJobRunner(
     };
   };
 
+  const begin = async (
+    { jobId }: { jobId?: string | undefined },
+    options: Cancellable,
+    make: () => Promise<Job>,
+  ): Promise<Job> => {
+    const again = jobId === undefined ? undefined : await engine.jobs.load(jobId, options);
+    if (again) return again.job;
+    refuseIfBusy();
+    const job = await make();
+    const reason = queue.reason({ pool: job.vm.pool, srs: job.checkpoint.srs ?? [] });
+    const waiting = reason === undefined ? job : { ...job, waiting_because: reason };
+    options.signal.throwIfAborted();
+    // asked again: others came, or a drain began, while the pool was asked
+    return await accept(engine, waiting, { takePlace, add: local.add });
+  };
+
   return {
-    start: async ({ vm: wanted, request, triggeredBy, jobId }, options) => {
-      const again = jobId === undefined ? undefined : await engine.jobs.load(jobId, options);
-      if (again) return again.job;
-      refuseIfBusy();
-      const { pool, vm } = await findVm(engine, { vm: wanted, pool: request.pool }, options);
-      checkKind(vm);
-      const state = await pool.inspectVm(vm.ref, options);
-      const { retentionClasses } = settings;
-      await checkRequest(
-        { pool, vm: state, request, retentionClasses, store: engine.store, hooks: engine.hooks },
-        options,
-      );
-      const place = { pool: pool.name, srs: srsOf(state) };
-      const reason = queue.reason(place);
-      const job: Job = {
-        ...newJob(engine, { ...place, vm, request, triggeredBy, jobId }),
-        ...(reason === undefined ? {} : { waiting_because: reason }),
-      };
-      options.signal.throwIfAborted();
-      // asked again: others came, or a drain began, while the pool was asked
-      return await accept(engine, job, { takePlace, add: local.add });
-    },
+    start: (input, options) =>
+      begin(input, options, () => newBackupJob(engine, settings.retentionClasses, input, options)),
+    startIndex: (input, options) =>
+      begin(input, options, () => newIndexJob(engine, input, options)),
     cancel: async (id, options) => {
       const ask = (job: Job) => (isEnded(job) ? undefined : { ...job, cancel_requested: true });
       const job = await engine.jobs.update(id, ask, options);
@@ -204,6 +204,40 @@ function newJob(
   };
 }
 
+async function newBackupJob(
+  engine: Engine,
+  retentionClasses: readonly string[],
+  { vm: wanted, request, triggeredBy, jobId }: StartInput,
+  options: Cancellable,
+): Promise<Job> {
+  const { pool, vm } = await findVm(engine, { vm: wanted, pool: request.pool }, options);
+  checkKind(vm);
+  const state = await pool.inspectVm(vm.ref, options);
+  await checkRequest(
+    { pool, vm: state, request, retentionClasses, store: engine.store, hooks: engine.hooks },
+    options,
+  );
+  return newJob(engine, { pool: pool.name, srs: srsOf(state), vm, request, triggeredBy, jobId });
+}
+
+/** It reads the bucket alone: no SR waits for it. */
+async function newIndexJob(
+  engine: Engine,
+  { backupId, triggeredBy, jobId }: IndexInput,
+  options: Cancellable,
+): Promise<Job> {
+  const entry = await engine.catalog.find(backupId);
+  const backup = entry && (await engine.catalog.record(entry, options));
+  if (backup === undefined) {
+    throw new BackupError('not_found', `find backup ${backupId}: there is none of that id`);
+  }
+  const { vm, retention, compression } = backup;
+  const request = backupRequestSchema.parse({ retention, compression });
+  const known = { uuid: vm.uuid, nameLabel: vm.name };
+  const job = newJob(engine, { pool: vm.pool, srs: [], vm: known, request, triggeredBy, jobId });
+  return { ...job, kind: 'index', backup_id: backupId };
+}
+
 /** From here on the caller may leave: half a start would block the machine, or begin a job nobody knows of. */
 async function accept(
   engine: Engine,
@@ -254,8 +288,9 @@ async function hasEnded(
   return found !== undefined && isEnded(found.job);
 }
 
-function conflict({ vm }: Job, cause: BackupError): BackupError {
-  return new BackupError('job_conflict', `start job: one is running for ${vm.name} already`, {
+function conflict({ vm, backup_id: backupId }: Job, cause: BackupError): BackupError {
+  const what = backupId === undefined ? vm.name : `backup ${backupId}`;
+  return new BackupError('job_conflict', `start job: one is running for ${what} already`, {
     details: { ...cause.details, vm: vm.uuid, retry_after_seconds: BUSY_SECONDS },
     cause,
   });

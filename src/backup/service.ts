@@ -101,6 +101,13 @@ export interface StartInput {
   jobId?: string | undefined;
 }
 
+export interface IndexInput {
+  backupId: string;
+  triggeredBy: string;
+  /** As for a backup. */
+  jobId?: string | undefined;
+}
+
 export interface Service {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
@@ -108,6 +115,11 @@ export interface Service {
    * `limit_reached`, `draining`, `pool_unavailable`, `pool_credentials`, `store_*`.
    */
   startBackup(input: StartInput, options: Cancellable): Promise<Job>;
+  /**
+   * Starts a job that reads a backup's archive, checks every block and makes its index anew.
+   * Errors: `not_found`, `job_conflict` (details.job_id), `limit_reached`, `draining`, `store_*`.
+   */
+  startIndex(input: IndexInput, options: Cancellable): Promise<Job>;
   /** Read from the bucket at most once a second and job; undefined when there is none. */
   getJob(id: string, options: Cancellable): Promise<Job | undefined>;
   /** Resolves when the job ended or after `timeoutMs`, with the job as it is then. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isBackupError } from '../errors.ts';
-import { createKeys, safeName } from './keys.ts';
+import { createKeys, leaseKey, safeName } from './keys.ts';
 
 const parts = {
   retention: 'daily',
@@ -40,6 +40,16 @@ test('an archive, a lease and a staging object tell whose they are', () => {
     assert.equal(keys.parseStaging(`${keys.staging(backupId)}x/1`), backupId);
     assert.equal(keys.parseStaging(`${keys.stagingPrefix}somebody/1`), undefined);
   }
+});
+
+test('a job about a backup holds the lease of that backup, any other its machine’s, a dry run its own', () => {
+  const keys = createKeys('p');
+  const { pool, vmUuid, backupId } = parts;
+  const job = { id: 'job', vm: { pool, uuid: vmUuid }, request: { dry_run: false } };
+  assert.equal(leaseKey(keys, job), `p/leases/dc1/${vmUuid}`);
+  assert.equal(leaseKey(keys, { ...job, backup_id: backupId }), `p/leases/dc1/${backupId}`);
+  assert.equal(leaseKey(keys, { ...job, request: { dry_run: true } }), 'p/leases/dc1/job');
+  assert.equal(keys.rebuiltIndex(backupId), `p/indexes/${backupId}.idx`);
 });
 
 test('any machine name becomes one plain path segment', () => {

@@ -31,6 +31,8 @@ export interface ServiceClient extends AsyncDisposable {
   /** With 'direct': the name leases and jobs of this process carry. */
   readonly instance?: string;
   startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
+  /** Errors: `not_found`. */
+  startIndex(input: { backupId: string }, options: Cancellable): Promise<JobView>;
   /** The job now, then whenever it changed, up to its end. */
   watchJob(id: string, options: Cancellable): AsyncIterable<JobView>;
   /** Errors: `not_found`. */

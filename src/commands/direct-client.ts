@@ -25,6 +25,10 @@ export function createDirectClient(
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startBackup({ vm, request: parsed.data, triggeredBy }, options));
     },
+    startIndex: async ({ backupId }, options) => {
+      const triggeredBy = `command line (${userName()})`;
+      return jobView(await service.startIndex({ backupId, triggeredBy }, options));
+    },
     watchJob: async function* (id, options) {
       for await (const job of service.watchJob(id, options)) {
         yield jobView(job);

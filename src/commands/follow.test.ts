@@ -17,6 +17,7 @@ function scriptedClient(end: Partial<Job>) {
   const client: ServiceClient = {
     kind: 'remote',
     startBackup: never,
+    startIndex: never,
     listJobs: never,
     listBackups: never,
     status: never,

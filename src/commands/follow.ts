@@ -21,18 +21,26 @@ export interface FollowInput {
   signal: AbortSignal;
 }
 
-/**
- * Runs one backup to its end, with progress.
- *
- * A job of this machine that a killed run left was taken over by this very process when the client was opened. It is
- * finished first: refusing the backup because of it would also end it, since it lives no longer than the process.
- */
+/** Runs one backup to its end, with progress. */
 export async function backUp(
   input: FollowInput,
-  { vm, wishes }: { vm: string; wishes: Wishes },
+  wish: { vm: string; wishes: Wishes },
+): Promise<JobView> {
+  const { client, signal } = input;
+  return await runToEnd(input, () => client.startBackup(wish, { signal }));
+}
+
+/**
+ * Starts a job and stays with it to its end, with progress.
+ *
+ * One in its way that a killed run left was taken over by this very process when the client was opened. It is
+ * finished first: refusing the new one because of it would also end it, since it lives no longer than the process.
+ */
+export async function runToEnd(
+  input: FollowInput,
+  start: () => Promise<JobView>,
 ): Promise<JobView> {
   const { client, terminal, signal } = input;
-  const start = () => client.startBackup({ vm, wishes }, { signal });
   const started = await start().catch(async (error: unknown) => {
     const left = await takenOver(client, error, signal);
     if (left === undefined) throw error;

@@ -44,6 +44,14 @@ const away = () => {
 const signal = new AbortController().signal;
 const started = jobView(sampleJob());
 
+test('an index job is started by the id of its backup', async () => {
+  const { client, sent } = scripted([() => Response.json(started, { status: 202 })]);
+  await client.startIndex({ backupId: 'b/1' }, { signal });
+  assert.equal(sent[0]?.url, 'http://svc:1/base/v1/backups/b%2F1/index');
+  assert.deepEqual([sent[0]?.method, sent[0]?.body], ['POST', {}]);
+  assert.ok(sent[0]?.headers.get('idempotency-key'));
+});
+
 test('a start is sent again with the same key when the answer was lost', async () => {
   const { client, sent } = scripted([away, () => Response.json(started, { status: 202 })]);
   const wishes = { retention: 'weekly' };

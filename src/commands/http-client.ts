@@ -46,15 +46,18 @@ export function createHttpClient(
 ): ServiceClient {
   const call = createCall(settings, deps.fetch);
   const json = async <T>(input: CallInput) => (await (await call(input)).json()) as T;
+  const start = async (path: string, body: unknown, { signal }: Cancellable) => {
+    const headers = { 'idempotency-key': `"${randomUUID()}"` };
+    return await retryMisses({ attempts: START_ATTEMPTS, signal, clock: deps.clock }, () =>
+      json<JobView>({ method: 'POST', path, body, headers, signal }),
+    );
+  };
   return {
     kind: 'remote',
-    startBackup: async ({ vm, wishes }, { signal }) => {
-      const headers = { 'idempotency-key': `"${randomUUID()}"` };
-      const path = `/v1/vms/${encodeURIComponent(vm)}/backups`;
-      return await retryMisses({ attempts: START_ATTEMPTS, signal, clock: deps.clock }, () =>
-        json<JobView>({ method: 'POST', path, body: wishes, headers, signal }),
-      );
-    },
+    startBackup: ({ vm, wishes }, options) =>
+      start(`/v1/vms/${encodeURIComponent(vm)}/backups`, wishes, options),
+    startIndex: ({ backupId }, options) =>
+      start(`/v1/backups/${encodeURIComponent(backupId)}/index`, {}, options),
     watchJob: (id, { signal }) =>
       watch({ call, clock: deps.clock, pollMs: settings.pollMs ?? POLL_MS }, id, signal),
     cancelJob: (id, { signal }) =>

@@ -22,6 +22,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   check: { summary: 'The same for Nagios and Icinga', load: () => import('./check.ts') },
   jobs: { summary: 'Jobs, newest first', load: () => import('./jobs.ts') },
+  index: {
+    summary: 'Check an archive and make its index anew',
+    load: () => import('./index-backup.ts'),
+  },
   cancel: { summary: 'Cancel a job', load: () => import('./cancel.ts') },
   sweep: { summary: 'Remove what crashed runs left', load: () => import('./sweep.ts') },
   doctor: {

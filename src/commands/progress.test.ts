@@ -134,6 +134,26 @@ test('a compressed archive says what share of its blocks it is', () => {
   assert.match(endText(job), /^web: 300 MiB \(33 % by zstd\) in 9s/);
 });
 
+test('an index job says how far it has read, and at its end what it found and wrote', () => {
+  const progress = { read_bytes: 3 * MIB, sent_bytes: 0, copied_bytes: 0, total_bytes: 9 * MIB };
+  const job = sampleJob({ kind: 'index', status: 'running', phase: 'verifying', progress });
+  const running = jobView({ ...job, backup_id: 'b' });
+  assert.equal(progressText(running, MIB), 'verifying  3.0 MiB  1.0 MiB/s  at most 6s left');
+  const index = {
+    found: 'old',
+    written: true,
+    key: 'xv/i',
+    size_bytes: 1,
+    stored_blocks: 3,
+  } as const;
+  assert.equal(
+    endText({ ...running, status: 'succeeded', index }),
+    'web: 3 blocks of backup b are right (3.0 MiB read); its index was of an older version, a new one is at xv/i',
+  );
+  const right = { ...index, found: 'right', written: false } as const;
+  assert.match(endText({ ...running, index: right }), /; its index was right already$/);
+});
+
 test('a job that waits says for what', () => {
   const job = sampleJob({ waiting_because: '1 of 1 jobs run on SR nfs' });
   assert.equal(progressText(jobView(job), undefined), 'waiting: 1 of 1 jobs run on SR nfs');

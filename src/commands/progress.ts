@@ -4,6 +4,7 @@
  * The total is an upper bound (zeros are not exported), so the time left is "at most". The rate is that of the last
  * fifteen seconds: a mean since the start hides a line that has become slow.
  */
+import type { IndexResult } from '../catalog/record.ts';
 import type { JobView } from '../http/views.ts';
 import type { Clock } from '../ports.ts';
 import type { Terminal } from './command.ts';
@@ -67,7 +68,7 @@ export function progressText(job: JobView, rate: number | undefined): string {
     return why === undefined ? 'waiting' : `waiting: ${plain(why)}`;
   }
   const phase = job.cancel_requested ? 'stopping' : (PHASES[job.phase] ?? job.phase);
-  if (job.phase !== 'exporting') return phase;
+  if (job.phase !== 'exporting' && job.phase !== 'verifying') return phase;
   const { read_bytes: read, total_bytes: total } = job.progress;
   if (read === 0) return phase;
   const parts = [`${phase}  ${formatBytes(read)}`];
@@ -89,6 +90,7 @@ export function endText(job: JobView): string {
     const sent = result.copied_bytes > 0 ? `, ${formatBytes(result.sent_bytes)} sent` : '';
     return `${name}: ${formatBytes(size)}${packed} in ${formatSeconds(result.duration_seconds)}${sent}, backup ${result.id}`;
   }
+  if (job.index !== undefined) return `${name}: ${indexText(job, job.index)}`;
   if (job.dry_run !== undefined) {
     const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
     const { mode, estimated_sent_bytes: sent } = job.dry_run;
@@ -97,6 +99,20 @@ export function endText(job: JobView): string {
     return `${name}: would back up ${count(disks.length, 'disk')}${without}, about ${formatBytes(estimate)}${less}`;
   }
   return `${name}: ${job.status}${error === undefined ? '' : `: ${plain(error.detail)} (${error.code})`}`;
+}
+
+const FOUND: Record<IndexResult['found'], string> = {
+  right: 'right',
+  missing: 'missing',
+  damaged: 'damaged',
+  old: 'of an older version',
+};
+
+/** What an index job found and did. */
+function indexText({ progress, backup_id: id }: JobView, index: IndexResult): string {
+  const read = `${count(index.stored_blocks, 'block')} of backup ${id} are right (${formatBytes(progress.read_bytes)} read)`;
+  const wrote = index.written ? `, a new one is at ${plain(index.key)}` : ' already';
+  return `${read}; its index was ${FOUND[index.found]}${wrote}`;
 }
 
 /** Full or delta, why, and what that took. */

@@ -94,6 +94,34 @@ const JOB: Job = {
   checkpoint: { backup_id: BACKUP_ID, excluded_disks: [], warnings: [] },
 };
 
+const INDEX_JOB: Job = {
+  ...JOB,
+  id: '019ab0c1-7a11-7d2e-8c3f-4a5b6c7d8e9f',
+  kind: 'index',
+  status: 'succeeded',
+  phase: 'cleaning',
+  backup_id: BACKUP_ID,
+  progress: {
+    read_bytes: BACKUP.archive.size_bytes,
+    sent_bytes: 0,
+    copied_bytes: 0,
+    total_bytes: BACKUP.archive.size_bytes,
+  },
+  created_at: '2026-11-23T09:30:00.118Z',
+  started_at: '2026-11-23T09:30:00.240Z',
+  finished_at: '2026-11-23T09:31:12.655Z',
+  updated_at: '2026-11-23T09:31:12.655Z',
+  triggered_by: 'ops',
+  index: {
+    found: 'missing',
+    written: true,
+    key: `indexes/${BACKUP_ID}.idx`,
+    size_bytes: 112_784,
+    stored_blocks: 4583,
+  },
+};
+
+export const INDEX_JOB_EXAMPLE = jobView(INDEX_JOB);
 export const BACKUP_EXAMPLE = backupView(BACKUP);
 export const JOB_EXAMPLE = jobView(JOB);
 

@@ -1,6 +1,12 @@
 /** The shapes of answers, for the description only: records are checked when read, not again when shown. */
 import { z } from 'zod';
-import { backupSchema, jobSchema, problemSchema, vmNameSchema } from '../catalog/record.ts';
+import {
+  backupRequestSchema,
+  backupSchema,
+  jobSchema,
+  problemSchema,
+  vmNameSchema,
+} from '../catalog/record.ts';
 
 const bytes = z.int().nonnegative();
 const time = z.iso.datetime();
@@ -35,6 +41,8 @@ export const httpProblemSchema = problemSchema
 export const jobAnswerSchema = jobSchema
   .omit({ checkpoint: true })
   .extend({
+    /** Only of backups: nothing else is asked for in this shape. */
+    request: backupRequestSchema.optional(),
     error: problemSchema.optional(),
     result: backupAnswerSchema.optional(),
     links: links(['self', 'events', 'vm'], ['cancel', 'backup']),

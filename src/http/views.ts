@@ -13,8 +13,10 @@ import {
 
 export type BackupView = Backup & { links: { self: string; xva: string; job: string; vm: string } };
 
-export type JobView = Omit<Job, 'checkpoint' | 'result'> & {
+export type JobView = Omit<Job, 'checkpoint' | 'result' | 'request'> & {
   checkpoint?: never;
+  /** Only of backups: the others' says nothing. */
+  request?: Job['request'];
   result?: BackupView;
   links: { self: string; events: string; vm: string; cancel?: string; backup?: string };
 };
@@ -24,10 +26,12 @@ const MAX_RUNNING_PERCENT = 99;
 
 /** A job without its checkpoint. */
 export function jobView(job: Job): JobView {
-  const { checkpoint: _, result, ...shown } = job satisfies { checkpoint: Checkpoint };
+  const { checkpoint: _, result, request, ...shown } = job satisfies { checkpoint: Checkpoint };
+  const backupId = result?.id ?? job.backup_id;
   const self = `/v1/jobs/${job.id}`;
   return {
     ...shown,
+    ...(job.kind === 'backup' ? { request } : {}),
     progress: { ...job.progress, ...percentOf(job) },
     ...(result === undefined ? {} : { result: backupView(result) }),
     links: {
@@ -35,7 +39,7 @@ export function jobView(job: Job): JobView {
       events: `${self}/events`,
       vm: vmLink(job.vm.uuid),
       ...(isEnded(job) ? {} : { cancel: `${self}/cancel` }),
-      ...(result === undefined ? {} : { backup: `/v1/backups/${result.id}` }),
+      ...(backupId === undefined ? {} : { backup: `/v1/backups/${backupId}` }),
     },
   };
 }

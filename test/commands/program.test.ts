@@ -92,6 +92,13 @@ test('run backs up one machine, says so in JSON and leaves nothing on the pool',
   assert.deepEqual(await pool.auditWhenQuiet(), []);
   const list = await run(['list', 'small', '--json']);
   assert.equal(JSON.parse(list.out).backups[0].id, job.result.id);
+  const index = await run(['index', job.result.id, '--json']);
+  assert.equal(index.code, 0, index.err);
+  assert.equal(JSON.parse(index.out).index.found, 'right');
+  assert.match(
+    index.err,
+    /small: \d+ blocks? of backup .* are right \(.* read\); its index was right/,
+  );
 });
 
 test('exit codes tell a script what happened', async () => {

@@ -72,6 +72,17 @@ export function createFakeService(): FakeService {
       jobs.set(job.id, job);
       return job;
     },
+    startIndex: async (input) => {
+      enter('startIndex', input);
+      const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
+      const job: Job = {
+        ...newJob(++started, { ...input, vm: vm.name, request: exampleJob().request }),
+        kind: 'index',
+        backup_id: backupId,
+      };
+      jobs.set(job.id, job);
+      return job;
+    },
     getJob: async (id) => {
       enter('getJob', id);
       return jobs.get(id);

@@ -14,6 +14,7 @@ export function exampleJob(): Job {
   const { percent: _percent, ...progress } = job.progress;
   return {
     ...job,
+    request: job.request as Job['request'],
     progress,
     checkpoint: { backup_id: BACKUP_EXAMPLE.id, excluded_disks: [], warnings: ['engine only'] },
   };

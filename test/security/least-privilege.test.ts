@@ -7,8 +7,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import type { Backup } from '../../src/catalog/record.ts';
 import { systemClock, systemIds } from '../../src/clock.ts';
 import { checkBucket } from '../../src/commands/doctor-bucket.ts';
+import type { JobView } from '../../src/http/views.ts';
 import { NEVER } from '../../src/signals.ts';
 import { archiveKey, type SweepWorld, startSweepWorld } from '../e2e/sweep-world.ts';
 import { BUCKET } from '../e2e/world.ts';
@@ -82,6 +84,20 @@ describe('with the rights of infra/bucket-policy.json alone', () => {
     const { counts, errors } = answer.json<{ counts: { removed: number }; errors: unknown[] }>();
     assert.deepEqual(errors, []);
     assert.ok(counts.removed >= 2, answer.text);
+    assert.deepEqual(watch.refused, []);
+  });
+
+  test('a lost index is made anew beside the backups', async () => {
+    const [id] = await world.backupsOf('app');
+    const backup = (await world.call('GET', `/v1/backups/${id}`)).json<Backup>();
+    await world.store.put(backup.index_key, 'lost', { signal: NEVER });
+    const headers = { prefer: 'wait=50' };
+    const answer = await world.call('POST', `/v1/backups/${id}/index`, { body: {}, headers });
+    assert.equal(answer.status, 200);
+    const { status, index, error } = answer.json<JobView>();
+    assert.equal(status, 'succeeded', error?.detail);
+    assert.equal(index?.key, `${PREFIX}indexes/${id}.idx`);
+    assert.equal((await world.run('app')).result?.base?.backup_id, id);
     assert.deepEqual(watch.refused, []);
   });
 

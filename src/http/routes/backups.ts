@@ -1,11 +1,23 @@
 /** Machines and results: what is there, what is in it, and a link to fetch it. */
 import { z } from 'zod';
 import { retentionSchema } from '../../catalog/record.ts';
-import { BACKUP_EXAMPLE, VM_EXAMPLE } from '../examples.ts';
+import { NEVER } from '../../signals.ts';
+import { BACKUP_EXAMPLE, INDEX_JOB_EXAMPLE, VM_EXAMPLE } from '../examples.ts';
 import { type Answer, type AnyRoute, type Call, defineRoute, jsonAnswer } from '../route.ts';
 import { backupAnswerSchema, backupListSchema, vmListSchema } from '../schemas.ts';
-import { backupView } from '../views.ts';
-import { found, given, idOf, nameField, pageFields, pageInput, problemDoc } from './common.ts';
+import { backupView, jobView } from '../views.ts';
+import {
+  found,
+  given,
+  holdForJob,
+  idOf,
+  jobDoc,
+  nameField,
+  POLL_HEADERS,
+  pageFields,
+  pageInput,
+  problemDoc,
+} from './common.ts';
 
 const poolField = nameField.meta({ description: 'Only of this pool.' });
 const retentionField = retentionSchema
@@ -112,6 +124,43 @@ const getArchive = defineRoute({
   },
 });
 
+const makeIndex = defineRoute({
+  method: 'POST',
+  path: '/v1/backups/{id}/index',
+  scope: 'backup',
+  summary: 'Make the index of a backup anew',
+  description:
+    'Starts a job that reads the archive from the bucket, checks every block of it, and writes its index, should the one that is there ' +
+    'be missing, damaged or of an older version: a later delta can copy from the backup then (docs/delta.md). The archive and what ' +
+    'lies beside it are only read; of a damaged archive the job names disk and block and writes nothing. `Prefer: wait=N` and ' +
+    '`Idempotency-Key` as for a backup.',
+  params: { id: 'id of the backup' },
+  body: z.strictObject({}),
+  waits: true,
+  answers: {
+    200: jobDoc('The job, ended within the time waited.', INDEX_JOB_EXAMPLE),
+    202: {
+      ...jobDoc('The job, started.', INDEX_JOB_EXAMPLE),
+      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
+    },
+    404: problemDoc('No such backup.'),
+    409: problemDoc('`job_conflict`: one is running for this backup already, see `links.job`.'),
+    429: problemDoc('`limit_reached`: the queue is full.'),
+    503: problemDoc('`draining`, or the store does not answer.'),
+  },
+  handle: async (call) => {
+    const { deps, identity, reservedId } = call;
+    const triggeredBy = identity?.name ?? 'nobody';
+    const job = await deps.service.startIndex(
+      { backupId: idOf(call, 'backup'), triggeredBy, jobId: reservedId },
+      { signal: NEVER },
+    );
+    const view = jobView(job);
+    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+  },
+  hold: holdForJob,
+});
+
 interface ListQuery {
   vm?: string | undefined;
   pool?: string | undefined;
@@ -139,4 +188,5 @@ export const BACKUP_ROUTES: readonly AnyRoute[] = [
   listAllBackups,
   getBackup,
   getArchive,
+  makeIndex,
 ];

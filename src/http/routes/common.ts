@@ -2,9 +2,10 @@
 import { z } from 'zod';
 import { isEnded } from '../../catalog/record.ts';
 import { BackupError } from '../../errors.ts';
+import { JOB_EXAMPLE } from '../examples.ts';
 import { readPreferences } from '../input.ts';
 import { type Answer, type AnswerDoc, type Call, jsonAnswer } from '../route.ts';
-import { httpProblemSchema } from '../schemas.ts';
+import { httpProblemSchema, jobAnswerSchema } from '../schemas.ts';
 import { jobView } from '../views.ts';
 
 const DEFAULT_PAGE_SIZE = 50;
@@ -28,6 +29,11 @@ export const pageFields = {
 };
 
 export const nameField = z.string().min(1).max(255).optional();
+
+/** A job as an answer, for the description. */
+export function jobDoc(description: string, example: unknown = JOB_EXAMPLE): AnswerDoc {
+  return { description, schema: jobAnswerSchema, example };
+}
 
 /** Query → input of the service's lists. */
 export function pageInput(query: { page_size: number; page_token?: string | undefined }): {

@@ -5,13 +5,14 @@ import { NEVER } from '../../signals.ts';
 import { eventStream, jobEvents } from '../events.ts';
 import { JOB_EXAMPLE } from '../examples.ts';
 import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
-import { jobAnswerSchema, jobListSchema } from '../schemas.ts';
+import { jobListSchema } from '../schemas.ts';
 import { jobView } from '../views.ts';
 import {
   found,
   given,
   holdForJob,
   idOf,
+  jobDoc,
   nameField,
   POLL_HEADERS,
   pageFields,
@@ -19,12 +20,6 @@ import {
   problemDoc,
   takeWait,
 } from './common.ts';
-
-const jobDoc = (description: string) => ({
-  description,
-  schema: jobAnswerSchema,
-  example: JOB_EXAMPLE,
-});
 
 const { shape } = backupRequestSchema;
 /** The request as stored in jobs, with a sentence for each field. */

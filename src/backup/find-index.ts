@@ -1,0 +1,89 @@
+/**
+ * Where the index of a backup lies, and whether it can be used.
+ *
+ * One that was made anew (index-steps.ts) comes first: it is only ever written when the one beside the archive is not
+ * right. Where it is missing or unusable itself, or may not be read (rights given for an earlier version do not name its
+ * place), the one beside the archive is taken.
+ */
+import type { Backup, IndexResult } from '../catalog/record.ts';
+import { BackupError, isBackupError } from '../errors.ts';
+import type { Cancellable, ObjectFacts, ObjectStore } from '../ports.ts';
+import { openIndex } from '../xva/blocks-index.ts';
+import { createFrameMap } from '../xva/frames.ts';
+import type { BlocksIndex } from '../xva/types.ts';
+import type { StepContext } from './context.ts';
+
+type Context = Pick<StepContext, 'engine' | 'signal'>;
+
+/** A usable index without its entries, or why there is none, as it reads in a sentence. */
+export type LookedAt =
+  | { index: BlocksIndex; found?: undefined; key: string; sizeBytes: number }
+  | { index?: undefined; found: Exclude<IndexResult['found'], 'right'>; why: string };
+
+/** Classes whose objects must be restored before they can be read (or copied). */
+const COLD = new Set(['GLACIER', 'DEEP_ARCHIVE', 'ARCHIVE']);
+
+/** The archive as it is in the bucket, or why it cannot be read as the one that was stored. */
+export async function lookAtArchive(
+  { archive: { key, size_bytes: size, etag } }: Backup,
+  { engine, signal }: Context,
+): Promise<ObjectFacts | string> {
+  const archive = await engine.store.head(key, { signal });
+  if (archive === undefined) return 'its archive is gone';
+  if (archive.sizeBytes !== size || bare(archive.etag) !== bare(etag)) {
+    return 'its archive is not the one that was stored';
+  }
+  const { storageClass } = archive;
+  const isCold = storageClass !== undefined && COLD.has(storageClass);
+  return isCold ? `its archive lies in ${storageClass}` : archive;
+}
+
+/** Finds the index that counts; what is wrong is told of the one beside the archive. Errors: the store's. */
+export async function findIndex(backup: Backup, context: Context): Promise<LookedAt> {
+  const rebuilt = await openAt(context.engine.keys.rebuiltIndex(backup.id), backup, context).catch(
+    (error) => {
+      if (isBackupError(error, 'store_credentials')) return undefined;
+      throw error;
+    },
+  );
+  return rebuilt?.index ? rebuilt : await openAt(backup.index_key, backup, context);
+}
+
+async function openAt(
+  key: string,
+  { archive }: Backup,
+  { engine, signal }: Context,
+): Promise<LookedAt> {
+  const facts = await engine.store.head(key, { signal });
+  if (facts === undefined) return { found: 'missing', why: 'its index is gone' };
+  const { sizeBytes } = facts;
+  try {
+    const index = await openIndex(rangesOf(engine.store, key, { signal }), {
+      sizeBytes,
+      hash: await engine.hasher(),
+    });
+    const archiveBytes = index.frames ? createFrameMap(index).archiveBytes : index.archiveBytes;
+    const isOf =
+      hex(index.contentDigest) === archive.content_digest && archiveBytes === archive.size_bytes;
+    if (isOf) return { index, key, sizeBytes };
+    return { found: 'damaged', why: 'its index is that of another archive' };
+  } catch (error) {
+    if (!isBackupError(error, 'data_corrupt')) throw error;
+    return error.details.index === 'old'
+      ? { found: 'old', why: 'its index is of an older version' }
+      : { found: 'damaged', why: 'its index is damaged' };
+  }
+}
+
+/** Reads ranges of one small object, as the codec asks for them. */
+export function rangesOf(store: ObjectStore, key: string, { signal }: Cancellable) {
+  return async (range: { offset: number; length: number }): Promise<Uint8Array> => {
+    const found = await store.get(key, { signal, range });
+    if (found) return found.bytes;
+    throw new BackupError('data_corrupt', `read ${key}: it is gone`);
+  };
+}
+
+/** Some stores quote an ETag in one answer and not in another. */
+const bare = (etag: string) => etag.replaceAll('"', '');
+const hex = (digest: bigint) => digest.toString(16).padStart(16, '0');
