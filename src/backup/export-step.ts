@@ -36,11 +36,7 @@ interface Try {
 /** Exports the job's snapshot into the bucket; the next phase publishes the result. */
 export async function exportStep(given: Job, context: StepContext): Promise<Job> {
   const snapshot = await findOurSnapshot(given, context);
-  if (snapshot === undefined) {
-    throw new BackupError('snapshot_refused', `find snapshot of job=${given.id}: it is gone`, {
-      retry: 'later',
-    });
-  }
+  if (snapshot === undefined) return snapshotGone(given);
   const job = await startAfresh(given, context);
   const vm = await inspect(job, context);
   const mode = await chooseMode(job, context);
@@ -56,6 +52,15 @@ export async function exportStep(given: Job, context: StepContext): Promise<Job>
     const second = await withoutBase(first, { lost, error }, context);
     return exported(second.job, vm, await move(second, context), context);
   }
+}
+
+/** An instance that failed, cleaned up and died before it could say so left the record here: a new one is made, once. */
+function snapshotGone(job: Job): Job {
+  const { snapshot_uuid: _, ...checkpoint } = job.checkpoint;
+  if (checkpoint.snapshot_attempt !== job.attempt)
+    return { ...job, phase: 'snapshotting', checkpoint };
+  const told = `find snapshot of job=${job.id}: it is gone, somebody removed it from the pool`;
+  throw new BackupError('snapshot_refused', told, { retry: 'later' });
 }
 
 function countBase({ request }: Job, outcome: string, { engine }: StepContext): void {

@@ -36,6 +36,7 @@ export async function snapshotStep(given: Job, context: StepContext): Promise<Jo
     checkpoint: {
       ...taken.checkpoint,
       snapshot_uuid: made.snapshot.uuid,
+      snapshot_attempt: job.attempt,
       snapshot_at: made.snapshotAt,
       warnings: [...taken.checkpoint.warnings, ...made.warnings],
       consistency: consistencyOf(taken, made),

@@ -36,6 +36,33 @@ test('a cancel asked for before the instance died is followed by the one that ta
   assert.deepEqual(world.backups(), []);
 });
 
+test('a job whose former instance cleaned up and could not say so begins again with a snapshot', async () => {
+  const world = setUp();
+  const left = { backup_id: nextId(), excluded_disks: [], warnings: [] };
+  const checkpoint = { ...left, snapshot_uuid: 'removed', snapshot_attempt: 1 };
+  const job = await leave(world, { phase: 'exporting', checkpoint });
+  await world.instance('b').start();
+  const ended = await world.ended(job.id);
+  assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));
+  assert.equal(ended.attempt, 2);
+  assert.notEqual(ended.checkpoint.snapshot_uuid, 'removed');
+  assert.deepEqual(world.pool.snapshots, []);
+});
+
+test('a snapshot that somebody else removes is told, not made again and again', async () => {
+  const world = setUp();
+  let made = 0;
+  world.pool.onCall = (name) => {
+    if (name === 'snapshotVm') made += 1;
+    if (name === 'markSnapshot') world.pool.snapshots.splice(0);
+  };
+  const { id } = await world.start(world.instance('a'));
+  const { error } = await world.ended(id);
+  assert.equal(error?.code, 'snapshot_refused');
+  assert.match(error.detail, /somebody removed it/);
+  assert.equal(made, 1);
+});
+
 test('an archive that was completed just before the crash does not stop the next try', async () => {
   const world = setUp();
   const [id, backupId] = [nextId(), nextId()];
@@ -283,7 +310,7 @@ test('a phase that cannot be recorded does not begin: no backup is published twi
   assert.equal(world.backups().length, 1);
 });
 
-test('a job that fails because the bucket is away is cleaned up on the pool all the same', async () => {
+test('a job that fails because the bucket is away is cleaned up on the pool all the same, and begun again', async () => {
   const world = setUp();
   const line = connect(world.store);
   world.pool.onCall = (operation) => {
@@ -295,6 +322,8 @@ test('a job that fails because the bucket is away is cleaned up on the pool all 
   assert.equal(world.record(id).status, 'running');
   await world.clock.advance(LEASE_OVER_MS);
   await world.instance('b').start();
-  assert.equal((await world.ended(id)).status, 'failed');
-  assert.deepEqual(world.backups(), []);
+  world.pool.onCall = undefined;
+  assert.equal((await world.ended(id)).status, 'succeeded');
+  assert.equal(world.backups().length, 1);
+  assert.deepEqual(world.pool.snapshots, []);
 });

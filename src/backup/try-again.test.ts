@@ -199,3 +199,16 @@ test('pauses grow, and a shutdown is none', () => {
 test('a job somebody wants no more is not tried again', () => {
   assert.equal(tryAgain({ ...failedJob(), cancel_requested: true }, RETRY, 0), undefined);
 });
+
+test('a guest that could not be released is called again first, and no round comes twice', () => {
+  const after = (hooks: Job['checkpoint']['hooks']) => {
+    const job = failedJob();
+    const ended = { ...job, checkpoint: { ...job.checkpoint, hooks } };
+    return tryAgain(ended, RETRY, 0)?.checkpoint.hooks;
+  };
+  assert.deepEqual(after({ round: 2, owed: false }), { round: 2, owed: false });
+  const problem = 'the guest may still hold its data: 503';
+  const stuck = { round: 2, owed: true, problem };
+  assert.deepEqual(after({ round: 2, owed: false, problem }), stuck);
+  assert.equal(after(undefined), undefined);
+});

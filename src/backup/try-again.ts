@@ -51,10 +51,14 @@ function pauseMs({ error }: Job, failures: number, { firstPauseMs }: RetryPolicy
   return Math.min(LONGEST_PAUSE_MS, Math.max(own, wishedMs));
 }
 
-/** The upload stays known, in case it could not be aborted; whatever else the attempt found out may be different now. */
+/**
+ * The upload stays known, in case it could not be aborted, and so do the guest's rounds: it takes a number that comes
+ * twice for a repeated call. One that could not be released is owed it again; whatever else was found out may be different now.
+ */
 function startOver(checkpoint: Job['checkpoint'], failures: number): Job['checkpoint'] {
-  const { backup_id, archive_key, upload_id, srs, former_instances } = checkpoint;
-  const kept = { archive_key, upload_id, srs, former_instances };
+  const { backup_id, archive_key, upload_id, srs, former_instances, hooks: rounds } = checkpoint;
+  const hooks = rounds && { ...rounds, owed: rounds.owed || rounds.problem !== undefined };
+  const kept = { archive_key, upload_id, srs, former_instances, hooks };
   const known = Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined));
   return { backup_id, ...known, excluded_disks: [], warnings: [], failures };
 }

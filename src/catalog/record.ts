@@ -213,6 +213,8 @@ export type IndexResult = z.infer<typeof indexResultSchema>;
 export const checkpointSchema = z.object({
   vm_ref: z.string().optional(),
   snapshot_uuid: z.string().optional(),
+  /** The attempt that made it, or found it: one it did not see itself may have been removed by an instance that died. */
+  snapshot_attempt: z.int().positive().optional(),
   backup_id: z.uuid(),
   /** The instant of the snapshot. */
   snapshot_at: time.optional(),

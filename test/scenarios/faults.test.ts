@@ -24,7 +24,7 @@ describe('a backup meets', { concurrency: 1 }, () => {
 
   async function meet(name: string, fault: NamedFault, seed: number): Promise<number> {
     const faults = [{ name, seed }];
-    const { ending, error, struck } = await stage.play({ machine: 'small', faults });
+    const { ending, error, struck } = await stage.play({ machine: 'small', faults, probes: true });
     const text = `seed ${seed}: ${ending} ${error?.message}`;
     assert.ok(struck ? fault.ends.includes(ending) : ending === 'succeeded', text);
     if (error !== undefined) {

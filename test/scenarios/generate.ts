@@ -48,9 +48,8 @@ const OF_DEEDS: Record<Deed, readonly Ending[]> = {
   cancel: ['cancelled'],
   'cancel-elsewhere': ['cancelled'],
   drain: ['draining'],
-  // cleaned up by the first before it died, or could not say so any more
-  kill: ['snapshot_refused'],
-  'kill-and-cut': ['snapshot_refused'],
+  kill: [],
+  'kill-and-cut': [],
 };
 
 /** How the job of a plan may end; anything else is a misunderstanding of what happened. */

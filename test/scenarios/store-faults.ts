@@ -44,7 +44,7 @@ function refuseWrite(on: Ground, draw: Random, effect: ReturnType<typeof status>
 }
 
 /** What may also happen to a start that the bucket does not take. */
-const DOWN = ['succeeded', 'store_unavailable', 'snapshot_refused'] as const;
+const DOWN = ['succeeded', 'store_unavailable'] as const;
 
 /** Every fault of a bucket by name. */
 export const STORE_FAULTS: Readonly<Record<string, NamedFault>> = {
@@ -274,8 +274,7 @@ export const STORE_FAULTS: Readonly<Record<string, NamedFault>> = {
   },
   'rights-revoked-for-a-while': {
     what: 'all rights are gone for a minute',
-    // a job that cleaned up and could not record it finds its snapshot gone when it is taken up again
-    ends: ['succeeded', 'store_credentials', 'snapshot_refused'],
+    ends: ['succeeded', 'store_credentials'],
     leaves: true,
     arm: (on, draw) => {
       const skip = draw.between(0, 40);
