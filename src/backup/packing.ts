@@ -7,7 +7,7 @@
  *
  * So nobody who holds memory of the budget waits for more of it. A job compresses one block at a time, in Node's
  * thread pool, while the host goes on filling the socket; jobs do so side by side. Beside the budget there are, for
- * each job, one frame and what zstd works in, and what of these is not collected yet (docs/delta.md). Frames that are
+ * each job, one frame and what zstd works in, and what of these is not collected yet (docs/delta.md has figures). Frames that are
  * going to be copied are made, too: the plan may send them, and their length and checksum are proofs.
  */
 import assert from 'node:assert/strict';
