@@ -15,8 +15,10 @@ import {
   startEmbedded,
   startR2,
 } from '../servers/index.ts';
-import { assertSameBytes, createLab } from './delta-world.ts';
+import { assertSameBytes, createDraw, createLab, writeNoise } from './delta-world.ts';
 import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
+
+const isLong = process.env.XVAULT_TEST_LONG !== undefined;
 
 /** Several disks, an odd size, no disk at all, little in much. */
 const MACHINES = ['db-01', 'mail-01', 'pxe-kiosk', 'web-01', 'archive-01'];
@@ -67,6 +69,16 @@ function testServer(
     test(`${name}: a delta and a full of the same snapshot have the same bytes`, async (t) => {
       if (world === undefined) return t.skip(skipped);
       await assertSameBytes(createLab(world, 'web-01'), { seed: 41, rounds: 1 });
+    });
+
+    test(`${name}: so have compressed ones`, { skip: !isLong && 'in the long run' }, async (t) => {
+      if (world === undefined) return t.skip(skipped);
+      const lab = createLab(world, 'web-01');
+      // else too little is left to be copied
+      for (const disk of lab.machine.disks)
+        writeNoise(disk, { offset: 0, bytes: 24 * 1_048_576 }, createDraw(3));
+      const wish = { seed: 43, rounds: 1, compression: 'zstd', leastCopiedBytes: 1 } as const;
+      await assertSameBytes(lab, wish);
     });
   });
 }
