@@ -5,6 +5,7 @@
  */
 import type { StatusReport, SweepReport } from '../backup/service.ts';
 import type { BackupRequest } from '../catalog/record.ts';
+import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import { readSettings, type Settings } from '../config.ts';
 import type { BackupView, JobView } from '../http/views.ts';
 import { createConsoleLog } from '../log.ts';
@@ -15,12 +16,14 @@ export interface JobsPage {
   jobs: JobView[];
   /** Empty at the end. */
   next_page_token: string;
+  unreadable?: UnreadableRecord[];
 }
 
 export interface BackupsPage {
   backups: BackupView[];
   /** Empty at the end. */
   next_page_token: string;
+  unreadable?: UnreadableRecord[];
 }
 
 export type Wishes = Partial<BackupRequest>;

@@ -1,6 +1,6 @@
 /** The client of an engine in this process. */
 import { userInfo } from 'node:os';
-import type { Service } from '../backup/service.ts';
+import type { Page, Service } from '../backup/service.ts';
 import { backupRequestSchema, isEnded } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import { backupView, jobView } from '../http/views.ts';
@@ -41,17 +41,22 @@ export function createDirectClient(
       return jobView(job);
     },
     listJobs: async (input, options) => {
-      const { items, nextPageToken } = await service.listJobs(input, options);
-      return { jobs: items.map(jobView), next_page_token: nextPageToken ?? '' };
+      const { items, ...page } = await service.listJobs(input, options);
+      return { jobs: items.map(jobView), ...restOf(page) };
     },
     listBackups: async (input, options) => {
-      const { items, nextPageToken } = await service.listBackups(input, options);
-      return { backups: items.map(backupView), next_page_token: nextPageToken ?? '' };
+      const { items, ...page } = await service.listBackups(input, options);
+      return { backups: items.map(backupView), ...restOf(page) };
     },
     status: (input, options) => service.status(input, options),
     sweep: (input, options) => service.sweep(input, options),
     [Symbol.asyncDispose]: close,
   };
+}
+
+/** As the HTTP API says it. */
+function restOf({ nextPageToken, unreadable }: Omit<Page<unknown>, 'items'>) {
+  return { next_page_token: nextPageToken ?? '', ...(unreadable ? { unreadable } : {}) };
 }
 
 /** Users without a name exist: containers with a bare uid. */

@@ -4,7 +4,13 @@ import { systemClock } from '../clock.ts';
 import { openClient } from './client.ts';
 import { type Command, choiceOption } from './command.ts';
 import { formatTable, plain } from './format.ts';
-import { filterOption, formatAgo, LIST_OPTIONS, readLimit } from './list-options.ts';
+import {
+  filterOption,
+  formatAgo,
+  LIST_OPTIONS,
+  readLimit,
+  warnUnreadable,
+} from './list-options.ts';
 import { progressText } from './progress.ts';
 
 const COLUMNS = [
@@ -47,6 +53,7 @@ export const command: Command = {
       terminal.out(`${JSON.stringify(page)}\n`);
       return 0;
     }
+    warnUnreadable(terminal, page.unreadable);
     const now = systemClock.now();
     const rows = page.jobs.map((job) => [
       job.id,

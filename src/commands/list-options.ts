@@ -1,7 +1,9 @@
 /** Options that several listing commands share, and the columns for times. */
+
+import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import { BackupError } from '../errors.ts';
-import { type OptionHelp, type OptionValues, textOption } from './command.ts';
-import { formatSeconds, parseDuration } from './format.ts';
+import { type OptionHelp, type OptionValues, type Terminal, textOption } from './command.ts';
+import { formatSeconds, parseDuration, plain } from './format.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 50;
@@ -49,6 +51,16 @@ export function filterOption<K extends string>(
 ): Partial<Record<K, string>> {
   const value = textOption(options, name);
   return value === undefined ? {} : ({ [name]: value } as Record<K, string>);
+}
+
+/** A list that leaves something out says so; `--json` has it in the answer. */
+export function warnUnreadable(
+  terminal: Pick<Terminal, 'err'>,
+  records: readonly Pick<UnreadableRecord, 'key' | 'detail'>[] = [],
+): void {
+  for (const { key, detail } of records) {
+    terminal.err(`warning: ${plain(key)}: ${plain(detail)}\n`);
+  }
 }
 
 /** "3h 5m ago". */

@@ -4,7 +4,13 @@ import { systemClock } from '../clock.ts';
 import { openClient } from './client.ts';
 import type { Command } from './command.ts';
 import { formatBytes, formatShare, formatTable, plain } from './format.ts';
-import { filterOption, formatAgo, LIST_OPTIONS, readLimit } from './list-options.ts';
+import {
+  filterOption,
+  formatAgo,
+  LIST_OPTIONS,
+  readLimit,
+  warnUnreadable,
+} from './list-options.ts';
 
 const COLUMNS = [
   { title: 'MACHINE' },
@@ -44,6 +50,7 @@ export const command: Command = {
       terminal.out(`${JSON.stringify(page)}\n`);
       return 0;
     }
+    warnUnreadable(terminal, page.unreadable);
     if (page.backups.length === 0) {
       terminal.err(vm === undefined ? 'no backups\n' : `no backups of ${plain(vm)}\n`);
       return 0;

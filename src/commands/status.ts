@@ -5,7 +5,13 @@ import { openClient } from './client.ts';
 import type { Command } from './command.ts';
 import { formatTable, plain } from './format.ts';
 import { styler } from './help.ts';
-import { filterOption, formatAgo, POOL_OPTION, readSeconds } from './list-options.ts';
+import {
+  filterOption,
+  formatAgo,
+  POOL_OPTION,
+  readSeconds,
+  warnUnreadable,
+} from './list-options.ts';
 
 const COLUMNS = [
   { title: 'STATUS' },
@@ -57,9 +63,7 @@ export const command: Command = {
         `warning: pool ${pool} does not answer; its machines are known from the bucket\n`,
       );
     }
-    for (const { key, detail } of report.unreadable_records ?? []) {
-      terminal.err(`warning: ${plain(key)}: ${plain(detail)}\n`);
-    }
+    warnUnreadable(terminal, report.unreadable_records);
     return code;
   },
 };
