@@ -204,7 +204,10 @@ function compressionWarnings({ request }: Job, { features }: PoolFacts): string[
 async function foreseen(job: Job, { estimatedBytes }: Preflight, context: StepContext) {
   const { mode, reason, base } = await chooseMode(job, context);
   if (base === undefined) {
-    return { mode, mode_reason: reason, estimated_sent_bytes: estimatedBytes };
+    const plain = { mode, mode_reason: reason };
+    // how well a machine's blocks are compressed is not known beforehand
+    const isKnown = job.request.compression === 'none';
+    return isKnown ? { ...plain, estimated_sent_bytes: estimatedBytes } : plain;
   }
   return {
     mode,

@@ -191,8 +191,9 @@ export const dryRunSchema = z.object({
   mode_reason: z.string(),
   base: z.object({ backup_id: z.uuid(), reason: z.string() }).optional(),
   max_archive_bytes: bytes,
+  /** Before compression. */
   estimated_bytes: bytes,
-  /** What would be sent: of a delta, as much as the last delta of this machine, or unknown. */
+  /** What would be sent: of a delta, as much as the last delta of this machine, or unknown; so of a compressed full. */
   estimated_sent_bytes: bytes.optional(),
   warnings: z.array(z.string()),
 });

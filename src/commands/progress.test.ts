@@ -132,6 +132,14 @@ test('a compressed archive says what share of its blocks it is', () => {
   const result = sampleBackup({ archive: { ...archive, uncompressed_bytes: 900 * MIB } });
   const job = jobView(sampleJob({ status: 'succeeded', result }));
   assert.match(endText(job), /^web: 300 MiB \(33 % by zstd\) in 9s/);
+  const plain = sampleJob();
+  const dryRun = { disks: [], excluded_disks: [], mode: 'full', mode_reason: '', warnings: [] };
+  const foreseen = jobView({
+    ...plain,
+    request: { ...plain.request, compression: 'zstd' },
+    dry_run: { ...dryRun, mode: 'full', max_archive_bytes: 9, estimated_bytes: 900 * MIB },
+  });
+  assert.match(endText(foreseen), /about 900 MiB before compression$/);
 });
 
 test('an index job says how far it has read, and at its end what it found and wrote', () => {

@@ -94,9 +94,10 @@ export function endText(job: JobView): string {
   if (job.dry_run !== undefined) {
     const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
     const { mode, estimated_sent_bytes: sent } = job.dry_run;
+    const packed = job.request?.compression === 'zstd' ? ' before compression' : '';
     const without = excluded.length === 0 ? '' : `, ${excluded.length} left out`;
     const less = mode === 'full' || sent === undefined ? '' : `, about ${formatBytes(sent)} sent`;
-    return `${name}: would back up ${count(disks.length, 'disk')}${without}, about ${formatBytes(estimate)}${less}`;
+    return `${name}: would back up ${count(disks.length, 'disk')}${without}, about ${formatBytes(estimate)}${packed}${less}`;
   }
   return `${name}: ${job.status}${error === undefined ? '' : `: ${plain(error.detail)} (${error.code})`}`;
 }

@@ -101,6 +101,12 @@ test('machines come back from compressed archives, also those without any disk',
   assert.deepEqual(await world.audit(), []);
 });
 
+test('a dry run does not say how much a compressed full would send, which nobody knows', async () => {
+  const { dry_run: told } = await world.backup('many', { ...zstd, mode: 'full', dry_run: true });
+  assert.equal(told?.estimated_sent_bytes, undefined);
+  assert((told?.max_archive_bytes ?? 0) > (first.archive.uncompressed_bytes ?? 0));
+});
+
 test('the index tells where each frame lies, up to the end of the object', async () => {
   const { archive } = first;
   const index = await indexOf(first);
