@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Program, settingsFor, startProgram } from '../e2e/program.ts';
+import { assertExportEndsFirst } from '../export-order.ts';
 import { type Cluster, type Instance, machines, type Seen, startCluster } from './cluster.ts';
 
 const LONG = process.env.XVAULT_TEST_LONG === '1';
@@ -15,6 +16,18 @@ function at(cluster: Cluster, fits: (seen: Seen) => boolean, act: () => void): v
     unwatch();
     act();
   });
+}
+
+/** All requests from now on. */
+function record(cluster: Cluster): Seen[] {
+  const journal: Seen[] = [];
+  cluster.watch((seen) => void journal.push(seen));
+  return journal;
+}
+
+/** An export that does not end by itself: a fast one would be finished in spite of the wish. */
+function holdExport({ sim }: Cluster): void {
+  sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
 }
 
 const terminate = ({ program }: Instance) => program.child.kill('SIGTERM');
@@ -40,12 +53,16 @@ describe('SIGTERM', { concurrency: 3 }, () => {
     await cluster.check(next);
   });
 
-  test('the drain time over, a job that is to be tried once ends as draining', async () => {
+  test('the drain time over, a job that is to be tried once ends as draining: export first, then the snapshot', async () => {
     await using cluster = await startCluster();
+    holdExport(cluster);
+    const journal = record(cluster);
     const instance = await cluster.start('a', { XVAULT_JOB_ATTEMPTS: '1' });
+    at(cluster, before('/export'), () => terminate(instance));
     const id = await instance.backUp('m0');
-    at(cluster, after('UploadPart archive'), () => terminate(instance));
     assert.equal(await instance.program.ended, 0);
+    assert.equal(assertExportEndsFirst(journal, true), 1);
+    cluster.sim.faults.clear();
     const job = cluster.job(id ?? '');
     assert.equal(job?.status, 'failed');
     assert.equal(job?.error?.code, 'draining');
@@ -69,8 +86,7 @@ describe('SIGTERM', { concurrency: 3 }, () => {
       terminate(instance);
       void instance.program.saw('draining').then(() => terminate(instance));
     });
-    // the export stops there, so that the second signal is not too late
-    cluster.sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
+    holdExport(cluster); // so that the second signal is not too late
     const id = await instance.backUp('m0');
     assert.equal(await instance.program.ended, 130);
     await cluster.expireLeases();
@@ -96,11 +112,13 @@ describe('Ctrl-C in xvault run', { concurrency: 3 }, () => {
   for (const moment of moments.filter(({ short }) => LONG || short)) {
     test(`${moment.title}: cancelled, exit code 130, nothing is left`, async () => {
       await using cluster = await startCluster();
-      // one that is fast enough would be finished in spite of the wish
-      cluster.sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
+      holdExport(cluster);
+      const journal = record(cluster);
       const program = run(cluster);
       at(cluster, moment.at, () => program.child.kill('SIGINT'));
       assert.equal(await program.ended, 130, program.output.err);
+      const made = journal.some(after('Async.VM.snapshot'));
+      assert.equal(assertExportEndsFirst(journal, true), made ? 1 : 0);
       for (const job of cluster.jobs()) assert.equal(job.status, 'cancelled');
       cluster.sim.faults.clear();
       await cluster.check(await cluster.start('b'));
@@ -111,7 +129,7 @@ describe('Ctrl-C in xvault run', { concurrency: 3 }, () => {
     await using cluster = await startCluster();
     const program = run(cluster);
     cluster.sim.faults.set('call-hangs', { method: 'task.cancel', count: 10 });
-    cluster.sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
+    holdExport(cluster);
     at(cluster, before('/export'), () => program.child.kill('SIGINT'));
     at(
       cluster,

@@ -1,12 +1,11 @@
 /**
  * A job that is ended from outside, at every step: by cancel, by cancel through another instance, by a stop.
- *
- * What the pool saw decides: the export's task was cancelled and its connection closed before anything of the snapshot
- * was destroyed; destroying it earlier would wait for the export, or fail (VDI_IN_USE).
+ * What the pool saw decides: the export's task was cancelled and its connection closed before the snapshot was removed.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { Job } from '../../src/catalog/record.ts';
+import { assertExportEndsFirst } from '../export-order.ts';
 import type { Seen } from './ground.ts';
 import { type Deed, type Stage, startStage } from './play.ts';
 
@@ -83,7 +82,7 @@ for (const { what, title, code } of DEEDS) {
         // goes on only when it is cancelled: a fast export would be over before the wish arrives
         const faults = moment.held ? [{ name: 'export-silent', seed: 1 }] : [];
         const outcome = await stage.play({ machine: 'parts', faults, deed });
-        assertOrder(outcome.journal, moment.held === true);
+        assertExportEndsFirst(outcome.journal, moment.held === true);
         const { ending, error } = outcome;
         // a job that only waited is the next instance's, which meets the silence itself
         const handedOver = what === 'drain' ? ['succeeded', 'source_truncated'] : [];
@@ -94,23 +93,4 @@ for (const { what, title, code } of DEEDS) {
       });
     }
   });
-}
-
-const counting =
-  (journal: readonly Seen[], before: number) =>
-  (name: string, done: boolean): number =>
-    journal.slice(0, before).filter((seen) => seen.name === name && seen.done === done).length;
-
-/** Whenever a disk of the snapshot is destroyed, every export begun by then is over, its connection closed. */
-function assertOrder(journal: readonly Seen[], held: boolean): void {
-  for (const [at, { name, done }] of journal.entries()) {
-    if (name !== 'pool Async.VDI.destroy' || done) continue;
-    const count = counting(journal, at);
-    const begun = count('pool /export', false);
-    assert.equal(count('pool /export', true), begun, 'no export runs when the snapshot goes');
-    assert.equal(count('pool /export closed', true), begun, 'nor is its connection open');
-    const completed = count('store CompleteMultipartUpload archive', false) > 0;
-    if (!held || begun === 0 || completed) continue;
-    assert.ok(count('pool task.cancel', false) > 0, 'the task is cancelled before that');
-  }
 }
