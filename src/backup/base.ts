@@ -92,13 +92,17 @@ async function lookAt(
     return `its compression is ${backup.compression}`;
   }
   const archive = await lookAtArchive(backup, { engine, signal });
-  if (typeof archive === 'string') return archive;
+  if ('why' in archive) return archive.why;
   if (expiry(backup, archive) - engine.clock.now() < neededMs(job)) {
     return 'the bucket may remove it before the job ends';
   }
   const found = await findIndex(backup, { engine, signal });
   if (found.index === undefined) return `${found.why}; to make it anew: xvault index ${backup.id}`;
   const { index, key } = found;
+  // offsets in frames are no offsets of blocks: never to be mixed up, whatever a record says
+  if ((index.frames !== undefined) !== (backup.compression === 'zstd')) {
+    return 'its index is that of another archive';
+  }
   if (index.frames !== undefined && index.frames.parameters !== COMPRESSION.parameters) {
     return 'it was compressed by another version or level of zstd';
   }

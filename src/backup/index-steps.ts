@@ -37,7 +37,10 @@ export async function rebuildIndex(job: Job, context: StepContext): Promise<Job>
   const { engine, signal } = context;
   const { backup, archive } = await findArchive(job, context);
   const there = await findIndex(backup, context);
-  const summary = await readAll({ job, backup, archive, index: there.index }, context);
+  const summary = await readAll(
+    { job, backup, archive, old: there.index ?? there.directory },
+    context,
+  );
   prove(summary, backup);
   const isRight =
     there.index !== undefined && (await isSame(there.key, summary.index, there.sizeBytes, context));
@@ -64,18 +67,18 @@ async function findArchive(
   const backup = entry && (await catalog.record(entry, context));
   if (backup === undefined) throw new BackupError('not_found', `find backup ${id}: it is gone`);
   const archive = await lookAtArchive(backup, context);
-  if (typeof archive !== 'string') return { backup, archive };
-  throw new BackupError('data_corrupt', `read backup ${id}: ${archive}`, {
+  if (!('why' in archive)) return { backup, archive };
+  throw new BackupError(archive.code, `read backup ${id}: ${archive.why}`, {
     details: { key: backup.archive.key },
   });
 }
 
 /** With the key of the index that is there, if it tells: then the new one is the same, byte for byte. */
 async function readAll(
-  input: { job: Job; backup: Backup; archive: ObjectFacts; index: BlocksIndex | undefined },
+  input: { job: Job; backup: Backup; archive: ObjectFacts; old: BlocksIndex | undefined },
   context: StepContext,
 ): Promise<ArchiveSummary> {
-  const { job, backup, archive, index } = input;
+  const { job, backup, archive, old } = input;
   const { engine, signal } = context;
   const { key, sizeBytes, etag } = archive;
   const pieces = engine.store.read({ key, sizeBytes, etag }, { signal });
@@ -89,11 +92,11 @@ async function readAll(
   };
   const wish = {
     hash: await engine.hasher(),
-    digestKey: index?.digestKey ?? createDigestKey(),
+    digestKey: old?.digestKey ?? createDigestKey(),
   };
   try {
     if (backup.compression === 'none') return await indexArchive(fill, wish, { signal });
-    const compression = index?.frames;
+    const compression = old?.frames;
     return await indexCompressedArchive(
       fill,
       { ...wish, ...(compression === undefined ? {} : { compression }) },

@@ -210,6 +210,18 @@ test('a damaged archive gets no index; the job names disk and block', async () =
   assert.equal(await lab.store.head(rebuiltKey(full), options), undefined);
   assert.equal(await lab.store.head(full.index_key, options), undefined);
 
+  // in a class that must be restored first: nothing is wrong with it
+  const cold: ObjectStore = {
+    ...lab.store,
+    head: async (key, to) => {
+      const found = await lab.store.head(key, to);
+      return found && key === full.archive.key ? { ...found, storageClass: 'GLACIER' } : found;
+    },
+  };
+  const frozen = await remake(lab.world, full, { store: cold });
+  assert.equal(frozen.error?.code, 'store_refused');
+  assert.match(frozen.error?.detail ?? '', /lies in GLACIER/);
+
   // another object under its key: found out before it is read
   await spoil(lab.store, full.archive.key, () => 5_000_000);
   const replaced = await lab.index(full);
