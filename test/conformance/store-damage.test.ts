@@ -84,6 +84,23 @@ test('without checksums parts are listed and compared before completing', async 
   assert.deepEqual(rig.sim.inspect.uploads('store'), []);
 });
 
+/** docs/reliability.md says so: a backup cannot promise what it did not read again. */
+const UNSEEN: [string, StoreSettings['quirks'], Fault['effect']][] = [
+  ['by a store after it has summed it', {}, { kind: 'store-damaged' }],
+  ['by a store without checksums', { checksum: 'none' }, { kind: 'store-damaged' }],
+  ['on its way to a store without checksums', { checksum: 'none' }, { kind: 'receive-damaged' }],
+];
+for (const [how, quirks, effect] of UNSEEN) {
+  test(`a part that is changed ${how}, and keeps its length, is not noticed while backing up`, async () => {
+    await using rig = await open({}, { quirks });
+    const { stored } = await upload(rig, { effect, operation: 'UploadPart' });
+    const sent = sampleBytes(2 * UNIT_BYTES + 5);
+    assert.equal(stored.sizeBytes, sent.length);
+    assert.equal(stored.checksum === undefined, quirks?.checksum === 'none', 'what was compared');
+    assert.equal(rig.sim.inspect.read('store', KEY)?.equals(sent), false);
+  });
+}
+
 test('an error inside a 200 answer to a completion is an error, and tried again', async () => {
   await using rig = await open();
   const effect = { kind: 'error-in-200', code: 'InternalError' } as const;
