@@ -83,10 +83,11 @@ async function step(input: DriveInput, run: Run): Promise<void> {
       ownMs === undefined
         ? await advance(run.job(), contextFor(controller.signal))
         : await withDeadline(engine.clock, ownMs, (signal) =>
-            advance(run.job(), contextFor(signal)),
+            advance(run.job(), contextFor(AbortSignal.any([signal, lease.lost]))),
           );
   } catch (thrown) {
-    const error = own?.aborted ? own.reason : thrown;
+    const stopped = own?.aborted ? own : lease.lost;
+    const error = stopped.aborted ? stopped.reason : thrown;
     if (isBackupError(error, 'lease_lost')) throw error;
     logFailure(engine, run.job(), error, thrown);
     next = failed(run.job(), error, contextFor(controller.signal));

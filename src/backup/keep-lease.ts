@@ -20,6 +20,8 @@ const PAUSE_SHARE = 0.1;
 export interface KeptLease {
   /** False once another instance may have it: nothing may be begun any more. */
   held(): boolean;
+  /** Aborted with `lease_lost`, whatever else the job was stopped for before: not even cleaning up is ours any more. */
+  readonly lost: AbortSignal;
   /** Stops renewing and gives the lease back; a second call does nothing. Never throws. */
   giveBack(): Promise<void>;
 }
@@ -27,9 +29,12 @@ export interface KeptLease {
 /** Begins to renew `lease`; aborts `controller` when it is lost. */
 export function keepLease(engine: Engine, lease: Lease, controller: AbortController): KeptLease {
   const stop = new AbortController();
-  const renewing = renew(engine, lease, { controller, stop: stop.signal });
+  const lost = new AbortController();
+  lost.signal.addEventListener('abort', () => controller.abort(lost.signal.reason));
+  const renewing = renew(engine, lease, { controller: lost, stop: stop.signal });
   return {
     held: lease.held,
+    lost: lost.signal,
     giveBack: async () => {
       if (stop.signal.aborted) return;
       stop.abort();

@@ -327,3 +327,32 @@ test('a job that fails because the bucket is away is cleaned up on the pool all 
   assert.equal(world.backups().length, 1);
   assert.deepEqual(world.pool.snapshots, []);
 });
+
+test('who loses the lease while cleaning up stops at once: the snapshot is the new owner’s', async () => {
+  const world = setUp();
+  const line = connect(world.store);
+  const { promise: mayExport, resolve: goOn } = waiting();
+  let poolAway = false;
+  world.pool.onCall = (operation) => {
+    if (operation === 'settle' && !poolAway) {
+      poolAway = true;
+      line.cut(true);
+    }
+    if (operation === 'removeSnapshot' && poolAway) {
+      throw new BackupError('pool_unavailable', 'call the pool', { retry: 'later' });
+    }
+    return undefined;
+  };
+  const { id } = await world.start(world.instance('a', line.store));
+  await world.clock.advance(LEASE_OVER_MS);
+  world.pool.onCall = (operation) => (operation === 'openExport' ? mayExport : undefined);
+  await world.instance('b').start();
+  await world.until('b to export', () => world.record(id).attempt === 2);
+  await world.clock.advance(120_000);
+  assert.equal(world.pool.snapshots.length, 1, 'a leaves alone what b exports');
+  goOn();
+  const ended = await world.ended(id);
+  assert.equal(ended.status, 'succeeded', JSON.stringify(ended.error));
+  assert.equal(ended.attempt, 2);
+  assert.deepEqual(world.pool.snapshots, []);
+});
