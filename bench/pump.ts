@@ -19,7 +19,7 @@ import { requestExport } from '../src/xapi/export-request.ts';
 import { parseOrigin } from '../src/xapi/origin.ts';
 import { createTrustBook, type PoolTrust } from '../src/xapi/trust.ts';
 import { openIndex } from '../src/xva/blocks-index.ts';
-import { createDigestKey, loadHasher } from '../src/xva/hash.ts';
+import { createBlockMemory, createDigestKey, loadHasher } from '../src/xva/hash.ts';
 import { createNormaliser } from '../src/xva/normaliser.ts';
 import type { Hasher } from '../src/xva/types.ts';
 
@@ -120,10 +120,12 @@ async function pump(store: ObjectStore, hasher: Hasher, input: PumpInput, key: s
 
 async function run(input: PumpInput): Promise<PumpOutput> {
   const totalBytes = arenaBytes(input.memoryMib * 1024 ** 2);
-  const arena = createArena({ totalBytes, unitBytes: ARENA_UNIT_BYTES });
+  const wasm = createBlockMemory(totalBytes);
+  const memory = wasm && Buffer.from(wasm.buffer);
+  const arena = createArena({ totalBytes, unitBytes: ARENA_UNIT_BYTES, memory });
   const meter = { count() {}, observe() {} };
   const store = createS3Store(input.store, { clock: systemClock, log: LOG, arena, meter });
-  const hasher = await loadHasher();
+  const hasher = await loadHasher(wasm);
   const output: PumpOutput = {
     readBytes: 0,
     sentBytes: 0,

@@ -15,6 +15,15 @@ test('a slab is as long as wished when that much is free in one piece', async ()
   assert.equal(arena.usedBytes, 40);
 });
 
+test('slabs lie in the memory that is given', async () => {
+  const memory = Buffer.alloc(64);
+  const arena = createArena({ totalBytes: 60, unitBytes: 10, memory });
+  const slab = await arena.take(10, 20, { signal: new AbortController().signal });
+  slab.bytes.fill(7);
+  assert.deepEqual([...memory.subarray(0, 21)], [...Array(20).fill(7), 0]);
+  assert.throws(() => createArena({ totalBytes: 80, unitBytes: 10, memory }), /memory=64/);
+});
+
 test('a slab is shorter than wished, but never below the minimum, when memory is short', async () => {
   const arena = createArena({ totalBytes: 50, unitBytes: 10 });
   await arena.take(30, 30, { signal });

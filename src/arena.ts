@@ -20,16 +20,22 @@ interface Waiter {
 /**
  * Makes the budget: `totalBytes` rounded down to whole units.
  *
- * Shape: slabs are whole units, so `bytes` may be longer than asked for.
+ * Shape: slabs are whole units, so `bytes` may be longer than asked for. They lie in `memory`, of at least that many
+ * bytes, where it is given.
  * Errors: `configuration` when not even one unit fits; `take` throws it for a minimum above the whole budget.
  */
-export function createArena(settings: { totalBytes: number; unitBytes: number }): Arena {
+export function createArena(settings: {
+  totalBytes: number;
+  unitBytes: number;
+  memory?: Buffer | undefined;
+}): Arena {
   const { unitBytes } = settings;
   assert(Number.isSafeInteger(unitBytes) && unitBytes > 0, `unitBytes=${unitBytes}`);
   const unitCount = Math.floor(settings.totalBytes / unitBytes);
   if (!(unitCount >= 1)) throw tooSmall(unitBytes, settings.totalBytes);
   const totalBytes = unitCount * unitBytes;
-  const memory = Buffer.allocUnsafeSlow(totalBytes);
+  const { memory = Buffer.allocUnsafeSlow(totalBytes) } = settings;
+  assert(memory.length >= totalBytes, `memory=${memory.length} total_bytes=${totalBytes}`);
   const taken = new Uint8Array(unitCount);
   const waiters: Waiter[] = [];
   let usedUnits = 0;

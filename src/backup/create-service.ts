@@ -38,6 +38,8 @@ export interface ServiceDeps {
   meter: Meter;
   /** Absent where the settings allow none. */
   hooks?: Hooks;
+  /** One that knows the memory blocks lie in; unless given one that copies what it hashes. */
+  loadHasher?(): Promise<Hasher>;
 }
 
 export interface ServiceSettings {
@@ -168,7 +170,7 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
   const unreadable = createUnreadable({ log, meter });
   let loading: Promise<Hasher> | undefined;
   const hasher = () => {
-    loading ??= loadHasher();
+    loading ??= (deps.loadHasher ?? loadHasher)();
     return loading;
   };
   return {

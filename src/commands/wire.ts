@@ -17,6 +17,7 @@ import {
   type Pool,
 } from '../ports.ts';
 import type { HookSettings } from '../settings-hooks.ts';
+import type { Hasher } from '../xva/types.ts';
 import { lazyHooks, lazyPool, lazyStore, once } from './lazy.ts';
 
 /** The byte budget is handed out in runs of this: eight blocks, the smallest part that is worth a request. */
@@ -44,6 +45,8 @@ export interface Adapters extends AsyncDisposable {
   /** The same as `store` unless XVAULT_STATE_BUCKET is set. */
   stateStore: ObjectStore;
   keys: Keys;
+  /** Hashes without a copy what lies in the byte budget. */
+  loadHasher(): Promise<Hasher>;
   /** Makes all of them now. Errors: `configuration`. */
   ready(): Promise<void>;
 }
@@ -58,12 +61,19 @@ const NO_METER: Meter = { count: () => {}, observe: () => {} };
 export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
   const shared = { clock: systemClock, log: deps.log, meter: deps.meter ?? NO_METER };
   const { name, stateBucket, ...connection } = settings.bucket;
+  const totalBytes = arenaBytes(settings.memoryBytes);
+  const loadMemory = once(async () => {
+    const { createBlockMemory } = await import('../xva/hash.ts');
+    return { wasm: createBlockMemory(totalBytes) };
+  });
   const loadArena = once(async () => {
-    const { createArena } = await import('../arena.ts');
-    return createArena({
-      totalBytes: arenaBytes(settings.memoryBytes),
-      unitBytes: ARENA_UNIT_BYTES,
-    });
+    const [{ createArena }, { wasm }] = await Promise.all([import('../arena.ts'), loadMemory()]);
+    const memory = wasm && Buffer.from(wasm.buffer);
+    return createArena({ totalBytes, unitBytes: ARENA_UNIT_BYTES, memory });
+  });
+  const loadHasher = once(async () => {
+    const [{ loadHasher }, { wasm }] = await Promise.all([import('../xva/hash.ts'), loadMemory()]);
+    return await loadHasher(wasm);
   });
   const loadStore = (bucket: string) =>
     once(async () => {
@@ -82,6 +92,7 @@ export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
     store,
     stateStore,
     keys: createKeys(settings.bucket.prefix),
+    loadHasher,
     ready: async () => {
       await Promise.all([...loads, ...poolLoads.map(({ load }) => load)].map((load) => load()));
     },

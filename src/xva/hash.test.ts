@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createBlockDigest, createDigestKey, formatXxh64, loadHasher } from './hash.ts';
+import {
+  createBlockDigest,
+  createBlockMemory,
+  createDigestKey,
+  formatXxh64,
+  loadHasher,
+} from './hash.ts';
 import { BLOCK_BYTES, DIGEST_BYTES } from './types.ts';
 
 const hash = await loadHasher();
@@ -9,6 +15,28 @@ test('XXH64 gives the values hosts write', () => {
   assert.equal(formatXxh64(hash.xxh64(Buffer.alloc(0))), 'EF46DB3751D8E999');
   assert.equal(formatXxh64(hash.xxh64(Buffer.from('abc'))), '44BC2CF5AD770999');
   assert.equal(formatXxh64(hash.xxh64(Buffer.alloc(BLOCK_BYTES))), '87D2A1B6E1163EF1');
+});
+
+test('what lies in the memory for blocks is hashed there, to the same value', async () => {
+  const memory = createBlockMemory(3 * BLOCK_BYTES);
+  assert(memory);
+  const inPlace = await loadHasher(memory);
+  const all = Buffer.from(memory.buffer);
+  for (let at = 0; at < all.length; at++) all[at] = (at * 2_654_435_761) >>> 13;
+  const check = (start: number, length: number) => {
+    const bytes = all.subarray(start, start + length);
+    const expected = hash.xxh64(bytes);
+    assert.equal(inPlace.xxh64(bytes), expected, `${length} bytes at ${start}`);
+    assert.equal(inPlace.xxh64(Buffer.from(bytes)), expected, 'the same bytes elsewhere');
+  };
+  for (let length = 0; length < 200; length++) check(length * 3, length);
+  for (const start of [0, 1, 7, 512, BLOCK_BYTES + 3]) check(start, BLOCK_BYTES);
+  check(all.length - BLOCK_BYTES, BLOCK_BYTES);
+  check(all.length, 0);
+});
+
+test('memory for blocks beyond what WebAssembly has is ordinary memory', () => {
+  assert.equal(createBlockMemory(4 * 1024 ** 3), undefined);
 });
 
 test('a small digest keeps its leading zeros', () => {
