@@ -102,9 +102,35 @@ export function lostBase(how: 'gone' | 'changed', key: string): BackupError {
   });
 }
 
+/** Why a base is none any more, as it reads behind its name. */
+const LOSSES = {
+  gone: 'is gone',
+  changed: 'is changed',
+  archived: 'went to a class that cannot be read at once',
+  damaged: 'gave other bytes than it should hold',
+} as const;
+
+export type BaseLoss = keyof typeof LOSSES;
+
 /** How the base was lost, if that is what stopped a backup. */
-export function baseLoss(error: unknown): 'gone' | 'changed' | undefined {
-  if (!(error instanceof BackupError) || error.code !== 'precondition_failed') return undefined;
+export function baseLoss(error: unknown): BaseLoss | undefined {
+  if (!isBackupError(error, 'precondition_failed', 'data_corrupt')) return undefined;
   const { base } = error.details;
-  return base === 'gone' || base === 'changed' ? base : undefined;
+  return Object.keys(LOSSES).find((one): one is BaseLoss => one === base);
+}
+
+/** In words. */
+export function tellLoss(lost: BaseLoss): string {
+  return LOSSES[lost];
+}
+
+/** What was read back is not what was copied: as if the base were damaged, for nothing may be copied from it again. */
+export function blameBase(error: unknown): unknown {
+  if (!isBackupError(error, 'data_corrupt')) return error;
+  const { code, message, details, retry } = error;
+  return new BackupError(code, message, {
+    details: { ...details, base: 'damaged' },
+    retry,
+    cause: error,
+  });
 }

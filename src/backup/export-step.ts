@@ -13,7 +13,7 @@ import { decodeIndex } from '../xva/blocks-index.ts';
 import { createDigestKey } from '../xva/hash.ts';
 import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
 import { poolOf, type StepContext } from './context.ts';
-import { baseLoss, createBaseBlocks } from './delta-blocks.ts';
+import { type BaseLoss, baseLoss, blameBase, createBaseBlocks, tellLoss } from './delta-blocks.ts';
 import { chooseMode, fullMode, type Mode } from './delta-mode.ts';
 import { checkSeams } from './delta-seams.ts';
 import { discardUploads } from './discard-uploads.ts';
@@ -80,12 +80,13 @@ function exported(job: Job, vm: VmState, moved: Moved, context: StepContext): Jo
 /** The base was lost on the way: everything again from the same snapshot, and nothing copied. */
 async function withoutBase(
   { job: given, mode, ...rest }: Try,
-  { lost, error }: { lost: string; error: unknown },
+  { lost, error }: { lost: BaseLoss; error: unknown },
   context: StepContext,
 ): Promise<Try> {
   const { engine, signal } = context;
   const id = mode.base?.backup.id;
-  const warning = `the backup ${id}, from which unchanged blocks were being copied, is ${lost}: everything was sent instead`;
+  const check = lost === 'damaged' ? ` (to check it: xvault index ${id})` : '';
+  const warning = `the backup ${id}, from which unchanged blocks were being copied, ${tellLoss(lost)}${check}: everything was sent instead`;
   engine.log.warn('base lost', {
     job_id: given.id,
     backup_id: id,
@@ -96,7 +97,7 @@ async function withoutBase(
   return {
     ...rest,
     job: { ...job, checkpoint: { ...job.checkpoint, warnings } },
-    mode: fullMode(await engine.store.facts({ signal }))(`the base ${id} is ${lost}`),
+    mode: fullMode(await engine.store.facts({ signal }))(`the base ${id} ${tellLoss(lost)}`),
   };
 }
 
@@ -140,7 +141,9 @@ async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext)
   const indexBytes = normaliser.index(packing.frames());
   await engine.store.put(indexKey, indexBytes, { signal, patient: true });
   const stored = await upload.complete({ signal });
-  const seamReads = await lookAtSeams({ key, stored, indexBytes }, context);
+  const seamReads = await lookAtSeams({ key, stored, indexBytes }, context).catch((error) => {
+    throw base ? blameBase(error) : error;
+  });
   engine.meter.count('pool_read_bytes_total', read.readBytes, { pool: job.vm.pool });
   return {
     ...read,

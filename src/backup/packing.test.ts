@@ -83,3 +83,11 @@ test('without compression the memory itself is committed', async () => {
   assert.deepEqual(committed, [{ bytes: Buffer.from('data'), sameOffset: 9 }]);
   assert.equal(packing.frames(), undefined);
 });
+
+test('a range of the base that is longer or shorter than the member is not copied', async () => {
+  const { upload, committed, blocks } = setUp({ offsetBytes: 9, lengthBytes: 5 });
+  const packing = createPacking({ upload, blocks }, 'none');
+  const memory = await upload.reserve(100, options);
+  await packing.block({ memory, memberBytes: 4, disk, block }, options);
+  assert.equal(committed[0]?.sameOffset, undefined);
+});

@@ -56,7 +56,8 @@ function createPlainPacking({ upload, blocks }: PackingInput): Packing {
     head: (bytes, options) => upload.write(bytes, options),
     block: async ({ memberBytes, disk, block }, options) => {
       const same = await blocks?.find(disk, block, options);
-      upload.commit(memberBytes, same?.offsetBytes);
+      const isSame = same?.lengthBytes === memberBytes;
+      upload.commit(memberBytes, isSame ? same.offsetBytes : undefined);
     },
     end: (bytes, options) => upload.write(bytes, options),
     frames: () => undefined,

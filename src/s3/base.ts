@@ -20,7 +20,10 @@ export interface BaseGuard {
   readonly ifMatch: string | undefined;
   /** A copy was asked for. */
   readonly wasUsed: boolean;
-  /** Before a copy: the first one looks at the base. Errors: `precondition_failed`, details.base `gone` or `changed`. */
+  /**
+   * Before a copy: the first one looks at the base. Errors: `precondition_failed`, details.base `gone`, `changed` or,
+   * of what must be restored before it can be read, `archived`.
+   */
   expect(options: CallOptions): Promise<void>;
   /** Looks at the base again. Errors: as `expect`. */
   prove(options: CallOptions): Promise<void>;
@@ -51,12 +54,16 @@ export function createBaseGuard(context: StoreContext, base: Base): BaseGuard {
     },
     prove,
     read: async (range, options) => {
-      const found = await getObject(context, base.key, { ...options, range });
+      const found = await getObject(context, base.key, { ...options, range }).catch((error) => {
+        throw isArchived(error) ? withCause(lostBase(base, 'archived'), error) : error;
+      });
       if (found === undefined) throw lostBase(base, 'gone');
       if (bare(found.etag) !== bare(base.etag)) throw lostBase(base, 'changed');
       return found.bytes;
     },
     explain: async (error, options) => {
+      if (isBackupError(error, 'data_corrupt')) return blameBase(error);
+      if (isArchived(error)) return withCause(lostBase(base, 'archived'), error);
       if (!isBackupError(error, 'store_refused', 'precondition_failed')) return error;
       if (error.details.base !== undefined) return error;
       try {
@@ -72,7 +79,7 @@ export function createBaseGuard(context: StoreContext, base: Base): BaseGuard {
 }
 
 /** Trying again does not help: the object is made without a base instead. */
-function lostBase({ key }: Base, base: 'gone' | 'changed'): BackupError {
+function lostBase({ key }: Base, base: 'gone' | 'changed' | 'archived'): BackupError {
   const text = `find the base as it was, base=${base} key=${key}`;
   return new BackupError('precondition_failed', text, { details: { base, key }, retry: 'never' });
 }
@@ -81,5 +88,19 @@ function withCause(found: BackupError, cause: unknown): BackupError {
   const { code, message, details, retry } = found;
   return new BackupError(code, message, { details, retry, cause });
 }
+
+/** Bytes copied from the base are not those that were read from the source: it or the copying is wrong. */
+export function blameBase(error: unknown): unknown {
+  if (!isBackupError(error, 'data_corrupt')) return error;
+  const { code, message, details, retry } = error;
+  return new BackupError(code, message, {
+    details: { ...details, base: 'damaged' },
+    retry,
+    cause: error,
+  });
+}
+
+const isArchived = (error: unknown) =>
+  isBackupError(error, 'store_refused') && error.details.store_code === 'InvalidObjectState';
 
 const bare = (etag: string) => etag.replaceAll('"', '');

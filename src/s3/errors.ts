@@ -68,6 +68,10 @@ const MENDS: Readonly<Record<string, Mend>> = {
   PreconditionFailed: { code: 'precondition_failed', text: 'find the object unchanged' },
   ConditionalRequestConflict: { code: 'precondition_failed', text: 'win against another write' },
   ConcurrentModification: { code: 'precondition_failed', text: 'win against another write' },
+  InvalidObjectState: {
+    code: 'store_refused',
+    text: 'restore the object from its archive class before it is read',
+  },
   NoSuchUpload: {
     code: 'store_refused',
     text: 'find the upload: it was aborted by somebody else or by a rule of the bucket',

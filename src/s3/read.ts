@@ -54,12 +54,14 @@ export async function headObject(
       (to) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), to),
       callOf(key, options),
     );
+    // an object of INTELLIGENT_TIERING may have gone to its archive tiers
+    const storageClass = answer.ArchiveStatus ?? answer.StorageClass;
     return {
       key,
       sizeBytes: answer.ContentLength ?? 0,
       etag: answer.ETag ?? '',
       lastModified: answer.LastModified?.getTime() ?? 0,
-      ...(answer.StorageClass && { storageClass: answer.StorageClass }),
+      ...(storageClass && { storageClass }),
     };
   } catch (error) {
     if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;

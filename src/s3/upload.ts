@@ -31,7 +31,7 @@ import {
   isTail,
   wholeCrc,
 } from './assembly.ts';
-import { createBaseGuard } from './base.ts';
+import { blameBase, createBaseGuard } from './base.ts';
 import { abandon, removeStaged } from './cleanup.ts';
 import { createGrowing } from './growing.ts';
 import { joinStaged } from './joiner.ts';
@@ -248,7 +248,11 @@ async function complete(state: State, options: Cancellable): Promise<StoredObjec
   if (guard?.wasUsed) await guard.prove(patientCall(delivery, signal));
   const parts = outlet.direct.receipts.toSorted((a, b) => a.partNumber - b.partNumber);
   const ifAbsent = context.facts.conditionalComplete;
-  const stored = await final.complete({ parts, crc: wholeCrc(assembly), ifAbsent }, { signal });
+  const stored = await final
+    .complete({ parts, crc: wholeCrc(assembly), ifAbsent }, { signal })
+    .catch((error) => {
+      throw counters.copiedBytes > 0 ? blameBase(error) : error;
+    });
   end(state);
   await removeStaged(context, delivery.staged);
   return found.length === 0 ? stored : { ...stored, seams: found };

@@ -21,7 +21,7 @@ import {
   onAnswer,
   wireCounter,
 } from './apply-fault.ts';
-import { toBuffer } from './bytes.ts';
+import { bytesOf, slice, toBuffer } from './bytes.ts';
 import type { Answer, Call, World } from './call.ts';
 import { S3Error } from './errors.ts';
 import { createFaults, type Faults, type Watch } from './faults.ts';
@@ -92,6 +92,8 @@ export interface SimS3 extends AsyncDisposable {
     emptyBucket(name: string): void;
     keys(bucket: string): string[];
     read(bucket: string, key: string): Buffer | undefined;
+    /** Changes the byte at `offset` as a failing disk would: ETag and checksums stay those of what was stored. */
+    damage(bucket: string, key: string, offset: number): void;
     uploads(bucket: string): { key: string; uploadId: string; parts: number }[];
     /** Bytes of all current objects. */
     storedBytes(bucket: string): number;
@@ -225,6 +227,18 @@ function createInspector(world: World): SimS3['inspect'] {
     read: (name, key) => {
       const version = currentVersion(find(name), key);
       return version && toBuffer(version.bytes);
+    },
+    damage: (name, key, offset) => {
+      const version = currentVersion(find(name), key);
+      if (version === undefined) throw new Error(`no object ${key}`);
+      const { bytes } = version;
+      const [at] = slice(bytes, offset, 1).chunks;
+      const behind = slice(bytes, offset + 1, bytes.sizeBytes - offset - 1);
+      version.bytes = bytesOf(
+        ...slice(bytes, 0, offset).chunks,
+        Uint8Array.of((at?.[0] ?? 0) ^ 1),
+        ...behind.chunks,
+      );
     },
     uploads: (name) =>
       [...find(name).uploads.values()].map(({ key, uploadId, parts }) => ({
