@@ -15,6 +15,7 @@ import {
   startEmbedded,
   startR2,
 } from '../servers/index.ts';
+import { assertDaysRestore, LIVING } from './delta-days.ts';
 import { assertSameBytes, createDraw, createLab, writeNoise } from './delta-world.ts';
 import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
 
@@ -79,6 +80,16 @@ function testServer(
         writeNoise(disk, { offset: 0, bytes: 24 * 1_048_576 }, createDraw(3));
       const wish = { seed: 43, rounds: 1, compression: 'zstd', leastCopiedBytes: 1 } as const;
       await assertSameBytes(lab, wish);
+    });
+
+    test(`${name}: thirty days restore each alone`, async (t) => {
+      if (server === undefined) return t.skip(skipped);
+      if (!isLong) return t.skip('in the long run');
+      await using days = await startWorld({
+        store: await settingsFor(server, provider),
+        pool: { seed: 23, machines: [LIVING] },
+      });
+      await assertDaysRestore(createLab(days, 'living'), { seed: 51, days: 30 });
     });
   });
 }
