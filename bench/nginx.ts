@@ -1,8 +1,9 @@
 /**
  * Both ends of the way: nginx gives the export and takes the object, over http and https.
  *
- * Taking means: read the whole body, then answer as S3 does; nothing is kept. A part stays in the request's buffer; a
- * plain PUT of unknown length, which has no part to fit into one, goes through a file in memory. Stateless: the size HEAD
+ * Taking means: read the whole body, then answer as S3 does; nothing is kept and nothing is written. A part stays in the
+ * request's buffer, as its client waits for the answer. A plain PUT of unknown length fits into none: it is answered at
+ * once and thrown away as it comes, which curl does not mind (it sends every byte). Stateless: the size HEAD
  * tells is in the object's name (`…/<size>.xva`). Copies of ranges are agreed to. What lies in `<folder>/index` can be read
  * as `bench/index/…`, by ranges. Signatures are not looked at. The module http_js (njs) is needed.
  */
@@ -38,6 +39,8 @@ export interface Tally {
 /** The largest part anybody sends here. */
 const PART_BUFFER = '34m';
 const MODULES = ['/usr/lib/nginx/modules', '/usr/lib64/nginx/modules', '/etc/nginx/modules'];
+/** How long a body may come after its answer. */
+const LINGER = '600s';
 const START_LIMIT_MS = 10_000;
 /** So that a freed buffer is used again at once: otherwise the sink spends its time on page faults. */
 const MALLOC = 'glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592';
@@ -176,7 +179,7 @@ http {
     listen 127.0.0.1:${ports.plain};
     listen 127.0.0.1:${ports.secure} ssl;
     location /export/ { alias ${folder}/export/; }
-    location /put/ { client_body_buffer_size 1m; js_content sink.handle; }
+    location /put/ { lingering_time ${LINGER}; lingering_timeout ${LINGER}; return 200; }
     location /bench/index/ { alias ${folder}/index/; access_log ${log}; }
     location / { access_log ${log}; js_content sink.handle; }
   }
