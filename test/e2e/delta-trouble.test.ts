@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Backup } from '../../src/catalog/record.ts';
+import { type Backup, backupRequestSchema, type Job } from '../../src/catalog/record.ts';
 import { NEVER } from '../../src/signals.ts';
 import { decodeIndex } from '../../src/xva/blocks-index.ts';
 import { ENTRY_BYTES } from '../../src/xva/entries.ts';
@@ -168,6 +168,39 @@ test('behind a first disk below one block, later ones are copied as ever', long,
   assert(second.copied_bytes > 5 * MIB);
   await assertRestores(lab, second);
 });
+
+test(
+  'a delta whose instance goes in the middle is begun again by another, as a delta',
+  long,
+  async () => {
+    await using lab = await openLab(NOISE, {
+      service: { retry: { attempts: 2, firstPauseMs: 0 } },
+    });
+    const { world } = lab;
+    const first = resultOf(await lab.backup());
+    const copying = Promise.withResolvers<void>();
+    const s3 = world.s3;
+    assert(s3);
+    s3.faults.add({ effect: { kind: 'hang' }, operation: 'UploadPartCopy' });
+    s3.faults.watch = ({ operation }) => {
+      if (operation === 'UploadPartCopy') copying.resolve();
+    };
+    const one = world.secondService();
+    const request = backupRequestSchema.parse({});
+    const { id } = await one.startBackup({ vm: 'noisy', request, triggeredBy: 'test' }, options);
+    await copying.promise;
+    await one.drain({ drainMs: 0 });
+    const other = world.secondService();
+    await other.start();
+    const job = (await other.waitJob(id, { timeoutMs: 60_000 }, options)) as Job;
+    await other.drain({ drainMs: 0 });
+    const second = resultOf(job);
+    assert.deepEqual([job.attempt, second.mode], [2, 'delta']);
+    assert.equal(second.base?.backup_id, first.id);
+    await assertRestores(lab, second);
+    assert.deepEqual(await world.audit(), []);
+  },
+);
 
 /** Odd ends, and more devices than digits. Disks below one block are refused as the first of an export with gaps. */
 const CHANGING: MachineSpec = {
