@@ -7,7 +7,7 @@
  */
 import { isEnded, type Job } from '../catalog/record.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
-import type { SnapshotFacts, VmRef } from '../ports.ts';
+import type { Cancellable, Pool, SnapshotFacts, VmRef } from '../ports.ts';
 import { poolOf, SNAPSHOT_PREFIX, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
 import { snapshotName } from './look.ts';
@@ -34,6 +34,15 @@ async function removeOnce(job: Job, context: StepContext): Promise<void> {
   }
   for (const snapshot of found) {
     if (snapshot.nameLabel === namePrefix) await pool.removeSnapshot(snapshot, { signal });
+  }
+  if (job.attempt > 1) await removeOurTasks(pool, job, { signal });
+}
+
+/** An instance that died after it made the export's task, and before it asked for the export, leaves it pending for ever. */
+async function removeOurTasks(pool: Pool, job: Job, options: Cancellable): Promise<void> {
+  const left = await pool.findLeftovers({ prefix: snapshotName(job) }, options);
+  for (const one of left) {
+    if (one.kind === 'task') await pool.removeLeftover(one, options);
   }
 }
 

@@ -356,3 +356,23 @@ test('who loses the lease while cleaning up stops at once: the snapshot is the n
   assert.equal(ended.attempt, 2);
   assert.deepEqual(world.pool.snapshots, []);
 });
+
+test('a task that an instance made and never used before it died is taken off the pool', async () => {
+  const world = setUp();
+  const line = connect(world.store);
+  world.pool.onCall = (operation) => {
+    if (operation === 'openExport') line.cut(true);
+  };
+  const { id } = await world.start(world.instance('a', line.store));
+  const task = { kind: 'task', uuid: 'task-1', nameLabel: 'export', marker: {} } as const;
+  world.pool.tasks.push({ ...task, ref: 'task-1', label: `xvault:${id}` });
+  world.pool.tasks.push({ ...task, ref: 'task-2', label: 'xvault:of-another-job' });
+  await world.clock.advance(LEASE_OVER_MS);
+  world.pool.onCall = undefined;
+  await world.instance('b').start();
+  assert.equal((await world.ended(id)).attempt, 2);
+  assert.deepEqual(
+    world.pool.tasks.map(({ ref }) => ref),
+    ['task-2'],
+  );
+});

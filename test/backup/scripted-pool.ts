@@ -5,13 +5,22 @@
  * exactly while something is removed. Everything on real bytes runs against the simulated pool instead.
  */
 import { BackupError } from '../../src/errors.ts';
-import type { ExportStream, Pool, SnapshotFacts, VmRef, VmState } from '../../src/ports.ts';
+import type {
+  ExportStream,
+  Pool,
+  PoolLeftover,
+  SnapshotFacts,
+  VmRef,
+  VmState,
+} from '../../src/ports.ts';
 import { writeHeader } from '../../src/xva/tar.ts';
 import { formatXmlValue, type XmlValue } from '../../src/xva/xml-value.ts';
 import { VM_UUID } from '../records.ts';
 
 export interface ScriptedPool extends Pool {
   readonly snapshots: SnapshotFacts[];
+  /** Tasks that lie on the pool whatever is called; a test puts them there. */
+  readonly tasks: PoolLeftover[];
   /** What the machine's record shows as running. */
   operations: string[];
   /** Called before every operation; may throw or wait. */
@@ -24,6 +33,7 @@ export interface ScriptedPool extends Pool {
 /** A pool named dc1 with one running machine. */
 export function createScriptedPool(): ScriptedPool {
   const snapshots: SnapshotFacts[] = [];
+  const tasks: PoolLeftover[] = [];
   const calls: string[] = [];
   const enter = async (operation: string, signal: AbortSignal): Promise<void> => {
     signal.throwIfAborted();
@@ -35,6 +45,7 @@ export function createScriptedPool(): ScriptedPool {
   const self = {
     name: 'dc1',
     snapshots,
+    tasks,
     operations: [],
     calls,
     make: (name) => {
@@ -78,11 +89,14 @@ export function createScriptedPool(): ScriptedPool {
       const at = snapshots.findIndex((one) => one.ref === snapshot.ref);
       if (at !== -1) snapshots.splice(at, 1);
     },
-    findLeftovers: async (_input, { signal }) => {
+    findLeftovers: async ({ prefix }, { signal }) => {
       await enter('findLeftovers', signal);
-      return [];
+      return tasks.filter(({ label }) => label.startsWith(prefix));
     },
-    removeLeftover: (_leftover, { signal }) => enter('removeLeftover', signal),
+    removeLeftover: async ({ ref }, { signal }) => {
+      await enter('removeLeftover', signal);
+      tasks.splice(0, tasks.length, ...tasks.filter((task) => task.ref !== ref));
+    },
     openExport: async ({ snapshot }, { signal }) => {
       await enter('openExport', signal);
       if (!snapshots.some((one) => one.ref === snapshot)) {
