@@ -119,7 +119,7 @@ const ROWS: Row[] = [
   },
   {
     // weed/s3api (August 2026): preconditions under a lock for each object; upload checksums not verified.
-    quirks: { ...GENERIC, name: 'seaweedfs', copyConditions: true },
+    quirks: { ...GENERIC, name: 'seaweedfs', copyConditions: true, checksum: 'none' },
   },
   {
     // PutObject with If-None-Match answers 501 (reports of January and July 2026).
