@@ -20,10 +20,14 @@ import {
 import { BackupError } from '../../src/errors.ts';
 import type { Log, Meter, ObjectStore } from '../../src/ports.ts';
 import { NEVER } from '../../src/signals.ts';
+import { loadHasher } from '../../src/xva/hash.ts';
 import { nextId, sampleJob } from '../records.ts';
 import { createSimClock, type SimClock } from '../sim/clock.ts';
 import { createMemoryStore, type MemoryStore } from '../sim/memory-store.ts';
 import { createScriptedPool, type ScriptedPool } from './scripted-pool.ts';
+
+/** Loaded beforehand: the clock is simulated, and compiling WebAssembly takes real time. */
+const HASHER = await loadHasher();
 
 export const options = { signal: NEVER };
 export const keys = createKeys('xv');
@@ -85,6 +89,7 @@ export function setUp(settings: Partial<ServiceSettings> = {}): EngineWorld {
           ids: { uuid: nextId },
           log,
           meter,
+          loadHasher: async () => HASHER,
         },
         {
           prefix: 'xv',

@@ -21,6 +21,8 @@ import { contentDigest, readObject, startWorld, type TestWorld } from './world.t
 
 const isLong = process.env.XVAULT_TEST_LONG !== undefined;
 
+const PERSONAS = ['8.0', '8.2', '8.3', 'xs9'] as const;
+
 /** Several disks, an odd size, no disk at all, little in much. */
 const MACHINES = ['db-01', 'mail-01', 'pxe-kiosk', 'web-01', 'archive-01'];
 
@@ -71,6 +73,18 @@ function testServer(
       if (world === undefined) return t.skip(skipped);
       await assertSameBytes(createLab(world, 'web-01'), { seed: 41, rounds: 1 });
     });
+
+    for (const persona of PERSONAS) {
+      test(`${name}: so have those of a pool of version ${persona}`, async (t) => {
+        if (server === undefined) return t.skip(skipped);
+        if (!isLong) return t.skip('in the long run');
+        await using other = await startWorld({
+          store: await settingsFor(server, provider),
+          pool: { persona, seed: 29, machines: [LIVING] },
+        });
+        await assertSameBytes(createLab(other, 'living'), { seed: 47, rounds: 2 });
+      });
+    }
 
     test(`${name}: so have compressed ones`, { skip: !isLong && 'in the long run' }, async (t) => {
       if (world === undefined) return t.skip(skipped);
