@@ -122,3 +122,14 @@ export function toBackupError(error: unknown): BackupError {
   const text = error instanceof Error ? error.message : String(error);
   return new BackupError('internal', `hit a bug: ${text}`, { cause: error });
 }
+
+/** The same refusal, laid on the base: what was copied from it is not what was read from the source. Others stay as they are. */
+export function blameBase(error: unknown): unknown {
+  if (!isBackupError(error, 'data_corrupt')) return error;
+  const { code, message, details, retry } = error;
+  return new BackupError(code, message, {
+    details: { ...details, base: 'damaged' },
+    retry,
+    cause: error,
+  });
+}

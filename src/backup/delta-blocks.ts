@@ -123,14 +123,3 @@ export function baseLoss(error: unknown): BaseLoss | undefined {
 export function tellLoss(lost: BaseLoss): string {
   return LOSSES[lost];
 }
-
-/** What was read back is not what was copied: as if the base were damaged, for nothing may be copied from it again. */
-export function blameBase(error: unknown): unknown {
-  if (!isBackupError(error, 'data_corrupt')) return error;
-  const { code, message, details, retry } = error;
-  return new BackupError(code, message, {
-    details: { ...details, base: 'damaged' },
-    retry,
-    cause: error,
-  });
-}

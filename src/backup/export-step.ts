@@ -7,13 +7,13 @@
  * from the same snapshot, aborts the first one's and takes a backup id of its own.
  */
 import type { Job } from '../catalog/record.ts';
-import { BackupError, toBackupError } from '../errors.ts';
+import { BackupError, blameBase, toBackupError } from '../errors.ts';
 import type { ObjectUpload, SnapshotFacts, StoredObject, VmState } from '../ports.ts';
 import { decodeIndex } from '../xva/blocks-index.ts';
 import { createDigestKey } from '../xva/hash.ts';
 import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
 import { poolOf, type StepContext } from './context.ts';
-import { type BaseLoss, baseLoss, blameBase, createBaseBlocks, tellLoss } from './delta-blocks.ts';
+import { type BaseLoss, baseLoss, createBaseBlocks, tellLoss } from './delta-blocks.ts';
 import { chooseMode, fullMode, type Mode } from './delta-mode.ts';
 import { checkSeams } from './delta-seams.ts';
 import { discardUploads } from './discard-uploads.ts';

@@ -6,7 +6,7 @@
  * looked at before the first copy and before the object is completed. What changed in between and back again is met
  * by the checksum of the whole object where the store gives one.
  */
-import { BackupError, isBackupError } from '../errors.ts';
+import { BackupError, blameBase, isBackupError } from '../errors.ts';
 import type { UploadInput } from '../ports.ts';
 import type { CallOptions } from './calls.ts';
 import type { StoreContext } from './context.ts';
@@ -87,17 +87,6 @@ function lostBase({ key }: Base, base: 'gone' | 'changed' | 'archived'): BackupE
 function withCause(found: BackupError, cause: unknown): BackupError {
   const { code, message, details, retry } = found;
   return new BackupError(code, message, { details, retry, cause });
-}
-
-/** Bytes copied from the base are not those that were read from the source: it or the copying is wrong. */
-export function blameBase(error: unknown): unknown {
-  if (!isBackupError(error, 'data_corrupt')) return error;
-  const { code, message, details, retry } = error;
-  return new BackupError(code, message, {
-    details: { ...details, base: 'damaged' },
-    retry,
-    cause: error,
-  });
 }
 
 const isArchived = (error: unknown) =>

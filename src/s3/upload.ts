@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
-import { BackupError } from '../errors.ts';
+import { BackupError, blameBase } from '../errors.ts';
 import {
   type Cancellable,
   MAX_RESERVE_BYTES,
@@ -31,7 +31,7 @@ import {
   isTail,
   wholeCrc,
 } from './assembly.ts';
-import { blameBase, createBaseGuard } from './base.ts';
+import { createBaseGuard } from './base.ts';
 import { abandon, removeStaged } from './cleanup.ts';
 import { createGrowing } from './growing.ts';
 import { joinStaged } from './joiner.ts';
