@@ -32,7 +32,7 @@ const COMPILE_CACHE = join(root, '.cache', 'compile');
 const words = process.argv.slice(2).filter((word) => !word.startsWith('-'));
 const long = process.argv.includes('--long');
 /** A file that takes this long hangs; the long runs of fuzz, kills and soak are meant to. */
-const TEST_TIMEOUT_MS = long ? 3_600_000 : 240_000;
+const TEST_TIMEOUT_MS = long ? 3_600_000 : 600_000;
 /** Biome colours whatever it writes to, log files of a CI among it. */
 const plain = process.stdout.isTTY ? [] : ['--colors=off'];
 const bin = (name: string) => join(root, 'node_modules', '.bin', name);

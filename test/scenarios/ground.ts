@@ -10,6 +10,7 @@ import { createService, type RunningService } from '../../src/backup/create-serv
 import type { Arena, Ids, ObjectStore, Pool } from '../../src/ports.ts';
 import { createS3Store } from '../../src/s3/store.ts';
 import { createXapiPool } from '../../src/xapi/pool.ts';
+import { loadHasher } from '../../src/xva/hash.ts';
 import { createTestLog, silentMeter } from '../e2e/world.ts';
 import { createGeneratedDisk, createSparseDisk } from '../sim/disk.ts';
 import { createIdleClock, type IdleClock } from '../sim/idle-clock.ts';
@@ -23,6 +24,8 @@ const MIB = 1_048_576;
 /** The smallest part there is: an archive of some MiB has several. */
 const UNIT_BYTES = 5 * 1_050_112;
 const ARENA_BYTES = 6 * UNIT_BYTES;
+/** Loaded beforehand: the clock is simulated, and compiling WebAssembly takes real time. */
+const HASHER = await loadHasher();
 /** Budgets of processes that are gone: making them costs more than a small backup. */
 const arenas: Arena[] = [];
 
@@ -187,7 +190,7 @@ function startInstance(
       deps,
     );
     const service = createService(
-      { ...deps, ids, pools: [pool], store, stateStore: store },
+      { ...deps, ids, pools: [pool], store, stateStore: store, loadHasher: async () => HASHER },
       {
         prefix: PREFIX,
         concurrency: 4,
