@@ -1,5 +1,6 @@
 /** What is installed with xvault is known: listed with a reason, of exact versions, without scripts, few. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { test } from 'node:test';
@@ -72,4 +73,22 @@ test('the product imports only what is installed to run, and all of that', () =>
     }
   }
   assert.deepEqual([...used].sort(), run.toSorted());
+});
+
+interface Audit {
+  message?: string;
+  vulnerabilities?: Record<string, { severity: string }>;
+}
+
+/** The registry is asked; some mirrors do not answer that question. */
+test('npm audit knows of no weakness, neither in what runs nor in what builds and tests it', async (t) => {
+  const answer = await new Promise<string>((resolve) => {
+    const limits = { cwd: root, timeout: 30_000, maxBuffer: 16 * 1_048_576 };
+    // its exit code only says that there is something to tell
+    execFile('npm', ['audit', '--json'], limits, (_error, stdout) => resolve(stdout));
+  });
+  const { vulnerabilities, message }: Audit = answer === '' ? {} : JSON.parse(answer);
+  if (vulnerabilities === undefined)
+    return t.skip(`npm audit: ${message?.split(' - ')[0] ?? 'no answer in time'}`);
+  assert.deepEqual(vulnerabilities, {});
 });
