@@ -250,6 +250,20 @@ export interface ObjectStore {
   /** Gone already is success. */
   delete(key: string, options: Cancellable & { ifMatch?: string }): Promise<void>;
   beginUpload(input: UploadInput, options: Cancellable): Promise<ObjectUpload>;
+  /**
+   * A copy of the object under another key, of any size, made by the store; no byte comes here. It appears whole or not at
+   * all. A copy that is there already is the answer: keys of copies are written by nobody else, one at a time (callers hold
+   * a lease). Errors: `precondition_failed` (details.base `gone`, `changed` or `archived`) when the source is not any more,
+   * or cannot be read; `data_corrupt` when the copy is not the source.
+   */
+  copy(
+    input: {
+      from: { key: string; sizeBytes: number; etag: string };
+      to: string;
+      contentType: string;
+    },
+    options: Cancellable & { onProgress?: (copiedBytes: number) => void },
+  ): Promise<StoredObject>;
   /** Unfinished uploads under a prefix; [] where the store cannot list them. */
   listUploads(
     prefix: string,

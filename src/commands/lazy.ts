@@ -33,6 +33,7 @@ export function lazyStore(load: () => Promise<ObjectStore>): ObjectStore {
     list: async (input, options) => (await store()).list(input, options),
     delete: async (key, options) => (await store()).delete(key, options),
     beginUpload: async (input, options) => (await store()).beginUpload(input, options),
+    copy: async (input, options) => (await store()).copy(input, options),
     listUploads: async (prefix, options) => (await store()).listUploads(prefix, options),
     abortUpload: async (input, options) => (await store()).abortUpload(input, options),
     lifecycle: async (options) => (await store()).lifecycle(options),

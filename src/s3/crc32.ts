@@ -24,6 +24,11 @@ export function encodeCrc32(crc: number): string {
   return bytes.toString('base64');
 }
 
+/** From what S3 writes. */
+export function decodeCrc32(text: string): number {
+  return Buffer.from(text, 'base64').readUInt32BE(0);
+}
+
 /** a·b mod P. */
 function multiply(a: number, b: number): number {
   let product = 0;

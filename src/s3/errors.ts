@@ -24,6 +24,7 @@ const RIGHTS: Readonly<Record<string, string>> = {
   DeleteObject: 's3:DeleteObject',
   CreateMultipartUpload: 's3:PutObject',
   UploadPart: 's3:PutObject',
+  CopyObject: 's3:GetObject and s3:PutObject',
   UploadPartCopy: 's3:GetObject and s3:PutObject',
   CompleteMultipartUpload: 's3:PutObject',
   AbortMultipartUpload: 's3:AbortMultipartUpload',

@@ -17,6 +17,7 @@ import { untilAborted } from './abort.ts';
 import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
 import type { StoreContext } from './context.ts';
+import { copyObject } from './copy.ts';
 import { translateStoreError } from './errors.ts';
 import { readLifecycle } from './lifecycle.ts';
 import { listPage } from './list.ts';
@@ -74,6 +75,11 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
       checked(input.key);
       const found = await facts(options);
       return await beginUpload({ ...context, facts: found, share }, input, options);
+    },
+    copy: async (input, options) => {
+      checked(input.from.key);
+      checked(input.to);
+      return await copyObject({ ...context, facts: await facts(options) }, input, options);
     },
     listUploads: async (prefix, options) => {
       if (!quirks.listUploads) return [];

@@ -2,6 +2,7 @@
 import '../fewer-collections.ts';
 import { after, before } from 'node:test';
 import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
+import { testObjectCopy } from './object-copy.ts';
 import { testObjectFaults } from './object-faults.ts';
 import { testObjectRead } from './object-read.ts';
 import { testObjectStore } from './object-store.ts';
@@ -27,6 +28,7 @@ function testEmbedded(name: string, equalParts: boolean): void {
     },
   });
   testObjectStore(name, server);
+  testObjectCopy(name, server);
   testObjectRead(name, server);
   testObjectUpload(name, server);
   testObjectFaults(name, server);

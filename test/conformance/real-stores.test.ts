@@ -7,6 +7,7 @@ import '../fewer-collections.ts';
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type S3Server, type Skipped, startCeph, startR2 } from '../servers/index.ts';
+import { testObjectCopy } from './object-copy.ts';
 import { testObjectDelta } from './object-delta.ts';
 import { testDeltaFaults } from './object-delta-faults.ts';
 import { testObjectFaults } from './object-faults.ts';
@@ -36,6 +37,7 @@ function testReal(
     after(async () => await server?.stop());
     const get = () => target ?? { skipped: reason };
     testObjectStore(name, get);
+    testObjectCopy(name, get);
     testObjectRead(name, get);
     testObjectUpload(name, get);
     testObjectFaults(name, get);

@@ -154,6 +154,18 @@ export function createMemoryStore(
         uploads,
       });
     },
+    copy: async ({ from, to }, { signal, onProgress }) => {
+      enter('copy', to, signal);
+      const source = objects.get(from.key);
+      if (source?.etag !== from.etag) {
+        const details = { base: source ? 'changed' : 'gone', key: from.key };
+        throw new BackupError('precondition_failed', `copy key=${from.key}`, { details });
+      }
+      const there = objects.get(to);
+      const copy = there?.bytes.equals(source.bytes) ? there : write(to, source.bytes);
+      onProgress?.(copy.bytes.length);
+      return { sizeBytes: copy.bytes.length, etag: copy.etag };
+    },
     listUploads: async (_prefix, { signal }) => {
       enter('listUploads', '', signal);
       return [...uploads].map((id) => ({ key: '', uploadId: id, initiated: clock.now() }));
