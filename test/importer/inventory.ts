@@ -57,9 +57,12 @@ export interface Inventory {
   removables: { userdevice: string; type: string; empty: boolean }[];
   vifs: ImportedVif[];
   remarks: string[];
+  /** All objects as they stand in ova.xml. */
+  objects: readonly Entity[];
 }
 
-interface Entity {
+/** One object of ova.xml: its class, its id in the archive, its record. */
+export interface Entity {
   class: string;
   id: string;
   record: Struct;
@@ -116,6 +119,7 @@ export function readInventory(xml: string): Inventory {
     })),
     vifs: expectedVifs(entities),
     remarks: remarksOn({ entities, disks, vbds }),
+    objects: [...entities.values()],
   };
 }
 

@@ -48,3 +48,23 @@ export function digestDisk(disk: SimDisk): string {
   }
   return hash.digest('hex');
 }
+
+/** The first `sizeBytes` of a disk that an import made larger; throws when there is anything behind them. */
+export function clipDisk(disk: SimDisk, sizeBytes: number): SimDisk {
+  const page = new Uint8Array(PAGE_BYTES);
+  for (let at = disk.nextData(sizeBytes); at !== undefined; at = disk.nextData(at + PAGE_BYTES)) {
+    const rest = page.subarray(0, Math.min(PAGE_BYTES, disk.sizeBytes - at));
+    disk.read(at, rest);
+    if (rest.some((byte) => byte !== 0)) throw new Error(`data behind the end: offset=${at}`);
+  }
+  return {
+    sizeBytes,
+    read: (offset, target) => disk.read(offset, target),
+    write: (offset, bytes) => disk.write(offset, bytes),
+    nextData(offset) {
+      const at = disk.nextData(offset);
+      return at === undefined || at >= sizeBytes ? undefined : at;
+    },
+    clone: () => clipDisk(disk.clone(), sizeBytes),
+  };
+}

@@ -100,6 +100,12 @@ export function createMemoryStore(
         yield Buffer.from(found.bytes.subarray(offset, Math.min(sizeBytes, offset + READ_BYTES)));
       }
     },
+    fill: async ({ key, etag, offset }, target, { signal }) => {
+      enter('fill', key, signal);
+      const found = objects.get(key);
+      if (found?.etag !== etag || offset + target.length > found.bytes.length) throw lost(key);
+      target.set(found.bytes.subarray(offset, offset + target.length));
+    },
     head: async (key, { signal }) => {
       enter('head', key, signal);
       const found = objects.get(key);
@@ -154,7 +160,7 @@ export function createMemoryStore(
         uploads,
       });
     },
-    copy: async ({ from, to }, { signal, onProgress }) => {
+    copy: async ({ from, to, anew = false }, { signal, onProgress }) => {
       enter('copy', to, signal);
       const source = objects.get(from.key);
       if (source?.etag !== from.etag) {
@@ -162,7 +168,7 @@ export function createMemoryStore(
         throw new BackupError('precondition_failed', `copy key=${from.key}`, { details });
       }
       const there = objects.get(to);
-      const copy = there?.bytes.equals(source.bytes) ? there : write(to, source.bytes);
+      const copy = !anew && there?.bytes.equals(source.bytes) ? there : write(to, source.bytes);
       onProgress?.(copy.bytes.length);
       return { sizeBytes: copy.bytes.length, etag: copy.etag };
     },
@@ -179,6 +185,8 @@ export function createMemoryStore(
       return self.rules;
     },
     presignGet: async ({ key }) => `memory:${key}`,
+    bucketEncryption: async () => undefined,
+    bucketLock: async () => undefined,
     close: () => undefined,
   };
   return self;

@@ -3,31 +3,36 @@
  *
  * Every host listens on a loopback address of its own (127.0.0.11, .12, …) with one common port, so that a bare
  * `host.address` together with the port of the URL is that host. Where such addresses cannot be bound (macOS) there is
- * one host on 127.0.0.1. What is not simulated: import, migration, NBD and CBT.
+ * one host on 127.0.0.1. What is not simulated: migration, NBD and CBT.
+ *
+ * Two pools in one test need different seeds: refs and uuids follow from it.
  */
 import { createHash } from 'node:crypto';
 import { systemClock } from '../../src/clock.ts';
 import type { Clock } from '../../src/ports.ts';
 import { DEFAULT_MACHINES, type MachineSpec } from './machines.ts';
-import { type Audit, createAudit, type QuietOptions } from './xapi/audit.ts';
+import { type Audit, type AuditOptions, createAudit, type QuietOptions } from './xapi/audit.ts';
 import { buildMachine, type SimMachine } from './xapi/build-machine.ts';
-import { buildWorld } from './xapi/build-world.ts';
+import { buildWorld, type GroundSpec } from './xapi/build-world.ts';
 import { createCertificate } from './xapi/certificate.ts';
 import { createFaults, type Faults } from './xapi/faults.ts';
 import { createListener, type HostListener } from './xapi/listener.ts';
 import { closeServer, createOutage, listen, type Outage } from './xapi/outage.ts';
 import { PERSONAS, type PersonaName } from './xapi/persona.ts';
+import { createPoolView, type PoolView } from './xapi/pool-view.ts';
 import type { Sim, SimHost, SimSettings } from './xapi/sim.ts';
 import type { TrackedDisk } from './xapi/tracked-disk.ts';
 import { createWorld, type World } from './xapi/world.ts';
 
 export type { DiskSpec, MachineSpec } from './machines.ts';
-export type { QuietOptions } from './xapi/audit.ts';
+export type { AuditOptions, QuietOptions } from './xapi/audit.ts';
 export type { SimMachine, SimMachineDisk } from './xapi/build-machine.ts';
+export type { GroundSpec, NetworkSpec, StorageSpec } from './xapi/build-world.ts';
 export type { FaultName, FaultParams, Faults } from './xapi/faults.ts';
 export type { PersonaName } from './xapi/persona.ts';
+export type { SimNetwork, SimStorage } from './xapi/pool-view.ts';
 
-export interface SimPoolOptions extends Partial<SimSettings> {
+export interface SimPoolOptions extends Partial<SimSettings>, GroundSpec {
   /** Refs, uuids and external ids follow from it; a fixed one unless given. */
   seed?: number;
   /** '8.3' unless given. */
@@ -41,7 +46,7 @@ export interface SimPoolOptions extends Partial<SimSettings> {
   plain?: boolean;
 }
 
-export interface SimPool extends Outage {
+export interface SimPool extends Outage, PoolView {
   /** The master's URL. */
   url: string;
   /** One per host, the master's first. */
@@ -59,8 +64,8 @@ export interface SimPool extends Outage {
   /** Contents by VDI ref, snapshots' too. */
   disks: Map<string, TrackedDisk>;
   faults: Faults;
-  /** Everything a backup may have left behind; empty when the pool is as it was at the start. */
-  audit(): string[];
+  /** Everything a job may have left behind; empty when the pool is as it was at the start. */
+  audit(options?: AuditOptions): string[];
   /** As `audit`, but waits for what goes away by itself (attached disks, closing connections), 5 s at most. */
   auditWhenQuiet(options?: QuietOptions): Promise<string[]>;
   close(): Promise<void>;
@@ -114,6 +119,7 @@ function createHosts(input: {
       address,
       port: 0,
       nextExternalId: 7 + ((input.seed + index * 13) % 90),
+      lives: 1,
       ...createCertificate({ address, serial, nowMs: input.nowMs }),
     };
   });
@@ -195,7 +201,7 @@ export async function startSimPool(options: SimPoolOptions = {}): Promise<SimPoo
   const running = new Set<Promise<unknown>>();
   const sim = createSim(options, closing.signal, running);
   const listeners = await openHosts(sim, options);
-  const ground = buildWorld(sim, options.name ?? 'simulated pool');
+  const ground = buildWorld(sim, options.name ?? 'simulated pool', options);
   const machines = (options.machines ?? DEFAULT_MACHINES).map((spec) =>
     buildMachine(sim, ground, spec),
   );
@@ -216,6 +222,7 @@ export async function startSimPool(options: SimPoolOptions = {}): Promise<SimPoo
     faults: sim.faults,
     audit: audit.look,
     auditWhenQuiet: audit.whenQuiet,
+    ...createPoolView(sim, ground),
     ...createOutage(sim, listeners),
     async close() {
       closing.abort(new Error('the simulated pool closes'));

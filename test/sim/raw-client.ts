@@ -17,7 +17,7 @@ export interface RawAnswer {
 }
 
 /** Sends `text` to a host of the pool and returns all that comes until the connection ends. */
-export function exchange(url: string, text: string): Promise<RawAnswer> {
+export function exchange(url: string, text: string | Buffer): Promise<RawAnswer> {
   const { hostname, port } = new URL(url);
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
@@ -48,6 +48,18 @@ function splitAnswer(bytes: Buffer): Omit<RawAnswer, 'reset'> {
 export function get(url: string, path: string, headers: string[] = []): Promise<RawAnswer> {
   const lines = [`GET ${path} HTTP/1.1`, 'Host: pool', ...headers, '', ''];
   return exchange(url, lines.join('\r\n'));
+}
+
+/** PUTs a body to a path of a host; the body goes out whatever the host answers meanwhile. */
+export function put(
+  url: string,
+  path: string,
+  body: Uint8Array,
+  headers: string[] = [],
+): Promise<RawAnswer> {
+  const length = `Content-Length: ${body.length}`;
+  const lines = [`PUT ${path} HTTP/1.1`, 'Host: pool', length, ...headers, '', ''];
+  return exchange(url, Buffer.concat([Buffer.from(lines.join('\r\n')), body]));
 }
 
 /** Answer of a JSON-RPC v2 call. */

@@ -3,7 +3,8 @@
  */
 import { type Call, isoTime, quoted } from './call.ts';
 import { checksumHeader } from './checksums.ts';
-import { invalidArgument, notImplemented, S3Error } from './errors.ts';
+import { encryptionHeaders, readEncryption } from './encryption.ts';
+import { invalidArgument, S3Error } from './errors.ts';
 import { expirationHeader } from './lifecycle.ts';
 import type { Attributes, Bucket, Retention, Version } from './state.ts';
 
@@ -14,8 +15,6 @@ const KEPT_HEADERS = [
   'content-language',
   'expires',
   'x-amz-storage-class',
-  'x-amz-server-side-encryption',
-  'x-amz-server-side-encryption-aws-kms-key-id',
   'x-amz-website-redirect-location',
 ];
 const MAX_TAGS = 10;
@@ -25,10 +24,8 @@ const DAY_MS = 24 * 3600 * 1000;
 /** Reads what a put, a create-upload or a copy says about its object. */
 export function readAttributes(call: Call, bucket: Bucket): Attributes {
   const { headers } = call;
-  if (headers['x-amz-server-side-encryption-customer-algorithm'] !== undefined) {
-    throw notImplemented('SSE-C');
-  }
-  const kept: Record<string, string> = {};
+  const { headers: encryption, customerKeyMd5 } = readEncryption(call, bucket);
+  const kept: Record<string, string> = { ...encryption };
   for (const name of KEPT_HEADERS) {
     const value = keptValue(name, headers[name]);
     if (value) kept[name] = value;
@@ -38,6 +35,7 @@ export function readAttributes(call: Call, bucket: Bucket): Attributes {
     headers: kept,
     metadata: readMetadata(headers),
     tags: readTags(headers['x-amz-tagging'] ?? ''),
+    ...(customerKeyMd5 && { customerKeyMd5 }),
     ...readLock(call, bucket),
   };
 }
@@ -95,6 +93,9 @@ function readLock(call: Call, bucket: Bucket): Pick<Attributes, 'retention' | 'l
   }
   const legalHold = hold === 'ON' && { legalHold: true };
   if (mode !== undefined || until !== undefined) {
+    if (!call.allows('s3:PutObjectRetention')) {
+      throw new S3Error(403, 'AccessDenied', 'no right to s3:PutObjectRetention');
+    }
     return { retention: checkRetention(mode, until, world.now()), ...legalHold };
   }
   const rule = bucket.lockDefault;
@@ -124,6 +125,7 @@ export function describe(call: Call, bucket: Bucket, version: Version): Record<s
     etag: quoted(version.etag),
     'accept-ranges': 'bytes',
     ...version.headers,
+    ...encryptionHeaders(version),
   };
   for (const [name, value] of Object.entries(version.metadata)) {
     headers[`x-amz-meta-${name}`] = value;
@@ -131,7 +133,7 @@ export function describe(call: Call, bucket: Bucket, version: Version): Record<s
   const tags = Object.keys(version.tags).length;
   if (tags > 0) headers['x-amz-tagging-count'] = String(tags);
   if (bucket.versioning !== '') headers['x-amz-version-id'] = version.versionId;
-  if (version.retention) {
+  if (version.retention && call.allows('s3:GetObjectRetention')) {
     headers['x-amz-object-lock-mode'] = version.retention.mode;
     headers['x-amz-object-lock-retain-until-date'] = isoTime(version.retention.until);
   }

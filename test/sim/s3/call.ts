@@ -20,6 +20,8 @@ export interface World {
   etag: 'md5' | 'fast';
   /** Play Cloudflare R2: equal parts, and its refusals. */
   equalParts: boolean;
+  /** Of the key service; undefined: it knows every key. */
+  kmsKeys?: readonly string[] | undefined;
   count: (name: 'copiedBytes', value: number) => void;
 }
 

@@ -4,7 +4,7 @@
  * It speaks path style and virtual-hosted style (`bucket.localhost`), verifies every signature, keeps everything in
  * memory and answers as Ceph RGW 20 does; where AWS is stricter and a client should learn it here, it is as strict.
  * The differences are listed, each with its reason, beside the checks in test/servers/. No package outside Node is
- * used. Not played: ACLs, policies as documents, replication, storage classes, SSE-C.
+ * used. Not played: ACLs, policies as documents, replication, storage classes.
  */
 import { randomInt, randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -24,6 +24,7 @@ import {
 import { bytesOf, slice, toBuffer } from './bytes.ts';
 import type { Answer, Call, World } from './call.ts';
 import { S3Error } from './errors.ts';
+import { encryptionHeaders } from './encryption.ts';
 import { createFaults, type Faults, type Watch } from './faults.ts';
 import { applyLifecycle } from './lifecycle.ts';
 import { type Operation, refuseAsR2, route } from './route.ts';
@@ -57,8 +58,15 @@ export interface SimS3Options {
   signatureClock?: { now(): number };
   /** Seed of the faults' draws. */
   seed?: number;
-  /** Asked for every right (`s3:PutObject`, bucket, key); false is AccessDenied. */
-  policy?: (action: string, bucket: string, key: string) => boolean;
+  /** Asked for every right (`s3:PutObject`, bucket, key, what the request says); false is AccessDenied. */
+  policy?: (
+    action: string,
+    bucket: string,
+    key: string,
+    headers: Readonly<Record<string, string>>,
+  ) => boolean;
+  /** Keys of the key service; absent: it knows every key. */
+  kmsKeys?: readonly string[];
 }
 
 export interface SimS3Stats {
@@ -175,6 +183,7 @@ function createRunning(options: SimS3Options): Running {
     region: options.region ?? 'us-east-1',
     etag: options.etag ?? 'md5',
     equalParts: options.equalParts ?? false,
+    kmsKeys: options.kmsKeys,
     count: (name, value) => {
       stats[name] += value;
     },
@@ -317,6 +326,9 @@ function readCall(running: Running, request: IncomingMessage): Call {
   const [bucketName = '', key = ''] =
     virtual === undefined ? splitOnce(path.slice(1), '/') : [virtual, path.slice(1)];
   const { policy } = options;
+  // A part is encrypted as its upload is: a policy judges it by that.
+  const upload = world.buckets.get(bucketName)?.uploads.get(new Map(query).get('uploadId') ?? '');
+  const said = { ...headers, ...(upload && encryptionHeaders(upload.attributes)) };
   return {
     world,
     bucketName,
@@ -326,7 +338,7 @@ function readCall(running: Running, request: IncomingMessage): Call {
     host: headers.host ?? '',
     request,
     proof,
-    allows: (action, other = key) => policy?.(action, bucketName, other) ?? true,
+    allows: (action, other = key) => policy?.(action, bucketName, other, said) ?? true,
     onWire: (sizeBytes) => {
       stats.receivedBytes += sizeBytes;
     },

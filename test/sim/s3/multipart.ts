@@ -33,6 +33,7 @@ import {
   fullObjectChecksum,
 } from './checksums.ts';
 import { checkWrite } from './conditions.ts';
+import { checkPartKey, disguise, encryptionHeaders } from './encryption.ts';
 import { invalidArgument, S3Error } from './errors.ts';
 import { checkKey, readCopySource, written } from './objects.ts';
 import {
@@ -70,6 +71,7 @@ export async function createUpload(call: Call): Promise<Answer> {
   return {
     status: 200,
     headers: {
+      ...encryptionHeaders(upload.attributes),
       ...(checksum && {
         'x-amz-checksum-algorithm': checksum.algorithm,
         'x-amz-checksum-type': checksum.type,
@@ -102,7 +104,9 @@ function uploadChecksum(call: Call): Upload['checksum'] {
 export async function uploadPart(call: Call): Promise<Answer> {
   const bucket = needBucket(call);
   const number = readPartNumber(call);
-  const { checksum } = needUpload(call, bucket);
+  const begun = needUpload(call, bucket);
+  checkPartKey(call, begun);
+  const { checksum } = begun;
   const body = await readContent(call, checksum?.algorithm);
   if (checksum && body.sentAlgorithm && body.sentAlgorithm !== checksum.algorithm) {
     throw new S3Error(
@@ -113,9 +117,13 @@ export async function uploadPart(call: Call): Promise<Answer> {
   }
   // Again: the upload may have been aborted or completed while the body came.
   const upload = needUpload(call, bucket);
-  const { bytes, etag, checksums } = body;
+  const { bytes, checksums } = body;
+  const etag = disguise(body.etag, upload.attributes);
   upload.parts.set(number, { number, bytes, etag, checksums, lastModified: call.world.now() });
-  const headers: Record<string, string> = { etag: quoted(etag) };
+  const headers: Record<string, string> = {
+    etag: quoted(etag),
+    ...encryptionHeaders(upload.attributes),
+  };
   for (const [algorithm, value] of checksums) headers[checksumHeader(algorithm)] = value;
   return { status: 200, headers };
 }
@@ -133,14 +141,15 @@ export async function uploadPartCopy(call: Call): Promise<Answer> {
   const bucket = needBucket(call);
   const number = readPartNumber(call);
   await readContent(call, undefined, 'none');
-  needUpload(call, bucket);
+  checkPartKey(call, needUpload(call, bucket));
   const { version } = readCopySource(call);
   const { offset, length } = copyRange(call, version.bytes.sizeBytes);
   if (length > MAX_PUT_BYTES) throw new S3Error(400, 'EntityTooLarge', 'a part is at most 5 GiB');
   const bytes = slice(version.bytes, offset, length);
   const algorithm = needUpload(call, bucket).checksum?.algorithm;
-  const { etag, checksums } = await digestCopy(call, bytes, algorithm);
+  const { etag: plainEtag, checksums } = await digestCopy(call, bytes, algorithm);
   const upload = needUpload(call, bucket);
+  const etag = disguise(plainEtag, upload.attributes);
   const lastModified = call.world.now();
   upload.parts.set(number, { number, bytes, etag, checksums, lastModified });
   call.world.count('copiedBytes', length);

@@ -4,6 +4,7 @@
 
 import * as buckets from './buckets.ts';
 import type { Answer, Call } from './call.ts';
+import * as encryption from './encryption.ts';
 import { notImplemented, S3Error } from './errors.ts';
 import * as listing from './listing.ts';
 import * as multipart from './multipart.ts';
@@ -61,6 +62,24 @@ const ROWS: readonly Row[] = [
     'PutObjectLockConfiguration',
     's3:PutBucketObjectLockConfiguration',
     buckets.putLock,
+  ],
+  [
+    'GET bucket encryption',
+    'GetBucketEncryption',
+    's3:GetEncryptionConfiguration',
+    encryption.getBucketEncryption,
+  ],
+  [
+    'PUT bucket encryption',
+    'PutBucketEncryption',
+    's3:PutEncryptionConfiguration',
+    encryption.putBucketEncryption,
+  ],
+  [
+    'DELETE bucket encryption',
+    'DeleteBucketEncryption',
+    's3:PutEncryptionConfiguration',
+    encryption.deleteBucketEncryption,
   ],
   ['GET bucket versions', 'ListObjectVersions', 's3:ListBucketVersions', listing.listVersions],
   [

@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { type Bytes, NO_BYTES } from './bytes.ts';
 import type { Checksum, ChecksumAlgorithm, ChecksumType } from './checksums.ts';
+import type { BucketDefault } from './encryption.ts';
 import { S3Error } from './errors.ts';
 import type { LifecycleRule } from './lifecycle-rules.ts';
 
@@ -28,6 +29,8 @@ export interface Attributes {
   tags: Record<string, string>;
   retention?: Retention;
   legalHold?: boolean;
+  /** Encrypted with the customer's key, of this MD5. */
+  customerKeyMd5?: string;
 }
 
 export interface Version extends Attributes {
@@ -72,6 +75,7 @@ export interface Bucket {
   versioning: '' | 'Enabled' | 'Suspended';
   /** Object lock was asked for when the bucket was made. */
   lock: boolean;
+  encryption?: BucketDefault;
   lockDefault?: { mode: Retention['mode']; days?: number; years?: number };
   lifecycle?: LifecycleRule[];
   /** The UTC day the rules were last applied on. */

@@ -2,7 +2,7 @@
  * Fills an empty database with a pool: hosts, networks, storage, drivers, control domains, default templates.
  */
 import { formatServertime, masterRef, nowDate, type Sim, type SimHost } from './sim.ts';
-import { NULL_REF, type Rec } from './values.ts';
+import { NULL_REF } from './values.ts';
 
 const TIB = 1_099_511_627_776;
 
@@ -33,6 +33,41 @@ const TEMPLATES = [
 ];
 
 const ISOS = ['debian-13.iso', 'win-tools.iso', 'grml.iso'];
+
+/** A storage of the pool; `name` is what machines and tests call it by. */
+export interface StorageSpec {
+  name: string;
+  nameLabel: string;
+  type: 'nfs' | 'ext' | 'lvm' | 'lvmoiscsi' | 'iso' | 'udev';
+  contentType?: 'user' | 'iso' | 'disk';
+  shared?: boolean;
+  /** Indexes of the hosts that have it plugged; all when absent. */
+  hosts?: number[];
+  /** 20 TiB unless given; -1: the storage does not tell. */
+  sizeBytes?: number;
+  /** All of a size that is given, else 19 TiB. */
+  freeBytes?: number;
+}
+
+export interface NetworkSpec {
+  name: string;
+  bridge: string;
+}
+
+/** What a pool is made of when it shall not be the usual one. */
+export interface GroundSpec {
+  /** The first one is the management network; machines' cards take turns. */
+  networks?: readonly NetworkSpec[];
+  /** All storages, instead of the usual ones. */
+  storages?: readonly StorageSpec[];
+  /** Name of the pool's default storage; '' for none. `nfs`, or else the first one, unless given. */
+  defaultStorage?: string;
+}
+
+const NETWORKS: readonly NetworkSpec[] = [
+  { name: 'Pool-wide network associated with eth0', bridge: 'xenbr0' },
+  { name: 'VM network', bridge: 'xenbr1' },
+];
 
 /** Refs of what machines are put on. */
 export interface Ground {
@@ -102,39 +137,35 @@ function addHost(sim: Sim, host: SimHost, network: string): void {
   });
 }
 
-function addStorage(sim: Sim, fields: Rec, hosts: SimHost[]): string {
+function addStorage(sim: Sim, spec: StorageSpec): string {
+  const { sizeBytes = 20 * TIB } = spec;
+  const freeBytes = spec.freeBytes ?? spec.sizeBytes ?? 19 * TIB;
   const sr = sim.world.create('SR', {
-    physical_size: 20 * TIB,
-    physical_utilisation: TIB,
+    name_label: spec.nameLabel,
+    type: spec.type,
+    content_type: spec.contentType ?? 'user',
+    shared: spec.shared === true,
+    physical_size: sizeBytes,
+    physical_utilisation: sizeBytes < 0 ? sizeBytes : sizeBytes - freeBytes,
     virtual_allocation: 2 * TIB,
-    ...fields,
   });
+  const hosts = spec.hosts?.flatMap((index) => sim.hosts[index] ?? []) ?? sim.hosts;
   for (const host of hosts) sim.world.create('PBD', { SR: sr, host: host.ref });
   return sr;
 }
 
-function addStorages(sim: Sim): Map<string, string> {
-  const { hosts } = sim;
-  const [first] = hosts;
-  const iso = { content_type: 'iso', type: 'iso', physical_size: -1, physical_utilisation: -1 };
-  const storage = new Map([
-    ['nfs', addStorage(sim, { name_label: 'NFS store', type: 'nfs', shared: true }, hosts)],
-    ['lvm', addStorage(sim, { name_label: 'iSCSI store', type: 'lvmoiscsi', shared: true }, hosts)],
-    [
-      'usb',
-      addStorage(
-        sim,
-        { name_label: 'Removable storage', type: 'udev', content_type: 'disk' },
-        first === undefined ? [] : [first],
-      ),
-    ],
-    ['iso', addStorage(sim, { ...iso, name_label: 'ISO library', shared: true }, hosts)],
-  ]);
-  for (const host of hosts) {
-    const fields = { name_label: `Local storage ${host.index + 1}`, type: 'ext' };
-    storage.set(`local:${host.index}`, addStorage(sim, fields, [host]));
-  }
-  return storage;
+function usualStorages(sim: Sim): StorageSpec[] {
+  const iso = { type: 'iso', contentType: 'iso', sizeBytes: -1, shared: true } as const;
+  return [
+    { name: 'nfs', nameLabel: 'NFS store', type: 'nfs', shared: true },
+    { name: 'lvm', nameLabel: 'iSCSI store', type: 'lvmoiscsi', shared: true },
+    { name: 'usb', nameLabel: 'Removable storage', type: 'udev', contentType: 'disk', hosts: [0] },
+    { name: 'iso', nameLabel: 'ISO library', ...iso },
+    ...sim.hosts.map(({ index }): StorageSpec => {
+      const nameLabel = `Local storage ${index + 1}`;
+      return { name: `local:${index}`, nameLabel, type: 'ext', hosts: [index] };
+    }),
+  ];
 }
 
 function addIsos(sim: Sim, sr: string): Map<string, string> {
@@ -174,24 +205,28 @@ function addTemplates(sim: Sim): void {
 }
 
 /** Builds everything but the machines. */
-export function buildWorld(sim: Sim, name: string): Ground {
+export function buildWorld(sim: Sim, name: string, spec: GroundSpec = {}): Ground {
   const { world } = sim;
   addDrivers(sim);
-  const management = world.create('network', {
-    name_label: 'Pool-wide network associated with eth0',
-    bridge: 'xenbr0',
-  });
-  const second = world.create('network', { name_label: 'VM network', bridge: 'xenbr1' });
+  const networks = (spec.networks ?? NETWORKS).map(({ name: label, bridge }) =>
+    world.create('network', { name_label: label, bridge }),
+  );
+  const [management = NULL_REF] = networks;
   for (const host of sim.hosts) addHost(sim, host, management);
-  const storage = addStorages(sim);
-  const nfs = storage.get('nfs') ?? NULL_REF;
+  const specs = spec.storages ?? usualStorages(sim);
+  const storage = new Map(specs.map((one): [string, string] => [one.name, addStorage(sim, one)]));
+  const [first = NULL_REF] = storage.values();
+  const wanted = spec.defaultStorage;
+  const standard =
+    wanted === undefined ? (storage.get('nfs') ?? first) : (storage.get(wanted) ?? NULL_REF);
   sim.poolRef = world.create('pool', {
     name_label: name,
     master: masterRef(sim),
-    default_SR: nfs,
-    suspend_image_SR: nfs,
+    default_SR: standard,
+    suspend_image_SR: standard,
   });
   addTemplates(sim);
-  const isos = addIsos(sim, storage.get('iso') ?? NULL_REF);
-  return { storage, isos, networks: [management, second] };
+  const library = storage.get('iso');
+  const isos = library === undefined ? new Map<string, string>() : addIsos(sim, library);
+  return { storage, isos, networks };
 }

@@ -8,14 +8,15 @@ import type { Accident } from './sink.ts';
 import { endTask, isCancelled } from './tasks.ts';
 import { XenError } from './values.ts';
 
-/** TLS sockets cannot be reset directly: the TCP socket below can. */
-function reset(socket: Socket): void {
+/** Resets a connection (RST). TLS sockets cannot be reset directly: the TCP socket below can. */
+export function reset(socket: Socket): void {
   const below = (socket as unknown as { _parent?: Socket })._parent ?? socket;
   if (typeof below.resetAndDestroy === 'function') below.resetAndDestroy();
   socket.destroy();
 }
 
-function ioError(code = 'VDI_IO_ERROR', params: string[] = ['Device I/O error']): XenError {
+/** What the pool says when a disk cannot be read or written, unless a fault wants another error. */
+export function ioError(code = 'VDI_IO_ERROR', params: string[] = ['Device I/O error']): XenError {
   return new XenError(code, params);
 }
 

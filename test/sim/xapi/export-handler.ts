@@ -17,7 +17,7 @@ import { authenticate, type HandlerRequest, parameter, readRequest } from './htt
 import { duringOperation } from './operations.ts';
 import { buildOva, type Ova } from './ova.ts';
 import { exportHead, finish, internalError, redirect, refusal } from './raw-answer.ts';
-import type { Sim, SimHost } from './sim.ts';
+import { type Sim, type SimHost, serverName } from './sim.ts';
 import { createSink } from './sink.ts';
 import { liveUuid } from './snapshot.ts';
 import { createTask, endTask, isCancelled, setProgress } from './tasks.ts';
@@ -105,11 +105,6 @@ async function exportMetadata(exchange: Exchange): Promise<void> {
   socket.end(Buffer.alloc(1024));
   endTask(sim, task, { status: 'success' });
   await new Promise<void>((resolve) => socket.once('close', () => resolve()));
-}
-
-function serverName(sim: Sim): string {
-  const { major, minor } = sim.persona.xapi;
-  return `xapi/${major}.${minor}`;
 }
 
 async function exportVm(exchange: Exchange): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * Which host exports a machine: one that is live and sees all storage of its non-empty drives, CDs included.
  */
-import { hostAt, type Sim, type SimHost } from './sim.ts';
+import { hostAt, type Sim, type SimHost, seesStorage } from './sim.ts';
 import { liveUuid } from './snapshot.ts';
 import { flag, list, text, XenError } from './values.ts';
 
@@ -25,15 +25,15 @@ function storagesOf(sim: Sim, vmRef: string): string[] {
   return [...new Set(refs)];
 }
 
-function sees(sim: Sim, host: SimHost, storages: string[]): boolean {
-  const record = sim.world.get('host', host.ref);
-  const metrics = sim.world.find('host_metrics', text(record, 'metrics'));
-  if (metrics === undefined || !flag(metrics, 'live')) return false;
-  return storages.every((sr) =>
-    sim.world
-      .all('PBD')
-      .some(([, pbd]) => pbd.SR === sr && pbd.host === host.ref && pbd.currently_attached === true),
-  );
+/** An armed fault that sends a request somewhere useless: nowhere, a closed port, or here again. */
+export function misdirected(sim: Sim, host: SimHost, vm?: string): string | undefined {
+  const away = sim.faults.take('redirect-unreachable', { vm });
+  if (away !== undefined) {
+    return away.member === true
+      ? `${host.address}:${CLOSED_PORT}`
+      : `${UNREACHABLE_ADDRESS}:${host.port}`;
+  }
+  return sim.faults.take('redirect-loop', { vm }) && `${host.address}:${host.port}`;
 }
 
 /** Decides for a request that reached `host`; faults of redirects and silence fire here. */
@@ -44,26 +44,17 @@ export function hostFor(sim: Sim, host: SimHost, vmRef: string): Target {
     const error = new XenError(silent.code ?? 'NO_HOSTS_AVAILABLE', silent.params);
     return { kind: 'none', error };
   }
-  const away = sim.faults.take('redirect-unreachable', { vm });
-  if (away !== undefined) {
-    const authority =
-      away.member === true
-        ? `${host.address}:${CLOSED_PORT}`
-        : `${UNREACHABLE_ADDRESS}:${host.port}`;
-    return { kind: 'redirect', authority };
-  }
-  if (sim.faults.take('redirect-loop', { vm })) {
-    return { kind: 'redirect', authority: `${host.address}:${host.port}` };
-  }
+  const authority = misdirected(sim, host, vm);
+  if (authority !== undefined) return { kind: 'redirect', authority };
   const storages = storagesOf(sim, vmRef);
-  if (sees(sim, host, storages)) return { kind: 'here' };
-  const able = sim.hosts.filter((candidate) => sees(sim, candidate, storages));
+  if (seesStorage(sim, host.ref, storages)) return { kind: 'here' };
+  const able = sim.hosts.filter((candidate) => seesStorage(sim, candidate.ref, storages));
   const [first] = able;
   if (first !== undefined) {
     const other = able.find((candidate) => candidate.index !== host.index) ?? first;
     return { kind: 'redirect', authority: `${other.address}:${other.port}` };
   }
-  const blind = storages.find((sr) => !sees(sim, hostAt(sim, sim.masterIndex), [sr]));
+  const blind = storages.find((sr) => !seesStorage(sim, hostAt(sim, sim.masterIndex).ref, [sr]));
   const error = new XenError('VM_REQUIRES_SR', [vmRef, blind ?? '']);
   return { kind: 'none', error };
 }

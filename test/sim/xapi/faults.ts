@@ -39,6 +39,26 @@ export interface FaultParams {
   'redirect-unreachable': { member?: boolean };
   /** /export answers with a redirect to itself, for ever. */
   'redirect-loop': object;
+  /** An import answers 500 before its headers, and the task fails with the same error. */
+  'import-refused': { code: string; params?: string[] };
+  /** The import's connection just closes, without any answer; the task stays pending. */
+  'import-no-response': object;
+  /** The host takes the import's connection and never answers nor reads. */
+  'import-hangs': object;
+  /** The import fails in the middle: cleaned up, the task fails, a whole HTTP 500 is appended. */
+  'import-error': { afterBytes: number; code?: string; params?: string[] };
+  /** The host resets the connection in the middle; it cleans up, and the task fails. */
+  'import-reset': { afterBytes: number };
+  /** The host's xapi is killed in the middle: nothing is cleaned up, the task stays pending for ever. */
+  'import-killed': { afterBytes: number };
+  /** The host reads nothing for so long, then goes on. */
+  'import-silent': { afterBytes: number; silentMs: number };
+  /** Everything was read, then the import fails and is cleaned up. */
+  'import-task-failure': { code?: string; params?: string[] };
+  /** Everything was read and is there, and the task is gone, as after a restart of xapi. */
+  'import-task-vanishes': object;
+  /** Everything was read and is there, and the task stays pending for ever. */
+  'import-task-pending': object;
   'snapshot-refused': { code: string; params?: string[] };
   /** VM.snapshot_with_quiesce fails, perhaps after it made a snapshot. */
   'quiesce-fails': { code: string; params?: string[]; leavesSnapshot?: boolean };
@@ -59,7 +79,7 @@ export type FaultName = keyof FaultParams;
 /**
  * Sees every call twice: before anything is done (`done` false), and after it was carried out. The call waits for it,
  * and the answer `cut` ends its connection there. An export is the method `/export` with the live machine's uuid as parameter,
- * the end of its connection `/export closed`.
+ * the end of its connection `/export closed`; an import is `/import` with the uuid of its storage.
  */
 export type WatchCall = (call: {
   method: string;

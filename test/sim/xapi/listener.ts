@@ -14,6 +14,7 @@ import { createServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { dispatch } from './dispatch.ts';
 import { handleExport } from './export-handler.ts';
+import { handleImport } from './import-handler.ts';
 import { formatJsonResponse, parseJsonCall } from './json-rpc.ts';
 import { finish, internalError, refusal } from './raw-answer.ts';
 import { hostAt, type Sim, type SimHost } from './sim.ts';
@@ -29,7 +30,7 @@ const NODE_HEAD_BYTES = 65_536;
 /** xapi's http_limit_max_rpc_size. */
 const MAX_RPC_BYTES = 307_200;
 
-type Route = 'xml-rpc' | 'json-rpc' | 'export' | 'website';
+type Route = 'xml-rpc' | 'json-rpc' | 'export' | 'import' | 'import-disk' | 'website';
 
 /** Registered paths; the longest that a request's path starts with wins, as in xapi's radix tree. */
 const ROUTES: Record<string, readonly (readonly [string, Route])[]> = {
@@ -43,7 +44,11 @@ const ROUTES: Record<string, readonly (readonly [string, Route])[]> = {
     ['/export', 'export'],
     ['/', 'website'],
   ],
-  PUT: [],
+  PUT: [
+    ['/import_metadata', 'website'],
+    ['/import_raw_vdi', 'import-disk'],
+    ['/import', 'import'],
+  ],
 };
 
 export interface HostListener {
@@ -143,6 +148,7 @@ async function serve(exchange: Exchange): Promise<void> {
   if (route === 'xml-rpc') return answerXml(exchange);
   if (route === 'json-rpc') return answerJson(exchange);
   if (route === 'export') return handleExport(sim, host, message, signal);
+  if (route === 'import') return handleImport(sim, host, message, signal);
   return finish(message.socket, refusal('404 Not Found'));
 }
 

@@ -90,11 +90,16 @@ function refuseVdi(sim: Sim, ref: string, operation: string): XenError | undefin
   return undefined;
 }
 
-/** The storage driver's capability VDI_SNAPSHOT. */
-export function canSnapshot(sim: Sim, srRef: string): boolean {
+/** Whether the storage's driver has a capability such as VDI_CREATE. */
+export function canDo(sim: Sim, srRef: string, capability: string): boolean {
   const type = text(sim.world.get('SR', srRef), 'type');
   const driver = sim.world.all('SM').find(([, record]) => record.type === type);
-  return driver !== undefined && list(driver[1], 'capabilities').includes('VDI_SNAPSHOT');
+  return driver !== undefined && list(driver[1], 'capabilities').includes(capability);
+}
+
+/** The storage driver's capability VDI_SNAPSHOT. */
+export function canSnapshot(sim: Sim, srRef: string): boolean {
+  return canDo(sim, srRef, 'VDI_SNAPSHOT');
 }
 
 /** The record as a client sees it now: allowed operations worked out. */

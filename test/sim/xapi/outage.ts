@@ -59,6 +59,7 @@ export function createOutage(sim: Sim, listeners: HostListener[]): Outage {
   return {
     async stopHost(index) {
       const listener = listenerAt(index);
+      hostAt(sim, index).lives += 1;
       setLive(index, false);
       const closed = closeServer(listener.server);
       cut(listener);
@@ -70,6 +71,7 @@ export function createOutage(sim: Sim, listeners: HostListener[]): Outage {
       setLive(index, true);
     },
     restartToolstack() {
+      hostAt(sim, sim.masterIndex).lives += 1;
       loseVolatileState(sim);
       cut(listenerAt(sim.masterIndex));
     },

@@ -72,6 +72,34 @@ export function exportHead(input: { task: string; server: string; lengthBytes?: 
   ]);
 }
 
+/** The head of an import's answer, sent before its body is read; no length, the end comes with the connection. */
+export function importHead(input: { task: string; server: string }): string {
+  return head('HTTP/1.1 200 OK', [
+    ['Connection', 'close'],
+    ['Cache-Control', 'no-cache, no-store'],
+    ['task-id', input.task],
+    ['Server', input.server],
+    ['content-type', 'application/octet-stream'],
+  ]);
+}
+
+/** A bare refusal of an import; xapi writes a whole HTTP 500 behind it. */
+export function bareRefusal(status: string): string {
+  return head(`HTTP/1.1 ${status}`, [
+    ['Connection', 'close'],
+    ['Cache-Control', 'no-cache, no-store'],
+  ]);
+}
+
+/** Sends the last bytes and drops the connection, read out or not: what the peer still sends is answered by a reset. */
+export function drop(socket: Socket, text = ''): Promise<void> {
+  return new Promise((resolve) => {
+    socket.once('close', () => resolve());
+    if (socket.destroyed) resolve();
+    else socket.end(text, () => socket.destroy());
+  });
+}
+
 /** Sends the last bytes and closes. */
 export function finish(socket: Socket, text: string): Promise<void> {
   return new Promise((resolve) => {

@@ -21,6 +21,8 @@ export interface SimHost {
   fingerprint: string;
   /** xapi's process-wide counter behind `Ref:n` in archives: differs on every export, never starts at 0. */
   nextExternalId: number;
+  /** How often its xapi was started: work of an earlier life is dead and cleans nothing up. */
+  lives: number;
 }
 
 export interface SimSettings {
@@ -86,6 +88,24 @@ export interface CallSpec {
 }
 
 export type CallTable = Record<string, CallSpec>;
+
+/** What the handlers' answers say in their header Server. */
+export function serverName(sim: Sim): string {
+  const { major, minor } = sim.persona.xapi;
+  return `xapi/${major}.${minor}`;
+}
+
+/** Whether `host`, live by its metrics, has the storages plugged. */
+export function seesStorage(sim: Sim, hostRef: string, storages: readonly string[]): boolean {
+  const record = sim.world.get('host', hostRef);
+  const metrics = sim.world.find('host_metrics', String(record.metrics));
+  if (metrics?.live !== true) return false;
+  return storages.every((sr) =>
+    sim.world
+      .all('PBD')
+      .some(([, pbd]) => pbd.SR === sr && pbd.host === hostRef && pbd.currently_attached === true),
+  );
+}
 
 /** The current time as XenAPI dates have it: whole seconds. */
 export function nowDate(sim: Sim): Date {

@@ -5,9 +5,14 @@
  * and snapshot both point to by `sm_config.vhd-parent` (a uuid). When only one child is left, the base is coalesced
  * some time after the deletion, as the storage's garbage collector does. LVM takes the full virtual size for the new
  * leaf and shrinks the base to what it holds (SM `LVHDSR.py`); file storage takes next to nothing.
+ *
+ * New disks: LVM takes the full size at once and says at once that it is full; file storage takes only its header and
+ * grows with what is written, so that it fills up in the middle. VHD disks are whole 2 MiB (SM `vhdutil.py`), rounded
+ * up. That VHD ends at 2040 GiB is not simulated: the pool's own 2 TiB machine could not come back.
  */
-import { canSnapshot } from './operations.ts';
+import { canDo, canSnapshot } from './operations.ts';
 import { nowDate, type Sim } from './sim.ts';
+import { emptyDisk } from './tracked-disk.ts';
 import { flag, int, list, map, type Rec, text, XenError } from './values.ts';
 
 /** SM refuses the next snapshot when a chain is this long. */
@@ -90,6 +95,51 @@ function changeUsage(sim: Sim, srRef: string, bytes: number): void {
   const sr = sim.world.get('SR', srRef);
   const used = Math.max(0, int(sr, 'physical_utilisation') + bytes);
   sim.world.set('SR', srRef, { physical_utilisation: used });
+}
+
+/** A VHD's block: disks are whole ones. */
+const VHD_BLOCK_BYTES = 2_097_152;
+
+/** Bytes free on a storage; without end where it does not tell its size. */
+export function freeBytes(sim: Sim, srRef: string): number {
+  const sr = sim.world.get('SR', srRef);
+  const size = int(sr, 'physical_size');
+  return size < 0 ? Number.POSITIVE_INFINITY : size - int(sr, 'physical_utilisation');
+}
+
+/** VDI.create: the size may be rounded up; SR_BACKEND_FAILURE_44 when the storage cannot take it. */
+export function createDisk(sim: Sim, srRef: string, fields: Rec): string {
+  const sr = sim.world.get('SR', srRef);
+  if (!canDo(sim, srRef, 'VDI_CREATE')) throw new XenError('SR_OPERATION_NOT_SUPPORTED', [srRef]);
+  const asked = int(fields, 'virtual_size');
+  if (asked < 1) throw smError(79, 'VDI Invalid size', `[opterr=size=${asked}]`);
+  const isVhd = map(fields, 'sm_config')['image-format'] !== 'qcow2';
+  const size = isVhd ? Math.ceil(asked / VHD_BLOCK_BYTES) * VHD_BLOCK_BYTES : asked;
+  const taken = isThick(sr) ? size + VHD_OVERHEAD_BYTES : VHD_OVERHEAD_BYTES;
+  if (taken > freeBytes(sim, srRef)) throw smError(44, 'There is insufficient space');
+  changeUsage(sim, srRef, taken);
+  const uuid = sim.newUuid();
+  const ref = sim.world.create('VDI', {
+    ...fields,
+    uuid,
+    location: uuid,
+    SR: srRef,
+    virtual_size: size,
+    physical_utilisation: taken,
+  });
+  sim.disks.set(ref, emptyDisk(size));
+  return ref;
+}
+
+/** What a disk takes more while it is written: nothing on thick storage; false when there is no room. */
+export function growDisk(sim: Sim, vdiRef: string, bytes: number): boolean {
+  const vdi = sim.world.get('VDI', vdiRef);
+  const srRef = text(vdi, 'SR');
+  if (isThick(sim.world.get('SR', srRef))) return true;
+  if (bytes > freeBytes(sim, srRef)) return false;
+  changeUsage(sim, srRef, bytes);
+  sim.world.set('VDI', vdiRef, { physical_utilisation: int(vdi, 'physical_utilisation') + bytes });
+  return true;
 }
 
 /** Snapshots one disk: its data becomes a hidden base under it and the snapshot. */
