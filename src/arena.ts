@@ -38,6 +38,7 @@ export function createArena(settings: {
   assert(memory.length >= totalBytes, `memory=${memory.length} total_bytes=${totalBytes}`);
   const taken = new Uint8Array(unitCount);
   const waiters: Waiter[] = [];
+  const givers: (() => void)[] = [];
   let usedUnits = 0;
 
   function hold({ start, length }: Run): Slab {
@@ -97,7 +98,14 @@ export function createArena(settings: {
         }
         signal.addEventListener('abort', onAbort, { once: true });
         waiters.push(waiter);
+        for (const give of givers) give();
       });
+    },
+    get isShort() {
+      return waiters.length > 0;
+    },
+    onShort: (give) => {
+      givers.push(give);
     },
   };
 }

@@ -69,6 +69,10 @@ export interface Arena {
   readonly usedBytes: number;
   /** Takes one slab of at least `minBytes` and, if that much is free in one piece, up to `wantBytes`. */
   take(minBytes: number, wantBytes: number, options: Cancellable): Promise<Slab>;
+  /** Somebody waits for memory. */
+  readonly isShort: boolean;
+  /** `give` is called whenever somebody begins to wait: to release what is only kept in case it is wanted again. */
+  onShort(give: () => void): void;
 }
 
 // ------------------------------------------------------------------------------------------------ the pool
@@ -242,6 +246,15 @@ export interface ObjectStore {
     input: { key: string; sizeBytes: number; etag: string },
     options: Cancellable,
   ): AsyncGenerator<Uint8Array, void, undefined>;
+  /**
+   * Fills `target` with the bytes of a large object from `offset` on, tried as long as a part of an archive. Errors:
+   * `precondition_failed` when the object is gone, or not the one with this ETag.
+   */
+  fill(
+    input: { key: string; etag: string; offset: number },
+    target: Uint8Array,
+    options: Cancellable,
+  ): Promise<void>;
   head(key: string, options: Cancellable): Promise<ObjectFacts | undefined>;
   list(
     input: { prefix: string; startAfter?: string; delimiter?: string; limit?: number },

@@ -29,6 +29,7 @@ export function lazyStore(load: () => Promise<ObjectStore>): ObjectStore {
     read: async function* (input, options) {
       yield* (await store()).read(input, options);
     },
+    fill: async (input, target, options) => (await store()).fill(input, target, options),
     head: async (key, options) => (await store()).head(key, options),
     list: async (input, options) => (await store()).list(input, options),
     delete: async (key, options) => (await store()).delete(key, options),

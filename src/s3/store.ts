@@ -26,7 +26,7 @@ import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
 import { getObject, headObject } from './read.ts';
 import type { RetryBudget } from './retry.ts';
 import type { UploadShare } from './section.ts';
-import { readStream } from './stream.ts';
+import { fillFromObject, readStream } from './stream.ts';
 import { beginUpload } from './upload.ts';
 import { deleteObject, putObject } from './write.ts';
 
@@ -68,6 +68,8 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
     put: async (key, body, options) => await putObject(context, checked(key), body, options),
     get: async (key, options) => await getObject(context, checked(key), options),
     read: (input, options) => readStream(context, { ...input, key: checked(input.key) }, options),
+    fill: async (input, target, options) =>
+      await fillFromObject(context, { ...input, key: checked(input.key) }, target, options),
     head: async (key, options) => await headObject(context, checked(key), options),
     list: async (input, options) => await listPage(context, input, options),
     delete: async (key, options) => await deleteObject(context, checked(key), options),

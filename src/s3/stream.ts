@@ -78,10 +78,21 @@ async function fetchRange(
   }
 }
 
+/** `ObjectStore.fill`. */
+export async function fillFromObject(
+  context: StoreContext,
+  { offset, ...object }: Parameters<ObjectStore['fill']>[0],
+  target: Uint8Array,
+  options: Cancellable,
+): Promise<void> {
+  const bytes = Buffer.from(target.buffer, target.byteOffset, target.byteLength);
+  await fillRange(context, { ...object, bytes, range: { offset, length: bytes.length } }, options);
+}
+
 /** Fills the memory, again from its beginning when a try fails. */
 async function fillRange(
   { client, calls, bucket, transferBudget }: StoreContext,
-  { key, etag, bytes, range }: Input & { bytes: Buffer; range: Range },
+  { key, etag, bytes, range }: Omit<Input, 'sizeBytes'> & { bytes: Buffer; range: Range },
   { signal }: Cancellable,
 ): Promise<void> {
   const { offset, length } = range;

@@ -15,6 +15,7 @@ const lost = (error: unknown) => isBackupError(error, 'precondition_failed');
 export function testObjectRead(name: string, server: GetServer): void {
   describe(`object store, reading: ${name}`, () => {
     testRanges(server);
+    testFills(server);
     testChanges(server);
   });
 }
@@ -75,6 +76,27 @@ function testRanges(server: GetServer): void {
     leaving.abort(reason);
     await assert.rejects(read, (error) => error === reason);
     assert.equal(rig.arena.usedBytes, 0);
+  });
+}
+
+function testFills(server: GetServer): void {
+  test('memory of the caller is filled from any place, again where an answer breaks off, and nothing else is', async (t) => {
+    const target = server();
+    if ('skipped' in target) return t.skip(target.skipped);
+    await using rig = await openRig(target);
+    const { bytes, input } = await store(rig, 3000);
+    rig.proxy.plan({ effect: { kind: 'lose-answer' }, operation: 'GetObject' });
+    const memory = Buffer.alloc(1200, 7);
+    await rig.store.fill({ ...input, offset: 1900 }, memory.subarray(100, 1100), { signal });
+    assert.ok(memory.subarray(100, 1100).equals(bytes.subarray(1900, 2900)));
+    const rest = [memory.subarray(0, 100), memory.subarray(1100)];
+    for (const around of rest) assert.ok(around.equals(Buffer.alloc(100, 7)));
+    assert.equal(rig.arena.usedBytes, 0);
+    await assert.rejects(rig.store.fill({ ...input, offset: 2900 }, memory, { signal }));
+    const other = { ...input, etag: '"other"', offset: 0 };
+    await assert.rejects(rig.store.fill(other, memory, { signal }), lost);
+    await rig.store.delete(input.key, { signal });
+    await assert.rejects(rig.store.fill({ ...input, offset: 0 }, memory, { signal }), lost);
   });
 }
 
