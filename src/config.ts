@@ -14,6 +14,7 @@ import { type PoolConfig, readPools } from './pools.ts';
 import type { Prices } from './prices.ts';
 import { createSecret, type Secret } from './secret.ts';
 import { type HookSettings, readHookSettings } from './settings-hooks.ts';
+import type { RotationSettings } from './settings-rotation.ts';
 import {
   defaultText,
   type ListenAddress,
@@ -53,6 +54,7 @@ export interface Settings {
     credentials?: { accessKeyId: string; secretAccessKey: string };
   };
   retentionDays: Record<string, number>;
+  rotation: RotationSettings;
   seamCheckPercent: number;
   prices: Prices;
   listen: ListenAddress & { loopback: boolean };
@@ -236,6 +238,11 @@ function assemble(
       pathStyle: values.XVAULT_S3_PATH_STYLE ?? values.XVAULT_S3_ENDPOINT !== undefined,
     },
     retentionDays: values.XVAULT_RETENTION_DAYS,
+    rotation: {
+      timeZone: values.XVAULT_TIME_ZONE,
+      transitions: values.XVAULT_TRANSITIONS,
+      noncurrentDays: values.XVAULT_NONCURRENT_DAYS,
+    },
     seamCheckPercent: values.XVAULT_SEAM_CHECK_PERCENT,
     prices: values.XVAULT_S3_PRICES,
     listen: { ...values.XVAULT_LISTEN, loopback },

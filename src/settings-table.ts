@@ -6,9 +6,11 @@
  * A name marked `secret` may be given as NAME_FILE instead.
  */
 import { z } from 'zod';
+import { AUTO } from './catalog/classes.ts';
 import { retentionSchema } from './catalog/record.ts';
 import { deltaSettings } from './settings-delta.ts';
 import { hookSettings } from './settings-hooks.ts';
+import { rotationSettings } from './settings-rotation.ts';
 
 /** What the page and the messages say about one setting. */
 export interface SettingMeta {
@@ -88,7 +90,8 @@ const retentionDaysSchema = text
       return z.NEVER;
     }
   })
-  .pipe(z.record(retentionSchema, z.int().min(1).max(36_500)));
+  .pipe(z.record(retentionSchema, z.int().min(1).max(36_500)))
+  .refine((days) => !Object.hasOwn(days, AUTO), 'auto is no class: it chooses one');
 
 const RETENTION_DAYS = { daily: 14, weekly: 60, monthly: 400, yearly: 2600 };
 
@@ -361,6 +364,7 @@ const clientSettings = {
 export const settingsSchema = z.object({
   ...poolSettings,
   ...bucketSettings,
+  ...rotationSettings,
   ...deltaSettings,
   ...serviceSettings,
   ...limitSettings,

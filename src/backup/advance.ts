@@ -14,6 +14,7 @@ import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { PoolFacts } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
+import { withClass } from './choose-class.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
@@ -66,8 +67,9 @@ export function failed(job: Job, thrown: unknown, context: StepContext): Job {
   return endOf(job, formatTime(clock.now()), left);
 }
 
-async function prepare(job: Job, context: StepContext): Promise<Job> {
+async function prepare(given: Job, context: StepContext): Promise<Job> {
   const { engine, signal } = context;
+  const job = await withClass(given, context);
   let vm = await inspect(job, context);
   if (!job.request.dry_run && (await removeLeftovers(job, vm.ref, context))) {
     vm = await inspect(job, context);

@@ -2,6 +2,7 @@
 import type { BackupRequest } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import type { Cancellable, Hooks, ObjectStore, Pool, VmState } from '../ports.ts';
+import { checkClass } from './choose-class.ts';
 import { checkMode } from './delta-mode.ts';
 import { checkKind, chooseExcluded } from './preflight.ts';
 import { planQuiesce } from './quiesce.ts';
@@ -24,14 +25,7 @@ export async function checkRequest(
   const { pool, vm, request, retentionClasses } = input;
   checkKind(vm);
   checkMode(request, await input.store.facts({ signal }));
-  // a misspelt class would be a prefix that no rule of the bucket ever empties
-  if (!retentionClasses.includes(request.retention)) {
-    throw new BackupError(
-      'invalid_request',
-      `choose retention: no class ${request.retention} in XVAULT_RETENTION_DAYS, there are ${retentionClasses.join(', ')}`,
-      { details: { field: 'retention', classes: retentionClasses } },
-    );
-  }
+  checkClass(request.retention, retentionClasses);
   await checkHooks(request, input.hooks, { signal });
   if (request.exclude_disks.length === 0 && request.quiesce === 'never') return;
   const facts = await pool.facts({ signal });

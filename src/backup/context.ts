@@ -8,6 +8,7 @@ import type { Unreadable } from '../catalog/unreadable.ts';
 import { BackupError } from '../errors.ts';
 import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import type { Prices } from '../prices.ts';
+import type { RotationSettings } from '../settings-rotation.ts';
 import type { Hasher, Normaliser, NormaliserInput } from '../xva/types.ts';
 
 /** Writing the last record, giving a lease back: what must not hold a drain for long. */
@@ -42,6 +43,9 @@ export interface Engine {
   /** Absent where the settings allow none. */
   hooks?: Hooks;
   delta: DeltaSettings;
+  /** The classes of XVAULT_RETENTION_DAYS. */
+  retentionClasses: readonly string[];
+  rotation: RotationSettings;
   createNormaliser(input: NormaliserInput): Promise<Normaliser>;
   /** Loaded once. */
   hasher(): Promise<Hasher>;

@@ -7,6 +7,7 @@ import { createUnreadable } from '../catalog/unreadable.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
 import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { DEFAULT_PRICES, type Prices } from '../prices.ts';
+import { DEFAULT_ROTATION, type RotationSettings } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
 import { loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
@@ -60,6 +61,8 @@ export interface ServiceSettings {
   catalogTtlMs?: number;
   /** XVAULT_RETENTION_DAYS: when the bucket's rules remove a backup; never unless given. */
   retentionDays?: Readonly<Record<string, number>>;
+  /** XVAULT_TIME_ZONE and what the bucket's rules are to do. */
+  rotation?: RotationSettings;
   /** XVAULT_SEAM_CHECK_PERCENT; all unless given. */
   seamCheckPercent?: number;
   /** XVAULT_S3_PRICES. */
@@ -197,6 +200,8 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
       seamCheckPercent: settings.seamCheckPercent ?? 100,
       prices: settings.prices ?? DEFAULT_PRICES,
     },
+    retentionClasses: settings.retentionClasses,
+    rotation: settings.rotation ?? DEFAULT_ROTATION,
     createNormaliser: async (input) => createNormaliser(input, await hasher()),
     hasher,
   };

@@ -34,6 +34,9 @@ export function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepCo
     job_id: job.id,
     vm: job.vm,
     retention: job.request.retention,
+    ...(job.checkpoint.retention_reason
+      ? { retention_reason: job.checkpoint.retention_reason }
+      : {}),
     mode: mode.mode,
     mode_reason: mode.reason,
     compression: job.request.compression,

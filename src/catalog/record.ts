@@ -122,6 +122,8 @@ export const backupSchema = z.object({
   job_id: z.uuid(),
   vm: vmNameSchema,
   retention: retentionSchema,
+  /** Of `retention: auto`: why this class. */
+  retention_reason: z.string().optional(),
   mode: z.enum(['full', 'delta']),
   /** Why this mode and not a cheaper one. */
   mode_reason: z.string(),
@@ -219,6 +221,8 @@ export const checkpointSchema = z.object({
   backup_id: z.uuid(),
   /** The instant of the snapshot. */
   snapshot_at: time.optional(),
+  /** Of `retention: auto`: why the class that the request names by now. */
+  retention_reason: z.string().optional(),
   archive_key: z.string().optional(),
   upload_id: z.string().optional(),
   /** The backup, complete but for the time it finished: written by the exporting step, published by the next. */

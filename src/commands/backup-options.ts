@@ -15,7 +15,7 @@ export const BACKUP_OPTIONS: Record<string, OptionHelp> = {
   retention: {
     type: 'string',
     value: '<class>',
-    help: 'Retention class: daily (default), weekly, monthly, yearly or your own',
+    help: 'Class: daily (default), weekly, monthly, yearly, your own, or auto: by the calendar',
   },
   exclude: {
     type: 'string',

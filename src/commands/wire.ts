@@ -126,6 +126,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       instance: settings.instance,
       retentionClasses: Object.keys(settings.retentionDays),
       retentionDays: settings.retentionDays,
+      rotation: settings.rotation,
       seamCheckPercent: settings.seamCheckPercent,
       prices: settings.prices,
       leaseMs: settings.leaseMs,
