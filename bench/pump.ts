@@ -15,8 +15,9 @@ import { ARENA_UNIT_BYTES, arenaBytes } from '../src/commands/wire.ts';
 import type { ExportStream, Log, ObjectStore } from '../src/ports.ts';
 import { createS3Store, type StoreSettings } from '../src/s3/store.ts';
 import { NEVER } from '../src/signals.ts';
-import { requestExport } from '../src/xapi/export-request.ts';
+import { EXPORT } from '../src/xapi/direction.ts';
 import { parseOrigin } from '../src/xapi/origin.ts';
+import { requestTransfer } from '../src/xapi/transfer-request.ts';
 import { createTrustBook, type PoolTrust } from '../src/xapi/trust.ts';
 import { openIndex } from '../src/xva/blocks-index.ts';
 import { createBlockMemory, createDigestKey, loadHasher } from '../src/xva/hash.ts';
@@ -56,8 +57,9 @@ const TIMEOUT_MS = 10_000;
 async function openSource(input: PumpInput): Promise<ExportStream> {
   const trust: PoolTrust = { kind: 'fingerprint', sha256: [input.fingerprint] };
   const { pathname } = new URL(input.source);
-  const answer = await requestExport(
-    { origin: parseOrigin(input.source), path: pathname, sessionRef: 'OpaqueRef:bench' },
+  const origin = parseOrigin(input.source);
+  const answer = await requestTransfer(
+    { direction: EXPORT, origin, path: pathname, sessionRef: 'OpaqueRef:bench' },
     {
       trust: createTrustBook(trust),
       connectTimeoutMs: TIMEOUT_MS,
@@ -68,7 +70,7 @@ async function openSource(input: PumpInput): Promise<ExportStream> {
     { signal: NEVER },
   );
   if (answer === undefined) throw new Error('the source does not answer');
-  const { receiver, origin } = answer;
+  const { receiver } = answer;
   return {
     host: { address: origin.hostname, xapiVersion: '', productVersion: '' },
     taskProgress: 0,

@@ -42,6 +42,10 @@ export const ERROR_CODES = {
   quiesce_failed:
     'The guest could not be brought to rest for the snapshot: mend what the detail names, or ask for quiesce prefer or never.',
   source_failed: 'The host reported an error while exporting: the detail has its text.',
+  restore_refused:
+    'The pool does not take the machine in as asked: the detail says what is in the way and what mends it.',
+  target_failed:
+    'The host failed while importing: the detail has its text, and what it had made of the machine is removed.',
   store_unavailable:
     'The object store does not answer: check endpoint and network, then try again.',
   store_refused: 'The object store refused the call: the detail has its code.',
@@ -66,6 +70,7 @@ const RETRY: Partial<Record<ErrorCode, Retry>> = {
   pool_unavailable: 'later',
   source_truncated: 'later',
   source_failed: 'later',
+  target_failed: 'later',
   store_unavailable: 'later',
   precondition_failed: 'later',
   invalid_request: 'never',

@@ -15,6 +15,7 @@ import type {
   VmRef,
   VmState,
 } from './facts.ts';
+import type { PoolImports } from './imports.ts';
 
 export interface Cancellable {
   signal: AbortSignal;
@@ -79,6 +80,7 @@ export interface Arena {
 
 export type * from './facts.ts';
 export type * from './hooks.ts';
+export type * from './imports.ts';
 
 /**
  * One running `/export` with its own XenAPI task.
@@ -105,7 +107,7 @@ export interface ExportStream extends AsyncDisposable {
 }
 
 /** One pool, whatever member answers. Sessions are reused, re-made when lost, logged out by `close`. */
-export interface Pool {
+export interface Pool extends PoolImports {
   readonly name: string;
   facts(options: Cancellable): Promise<PoolFacts>;
   /** Ordinary machines only, sorted by name then uuid. */

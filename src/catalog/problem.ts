@@ -31,6 +31,8 @@ export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   quiesce_failed: 409,
   source_truncated: 502,
   source_failed: 502,
+  restore_refused: 409,
+  target_failed: 502,
   store_unavailable: 503,
   store_refused: 502,
   store_credentials: 502,

@@ -46,6 +46,8 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   quiesce_failed: 1,
   source_truncated: 1,
   source_failed: 1,
+  restore_refused: 1,
+  target_failed: 1,
   store_unavailable: 13,
   store_refused: 1,
   store_credentials: 12,

@@ -4,7 +4,7 @@
  * The AWS SDK and undici take longer to load than all the rest of a start: with these in their place the service
  * listens, and answers its probes, before they are there.
  */
-import type { Hooks, ObjectStore, Pool } from '../ports.ts';
+import type { Hooks, ObjectStore, Pool, PoolImports } from '../ports.ts';
 
 /** The same promise for every caller. */
 export function once<T>(make: () => Promise<T>): () => Promise<T> {
@@ -51,6 +51,7 @@ export function lazyPool(name: string, load: () => Promise<Pool>): Pool {
     return made;
   };
   return {
+    ...lazyImports(pool),
     name,
     facts: async (options) => (await pool()).facts(options),
     listVms: async (options) => (await pool()).listVms(options),
@@ -65,6 +66,26 @@ export function lazyPool(name: string, load: () => Promise<Pool>): Pool {
     removeLeftover: async (leftover, options) => (await pool()).removeLeftover(leftover, options),
     openExport: async (input, options) => (await pool()).openExport(input, options),
     close: async () => await made?.close(),
+  };
+}
+
+function lazyImports(pool: () => Promise<PoolImports>): PoolImports {
+  return {
+    importTargets: async (options) => (await pool()).importTargets(options),
+    openImport: async (input, options) => (await pool()).openImport(input, options),
+    importFromUrl: async (input, options) => (await pool()).importFromUrl(input, options),
+    createDisk: async (input, options) => (await pool()).createDisk(input, options),
+    openDiskImport: async (input, options) => (await pool()).openDiskImport(input, options),
+    attachDisk: async (input, options) => (await pool()).attachDisk(input, options),
+    describeMachine: async (vm, options) => (await pool()).describeMachine(vm, options),
+    markMachine: async (input, options) => (await pool()).markMachine(input, options),
+    markDisk: async (input, options) => (await pool()).markDisk(input, options),
+    renameMachine: async (input, options) => (await pool()).renameMachine(input, options),
+    startVm: async (vm, options) => (await pool()).startVm(vm, options),
+    stopVm: async (vm, options) => (await pool()).stopVm(vm, options),
+    waitForGuest: async (input, options) => (await pool()).waitForGuest(input, options),
+    findImported: async (input, options) => (await pool()).findImported(input, options),
+    removeImported: async (found, options) => (await pool()).removeImported(found, options),
   };
 }
 

@@ -5,7 +5,7 @@
  * the BackupError that leaves: `details.xapi_code` and `details.xapi_params` are XenAPI's, unchanged but for secrets.
  * Codes: xen-api ocaml/xapi-consts/api_errors.ml; SR_BACKEND_FAILURE_<n> are the storage manager's (sm drivers/XE_SR_ERRORCODES.xml).
  */
-import { BackupError, type ErrorCode, type Retry } from '../errors.ts';
+import { BackupError, type ErrorCode, type ErrorDetails, type Retry } from '../errors.ts';
 
 /** A refusal of the pool, word for word. */
 export class XapiError extends Error {
@@ -25,11 +25,13 @@ export function isXapiError(error: unknown, ...codes: string[]): error is XapiEr
   return error instanceof XapiError && (codes.length === 0 || codes.includes(error.code));
 }
 
-interface Meaning {
+export interface Meaning {
   code: ErrorCode;
-  retry?: Retry;
+  retry?: Retry | undefined;
   /** A sentence for people: what is in the way; what mends it. */
   text: string;
+  /** For machines, beside XenAPI's own. */
+  details?: ErrorDetails;
 }
 
 const LATER = { code: 'pool_refused', retry: 'later' } as const;
@@ -194,10 +196,19 @@ export function translateExport(error: unknown, verb: string): unknown {
   });
 }
 
-function toError(error: XapiError, verb: string, meaning: Meaning | undefined): BackupError {
-  const { code, text, retry } = meaning ?? { code: 'pool_refused', text: 'the pool refused it' };
+/** What a code means whatever was tried; undefined for those of one call only. */
+export function meaningOf(code: string): Meaning | undefined {
+  return MEANINGS[code];
+}
+
+/** The BackupError of a refusal with this meaning. */
+export function toError(error: XapiError, verb: string, meaning: Meaning | undefined): BackupError {
+  const { code, text, retry, details }: Meaning = meaning ?? {
+    code: 'pool_refused',
+    text: 'the pool refused it',
+  };
   return new BackupError(code, `${verb}: ${text}, code=${error.code}${reason(error)}`, {
-    details: { xapi_code: error.code, xapi_params: error.params },
+    details: { ...details, xapi_code: error.code, xapi_params: error.params },
     cause: error,
     ...(retry === undefined ? {} : { retry }),
   });

@@ -161,24 +161,38 @@ export async function readSrs(
 ): Promise<Map<string, SrFacts>> {
   if (refs.length === 0) return new Map();
   const [drivers, ...records] = await Promise.all([
-    session.call('SM.get_all_records', [], options).then(toRecords),
+    readDrivers(session, options),
     ...refs.map((sr) => session.call('SR.get_record', [sr], options).then(toRecord)),
   ]);
-  const capable = new Map(
-    [...drivers.values()].map((driver) => [text(driver, 'type'), canSnapshot(driver)]),
-  );
-  return new Map(refs.map((sr, at) => [sr, toSrFacts(sr, records[at] ?? {}, capable)] as const));
+  return new Map(refs.map((sr, at) => [sr, toSrFacts(sr, records[at] ?? {}, drivers)] as const));
 }
 
-function canSnapshot(driver: XapiRecord): boolean {
+/** What the driver of a type of SR can do. */
+export interface SrDriver {
+  canSnapshot: boolean;
+  canCreate: boolean;
+}
+
+/** Drivers by the type of their SRs. */
+export async function readDrivers(
+  session: Session,
+  options: Options,
+): Promise<Map<string, SrDriver>> {
+  const drivers = await session.call('SM.get_all_records', [], options).then(toRecords);
+  return new Map([...drivers.values()].map((driver) => [text(driver, 'type'), toDriver(driver)]));
+}
+
+function toDriver(driver: XapiRecord): SrDriver {
   const features = Object.keys(textMap(driver, 'features'));
-  return [...texts(driver, 'capabilities'), ...features].includes('VDI_SNAPSHOT');
+  const all = [...texts(driver, 'capabilities'), ...features];
+  return { canSnapshot: all.includes('VDI_SNAPSHOT'), canCreate: all.includes('VDI_CREATE') };
 }
 
-function toSrFacts(
+/** The facts in an SR's record. */
+export function toSrFacts(
   srRef: string,
   record: XapiRecord,
-  capable: ReadonlyMap<string, boolean>,
+  drivers: ReadonlyMap<string, SrDriver>,
 ): SrFacts {
   const type = text(record, 'type');
   return {
@@ -190,7 +204,7 @@ function toSrFacts(
     physicalSizeBytes: integer(record, 'physical_size'),
     physicalUtilisationBytes: integer(record, 'physical_utilisation'),
     virtualAllocationBytes: integer(record, 'virtual_allocation'),
-    canSnapshot: capable.get(type) ?? false,
+    canSnapshot: drivers.get(type)?.canSnapshot ?? false,
     thick: THICK_TYPES.has(type),
   };
 }

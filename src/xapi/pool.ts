@@ -12,9 +12,11 @@ import { type Host, readFacts, readFeatures, readHosts } from './facts.ts';
 import { findLeftovers, removeLeftover } from './leftovers.ts';
 import { parseOrigin } from './origin.ts';
 import { mapParallel } from './parallel.ts';
+import { createPoolImports } from './pool-imports.ts';
 import { createRedactor } from './redact.ts';
 import { createSession, type Session } from './session.ts';
 import { findSnapshots, markSnapshot, removeSnapshot, snapshotVm } from './snapshot.ts';
+import { createTransfers } from './transfer.ts';
 import { createTrustBook, fingerprintOf, type PoolTrust, type TrustBook } from './trust.ts';
 import { findVms, inspectVm, listVms } from './vm.ts';
 
@@ -71,17 +73,21 @@ export function createXapiPool(given: PoolSettings, deps: PoolDeps): Pool {
   const task = { ...shared, session };
   const learnCertificate = createCertificates(session, trust);
   const features = createFeatures(session, learnCertificate);
-  const openExport = createExports(settings, {
+  const openTransfer = createTransfers(settings, {
     ...task,
     isConfigured: (address) => origins.some((origin) => origin.hostname === address),
     learnCertificate,
   });
+  const openExport = createExports(task, openTransfer);
   const shownTrust = origins.some((origin) => origin.protocol === 'http:')
     ? 'insecure' // nothing is checked on a plain connection, whatever the setting
     : trust.kind;
+  const facts = (o: Cancellable) =>
+    told('read pool', readFacts(session, { trust: shownTrust, features }, o));
   return {
+    ...createPoolImports({ ...task, settings, openTransfer, facts, told, foundVm }),
     name: settings.name,
-    facts: (o) => told('read pool', readFacts(session, { trust: shownTrust, features }, o)),
+    facts,
     listVms: (o) => told('list machines', listVms(session, o)),
     findVms: (name, o) => told('find machine', findVms(session, name, o)),
     inspectVm: (vm, o) => told('look at machine', foundVm(inspectVm(session, vm, o))),

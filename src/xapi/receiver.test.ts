@@ -50,7 +50,7 @@ test('every fill is exact, whatever the sizes, and the rest at the end is shorte
     if (size < target.length) break;
   }
   assert.ok(Buffer.concat(got).equals(sent));
-  assert.equal(receiver.receivedBytes, sent.length);
+  assert.equal(receiver.movedBytes, sent.length);
   assert.equal(await receiver.fill(Buffer.alloc(10), { signal }), 0);
 });
 
@@ -64,7 +64,7 @@ test('nothing is read between two calls beyond a small landing', async () => {
   await receiver.fill(Buffer.alloc(1000), { signal });
   // Let whatever the event loop would deliver be delivered.
   for (let turn = 0; turn < 20; turn += 1) await new Promise((next) => setImmediate(next));
-  assert.ok(receiver.receivedBytes <= 2 * 4096, `received ${receiver.receivedBytes}`);
+  assert.ok(receiver.movedBytes <= 2 * 4096, `received ${receiver.movedBytes}`);
   receiver.destroy();
 });
 

@@ -23,7 +23,7 @@ export interface Receiver {
   /** Takes the connected socket; once. */
   attach(socket: Socket): void;
   /** Everything received so far, in bytes of the connection. */
-  readonly receivedBytes: number;
+  readonly movedBytes: number;
   /** Somebody waits for bytes right now. */
   readonly waiting: boolean;
   /**
@@ -54,7 +54,7 @@ interface State {
   socket: Socket | undefined;
   pending: Pending | undefined;
   spill: { bytes: Buffer; start: number; end: number };
-  receivedBytes: number;
+  movedBytes: number;
   ended: boolean;
   reset: Error | undefined;
   failure: Error | undefined;
@@ -66,7 +66,7 @@ export function createReceiver(): Receiver {
     socket: undefined,
     pending: undefined,
     spill: { bytes: Buffer.allocUnsafeSlow(SPILL_BYTES), start: 0, end: 0 },
-    receivedBytes: 0,
+    movedBytes: 0,
     ended: false,
     reset: undefined,
     failure: undefined,
@@ -74,8 +74,8 @@ export function createReceiver(): Receiver {
   return {
     onread: createLanding(state),
     attach: (socket) => attach(state, socket),
-    get receivedBytes() {
-      return state.receivedBytes;
+    get movedBytes() {
+      return state.movedBytes;
     },
     get waiting() {
       return state.pending !== undefined;
@@ -112,7 +112,7 @@ function createLanding(state: State): OnReadOpts {
       return aim;
     },
     callback: (sizeBytes, bytes) => {
-      state.receivedBytes += sizeBytes;
+      state.movedBytes += sizeBytes;
       const { pending } = state;
       if (bytes !== landing && pending !== undefined) pending.filledBytes += sizeBytes;
       else store(state, landing.subarray(0, sizeBytes));
@@ -188,7 +188,7 @@ async function fill(
   const filledBytes = await wait(state, { target, filledBytes: copiedBytes }, options);
   if (filledBytes < target.length && filledBytes > 0 && state.reset !== undefined) {
     throw new BackupError('source_truncated', 'read export: the connection was reset', {
-      details: { received_bytes: state.receivedBytes },
+      details: { received_bytes: state.movedBytes },
       cause: state.reset,
     });
   }

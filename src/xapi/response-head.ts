@@ -6,6 +6,7 @@
  * `CODE: [ p1; p2 ]` (xen-api ocaml/libs/http-lib/http_svr.ml).
  */
 import { BackupError } from '../errors.ts';
+import { type Direction, EXPORT } from './direction.ts';
 import { XapiError } from './errors.ts';
 
 /** xapi's heads have some 300 bytes. */
@@ -19,15 +20,15 @@ export interface ResponseHead {
   sizeBytes: number;
 }
 
-/** The head at the start of `bytes`; undefined when it is not complete yet. Errors: `source_failed`. */
-export function parseHead(bytes: Buffer): ResponseHead | undefined {
-  if (bytes.length >= 5 && bytes.toString('latin1', 0, 5) !== 'HTTP/') throw noHttp();
+/** The head at the start of `bytes`; undefined when it is not complete yet. Errors: the direction's `failed`. */
+export function parseHead(bytes: Buffer, direction = EXPORT): ResponseHead | undefined {
+  if (bytes.length >= 5 && bytes.toString('latin1', 0, 5) !== 'HTTP/') throw noHttp(direction);
   const end = bytes.indexOf('\r\n\r\n');
-  if (end < 0 && bytes.length >= MAX_HEAD_BYTES) throw noHttp();
+  if (end < 0 && bytes.length >= MAX_HEAD_BYTES) throw noHttp(direction);
   if (end < 0) return undefined;
   const [first = '', ...lines] = bytes.toString('latin1', 0, end).split('\r\n');
   const status = /^HTTP\/1\.[01] (\d{3})(?: |$)/.exec(first)?.[1];
-  if (status === undefined) throw noHttp();
+  if (status === undefined) throw noHttp(direction);
   const headers = new Map(
     lines.map((line) => {
       const colon = line.indexOf(':');
@@ -56,6 +57,6 @@ function unescapeHtml(text: string): string {
     .replaceAll('&amp;', '&');
 }
 
-function noHttp(): BackupError {
-  return new BackupError('source_failed', 'read answer to the export: it is no HTTP');
+function noHttp({ failed, name }: Direction): BackupError {
+  return new BackupError(failed, `read answer to the ${name}: it is no HTTP`);
 }

@@ -83,8 +83,9 @@ export async function markSnapshot(
   });
 }
 
-async function mark(
-  { session }: TaskDeps,
+/** Sets keys in the other_config of an object. Idempotent: a key that is there already is replaced. */
+export async function mark(
+  { session }: Pick<TaskDeps, 'session'>,
   { cls, ref: marked }: { cls: 'VM' | 'VDI'; ref: string },
   marker: Record<string, string>,
   options: Cancellable,
@@ -209,15 +210,26 @@ export async function destroyDisk(
   vdiRef: string,
   options: Cancellable,
 ): Promise<void> {
+  const check = (vdi: XapiRecord) => {
+    if (flag(vdi, 'is_a_snapshot')) return;
+    throw new BackupError(
+      'internal',
+      `remove snapshot: a disk of it is no snapshot, uuid=${text(vdi, 'uuid')}`,
+    );
+  };
+  await destroyChecked(deps, { vdiRef, check }, options);
+}
+
+/** Destroys a disk that `check` does not throw at, before each try. Retries one in use, gone already is success. */
+export async function destroyChecked(
+  deps: TaskDeps,
+  { vdiRef, check }: { vdiRef: string; check(vdi: XapiRecord): void },
+  options: Cancellable,
+): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     const vdi = await readIfThere(deps.session.call('VDI.get_record', [vdiRef], options));
     if (vdi === undefined) return;
-    if (!flag(vdi, 'is_a_snapshot')) {
-      throw new BackupError(
-        'internal',
-        `remove snapshot: a disk of it is no snapshot, uuid=${text(vdi, 'uuid')}`,
-      );
-    }
+    check(vdi);
     try {
       await runTask(deps, { method: 'VDI.destroy', params: [vdiRef] }, options);
       return;
@@ -225,7 +237,7 @@ export async function destroyDisk(
       if (isXapiError(error, 'HANDLE_INVALID')) return;
       const busy = isXapiError(error, 'VDI_IN_USE', 'OTHER_OPERATION_IN_PROGRESS');
       if (!busy || attempt >= DESTROY_ATTEMPTS) throw error;
-      deps.log.debug('snapshot disk still in use', { vdi: text(vdi, 'uuid'), attempt });
+      deps.log.debug('disk still in use', { vdi: text(vdi, 'uuid'), attempt });
       const waitMs = Math.min(DESTROY_RETRY_MS, DESTROY_FIRST_RETRY_MS * 2 ** (attempt - 1));
       await deps.clock.sleep(waitMs, options);
     }

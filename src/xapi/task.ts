@@ -76,9 +76,10 @@ function isStatus(status: string): status is TaskStatus {
  */
 export async function awaitTask(
   deps: TaskDeps,
-  { task, limitMs }: { task: string; limitMs: number },
+  input: { task: string; limitMs: number; onState?(state: TaskState): void },
   options: { signal: AbortSignal },
 ): Promise<TaskState | undefined> {
+  const { task, limitMs, onState } = input;
   const { clock } = deps;
   const startedAt = clock.elapsed();
   let answeredAt = startedAt;
@@ -86,6 +87,7 @@ export async function awaitTask(
     try {
       const state = await readTask(deps, task, options);
       if (state === undefined || state.status !== 'pending') return state;
+      onState?.(state);
       answeredAt = clock.elapsed();
     } catch (error) {
       const awayMs = clock.elapsed() - answeredAt;
@@ -159,17 +161,17 @@ export async function startTask(
   }
 }
 
-/** Cancels a task that is not over, waits a little for its end, and destroys it; never throws. */
+/** Cancels a task that is not over, waits for its end (a little, unless told), and destroys it; never throws. */
 export async function dropTask(
   deps: TaskDeps,
-  { task, over }: { task: string; over: boolean },
+  { task, over, patienceMs = CANCEL_MS / 2 }: { task: string; over: boolean; patienceMs?: number },
 ): Promise<void> {
-  const signal = AbortSignal.timeout(CANCEL_MS);
+  const signal = AbortSignal.timeout(patienceMs + CANCEL_MS / 2);
   const { session, log, redactor } = deps;
   try {
     if (!over) {
       await session.call('task.cancel', [task], { signal }).catch(gone);
-      await awaitTask(deps, { task, limitMs: CANCEL_MS / 2 }, { signal });
+      await awaitTask(deps, { task, limitMs: patienceMs }, { signal });
     }
     await session.call('task.destroy', [task], { signal }).catch(gone);
   } catch (error) {
@@ -183,9 +185,40 @@ function gone(error: unknown): void {
   if (!isXapiError(error)) throw error;
 }
 
+/**
+ * The same for a task that may take as long as it moves; a state still `pending` means that it stood still for `stallMs`.
+ *
+ * Until its progress is above 0 it may take `beginMs`.
+ */
+export async function awaitMoving(
+  deps: TaskDeps,
+  input: { task: string; beginMs: number; stallMs: number; onProgress?(progress: number): void },
+  options: { signal: AbortSignal },
+): Promise<TaskState | undefined> {
+  const { task, beginMs, stallMs, onProgress } = input;
+  let progress = 0;
+  for (;;) {
+    const before = progress;
+    const onState = (state: TaskState) => {
+      if (state.progress > progress) onProgress?.(state.progress);
+      progress = Math.max(progress, state.progress);
+    };
+    const limitMs = before > 0 ? stallMs : beginMs;
+    const state =
+      (await awaitTask(deps, { task, limitMs, onState }, options)) ??
+      (await readTask(deps, task, options));
+    if (state?.status !== 'pending' || progress === before) return state;
+  }
+}
+
 /** The reference inside a task's result, `<value>OpaqueRef:…</value>`. */
 export function resultRef(result: string): string {
   const found = /OpaqueRef:[^<\s]+/.exec(result)?.[0];
   if (found !== undefined) return found;
   throw new BackupError('pool_unavailable', 'read result of the task: no reference in it');
+}
+
+/** All references inside a task's result, `<value><array><data><value>OpaqueRef:…`. */
+export function resultRefs(result: string): string[] {
+  return result.match(/OpaqueRef:[^<\s]+/g) ?? [];
 }

@@ -35,7 +35,7 @@ import type { Session } from './session.ts';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** Cuts the answer by nine tenths: templates alone are half a megabyte. */
-const ORDINARY =
+export const ORDINARY =
   'field "is_a_template"="false" and field "is_a_snapshot"="false" and field "is_control_domain"="false"';
 
 /** Ordinary machines, sorted by name, then uuid. */
@@ -90,7 +90,8 @@ async function readIfThere(
   }
 }
 
-function toVmFacts(vmRef: string, record: XapiRecord): VmFacts {
+/** The facts in a machine's record. */
+export function toVmFacts(vmRef: string, record: XapiRecord): VmFacts {
   return {
     ref: vmRef as VmRef,
     uuid: text(record, 'uuid'),
@@ -108,7 +109,11 @@ function kindOf(record: XapiRecord): VmKind {
   return flag(record, 'is_a_template') ? 'template' : 'vm';
 }
 
-function byName(a: VmFacts, b: VmFacts): number {
+/** By name, then uuid. */
+export function byName(
+  a: { nameLabel: string; uuid: string },
+  b: { nameLabel: string; uuid: string },
+): number {
   if (a.nameLabel !== b.nameLabel) return a.nameLabel < b.nameLabel ? -1 : 1;
   return a.uuid < b.uuid ? -1 : 1;
 }

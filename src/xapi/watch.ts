@@ -1,15 +1,15 @@
 /**
- * Watches one export: is it still moving?
+ * Watches one transfer: is it still moving?
  *
  * Bytes show that it does; where none come (compression over empty disks, a slow disk), the task's own progress does,
- * asked every few seconds. Only while somebody waits for bytes is silence counted: when the bucket is slow, the silence is ours.
+ * asked every few seconds. Only while somebody waits for the host is silence counted: when the bucket is slow, the silence is ours.
  */
 import { BackupError } from '../errors.ts';
-import { translateExport } from './errors.ts';
-import type { Receiver } from './receiver.ts';
+import type { Direction } from './direction.ts';
+import { translateTransfer } from './import-errors.ts';
 import { readTask, type TaskDeps, type TaskState } from './task.ts';
 
-/** After the task failed, the host closes at once; if it does not (it is dead), we need not wait the stall time. */
+/** After an export's task failed, what is left to read comes at once; if not (the host is dead), we need not wait the stall time. */
 const FAILED_TASK_MS = 30_000;
 
 export interface WatchSettings {
@@ -18,18 +18,32 @@ export interface WatchSettings {
   taskPollMs: number;
 }
 
+/** One end of a connection. */
+export interface Watched {
+  /** Read from the host, or taken by it. */
+  readonly movedBytes: number;
+  /** Somebody waits for the host right now. */
+  readonly waiting: boolean;
+  /** Ends everything with this error. */
+  fail(error: Error): void;
+}
+
 export interface Watch {
   /** The connection to look at; a redirect brings another. */
-  follow(receiver: Receiver): void;
+  follow(watched: Watched): void;
   /** 0..1, as last seen. */
   readonly progress: number;
   stop(): void;
 }
 
-/** Begins to watch. When the export stands still, the receiver fails with `source_truncated` or the task's error. */
-export function createWatch(settings: WatchSettings, deps: TaskDeps, task: string): Watch {
+/** Begins to watch. When the transfer stands still, its connection fails with the direction's `broken` or the task's error. */
+export function createWatch(
+  settings: WatchSettings & { direction: Direction },
+  deps: TaskDeps,
+  task: string,
+): Watch {
   const stop = new AbortController();
-  let receiver: Receiver | undefined;
+  let watched: Watched | undefined;
   let progress = 0;
   const run = async () => {
     const silence = createSilence(deps);
@@ -37,21 +51,21 @@ export function createWatch(settings: WatchSettings, deps: TaskDeps, task: strin
       await deps.clock.sleep(settings.taskPollMs, { signal: stop.signal });
       const state = await readQuietly(deps, task, stop.signal);
       progress = Math.max(progress, state?.progress ?? 0);
-      if (receiver === undefined) continue;
-      const silentMs = silence({ receiver, progress });
-      const error = verdict(settings, { silentMs, state, receiver });
+      if (watched === undefined) continue;
+      const silentMs = silence({ watched, progress });
+      const error = verdict(settings, { silentMs, state, watched, progress });
       if (error === undefined) continue;
-      receiver.fail(error);
+      watched.fail(error);
       return;
     }
   };
   // The only way out besides a verdict is `stop`.
   void run().catch((error) => {
-    if (!stop.signal.aborted) receiver?.fail(error);
+    if (!stop.signal.aborted) watched?.fail(error);
   });
   return {
     follow: (next) => {
-      receiver = next;
+      watched = next;
     },
     get progress() {
       return progress;
@@ -62,36 +76,38 @@ export function createWatch(settings: WatchSettings, deps: TaskDeps, task: strin
 
 /** Milliseconds since anything moved, as long as somebody waits. */
 function createSilence({ clock }: TaskDeps) {
-  let last = { receivedBytes: -1, progress: 0, at: 0 };
-  return ({ receiver, progress }: { receiver: Receiver; progress: number }): number => {
-    const { receivedBytes } = receiver;
-    const moved = receivedBytes !== last.receivedBytes || progress !== last.progress;
-    if (moved || !receiver.waiting) last = { receivedBytes, progress, at: clock.elapsed() };
+  let last = { movedBytes: -1, progress: 0, at: 0 };
+  return ({ watched, progress }: { watched: Watched; progress: number }): number => {
+    const { movedBytes } = watched;
+    const moved = movedBytes !== last.movedBytes || progress !== last.progress;
+    if (moved || !watched.waiting) last = { movedBytes, progress, at: clock.elapsed() };
     return clock.elapsed() - last.at;
   };
 }
 
 function verdict(
-  settings: WatchSettings,
-  seen: { silentMs: number; state: TaskState | undefined; receiver: Receiver },
+  settings: WatchSettings & { direction: Direction },
+  seen: { silentMs: number; state: TaskState | undefined; watched: Watched; progress: number },
 ): Error | undefined {
-  const { silentMs, state, receiver } = seen;
+  const { direction, firstByteTimeoutMs, stallTimeoutMs } = settings;
+  const { silentMs, state, watched, progress } = seen;
+  const reads = direction.method === 'GET';
   const failed = state?.status === 'failure' || state?.status === 'cancelled';
-  if (failed && silentMs >= Math.min(FAILED_TASK_MS, settings.stallTimeoutMs)) {
+  // What is sent after an import has failed goes nowhere.
+  if (failed && silentMs >= (reads ? Math.min(FAILED_TASK_MS, stallTimeoutMs) : 0)) {
     const error = state.error;
-    if (error !== undefined) return translateExport(error, 'export machine') as Error;
+    if (error !== undefined) return translateTransfer(direction, error) as Error;
   }
-  const limitMs =
-    receiver.receivedBytes === 0 ? settings.firstByteTimeoutMs : settings.stallTimeoutMs;
-  if (silentMs < limitMs) return undefined;
-  return new BackupError(
-    'source_truncated',
-    'read export: neither bytes nor progress, the host seems to hang',
-    { details: { silent_ms: Math.round(silentMs), received_bytes: receiver.receivedBytes } },
-  );
+  // An import first makes the disks, while what we send fills the sockets' memory.
+  const begun = reads ? watched.movedBytes > 0 : progress > 0;
+  if (silentMs < (begun ? stallTimeoutMs : firstByteTimeoutMs)) return undefined;
+  const verb = reads ? 'read export' : 'send import';
+  const details = { silent_ms: Math.round(silentMs), moved_bytes: watched.movedBytes };
+  const message = `${verb}: neither bytes nor progress, the host seems to hang`;
+  return new BackupError(direction.broken, message, { details });
 }
 
-/** A poll that fails says nothing about the export, whose connection is another one. */
+/** A poll that fails says nothing about the transfer, whose connection is another one. */
 async function readQuietly(
   deps: TaskDeps,
   task: string,
@@ -101,7 +117,7 @@ async function readQuietly(
     return await readTask(deps, task, { signal });
   } catch (error) {
     signal.throwIfAborted();
-    deps.log.debug('task of the export not readable for now', { reason: String(error) });
+    deps.log.debug('task not readable for now', { reason: String(error) });
     return undefined;
   }
 }

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { isBackupError } from '../../src/errors.ts';
+import { EXPORT } from '../../src/xapi/direction.ts';
 import { isXapiError } from '../../src/xapi/errors.ts';
-import { type ExportRequestDeps, requestExport } from '../../src/xapi/export-request.ts';
 import { type Origin, parseOrigin } from '../../src/xapi/origin.ts';
+import { requestTransfer, type TransferRequestDeps } from '../../src/xapi/transfer-request.ts';
 import { createTrustBook, type PoolTrust } from '../../src/xapi/trust.ts';
 import { createSparseDisk } from '../sim/disk.ts';
 import { startSimPool } from '../sim/pool.ts';
@@ -13,7 +14,7 @@ import { startScriptedHost } from './scripted-host.ts';
 
 const signal = new AbortController().signal;
 
-function deps(trust: PoolTrust, given: Partial<ExportRequestDeps> = {}): ExportRequestDeps {
+function deps(trust: PoolTrust, given: Partial<TransferRequestDeps> = {}): TransferRequestDeps {
   return {
     trust: createTrustBook(trust),
     connectTimeoutMs: 5000,
@@ -24,8 +25,10 @@ function deps(trust: PoolTrust, given: Partial<ExportRequestDeps> = {}): ExportR
   };
 }
 
-const ask = (origin: Origin, using: ExportRequestDeps) =>
-  requestExport({ origin, path: '/export?ref=r', sessionRef: 'OpaqueRef:s' }, using, { signal });
+const ask = (origin: Origin, using: TransferRequestDeps) => {
+  const request = { direction: EXPORT, origin, path: '/export?ref=r', sessionRef: 'OpaqueRef:s' };
+  return requestTransfer(request, using, { signal });
+};
 
 /** What the client makes of an answer written by hand. */
 async function answered(write: (socket: Socket) => void) {
@@ -107,8 +110,9 @@ test('a redirect is followed to a host with another certificate only when that o
   const session = sim.world.create('session', { originator: 'test', last_active: new Date() });
   const path = `/export?ref=${sim.machine('far').ref}`;
   const first: PoolTrust = { kind: 'fingerprint', sha256: sim.fingerprints.slice(0, 1) };
-  const request = { origin: parseOrigin(sim.url), path, sessionRef: session };
-  await assert.rejects(requestExport(request, deps(first), { signal }), (error) =>
+  const origin = parseOrigin(sim.url);
+  const request = { direction: EXPORT, origin, path, sessionRef: session };
+  await assert.rejects(requestTransfer(request, deps(first), { signal }), (error) =>
     isBackupError(error, 'pool_certificate'),
   );
   const using = deps(first);
@@ -119,7 +123,7 @@ test('a redirect is followed to a host with another certificate only when that o
       if (at > 0) using.trust.learn(address, sim.fingerprints[at] ?? '');
     },
   });
-  const response = await requestExport(request, known, { signal });
+  const response = await requestTransfer(request, known, { signal });
   assert.equal(response?.origin.hostname, new URL(sim.urls[1] ?? '').hostname);
   const name = Buffer.alloc(7);
   await response?.receiver.fill(name, { signal });

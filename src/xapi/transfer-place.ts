@@ -1,8 +1,8 @@
 /**
- * From which host to export: one that is live and has every SR of the snapshot attached.
+ * Which host to talk to: one that is live and has every SR of the machine attached.
  *
  * Any member takes the request, but one that does not see a disk answers with a redirect, and one that holds a local SR
- * is the only one that can. An inserted ISO counts, too: xapi asks for the SRs of all non-empty VBDs.
+ * is the only one that can. On export an inserted ISO counts, too: xapi asks for the SRs of all non-empty VBDs.
  */
 import type { Cancellable, VmRef } from '../ports.ts';
 import { type Host, readAttachments, readHosts } from './facts.ts';
@@ -10,33 +10,34 @@ import { flag, ref, text, texts, toRecord } from './fields.ts';
 import { mapParallel } from './parallel.ts';
 import type { Session } from './session.ts';
 
-export interface ExportPlace {
+export interface Place {
   /** All members. */
   hosts: readonly Host[];
-  /** Hosts that can export it, best first; [] when the pool thinks none can. */
+  /** Hosts that can do it, best first; [] when the pool thinks none can. */
   able: readonly Host[];
 }
 
-/** Hosts that see all of a snapshot. `load` says how many exports of ours a host has. */
+/** Hosts that see all of these SRs. `load` says how many transfers of ours a host has. */
 export async function findPlace(
   session: Session,
-  { snapshot, load }: { snapshot: VmRef; load: (host: Host) => number },
+  input: { srs: readonly string[]; load: (host: Host) => number },
   options: Cancellable,
-): Promise<ExportPlace> {
-  const [hosts, attachments, srs] = await Promise.all([
+): Promise<Place> {
+  const { srs, load } = input;
+  const [hosts, attachments] = await Promise.all([
     readHosts(session, options),
     readAttachments(session, options),
-    readSrsOf(session, snapshot, options),
   ]);
   const able = hosts
     .filter((host) => host.live && host.address !== '')
     .filter((host) => srs.every((sr) => attachments.get(sr)?.has(host.ref)))
-    // A host in maintenance (not enabled) still exports, but it is about to go.
+    // A host in maintenance (not enabled) still serves, but it is about to go.
     .sort((a, b) => Number(b.enabled) - Number(a.enabled) || load(a) - load(b));
   return { hosts, able };
 }
 
-async function readSrsOf(
+/** SRs of everything inserted in a machine. */
+export async function readSrsOf(
   session: Session,
   vm: VmRef,
   options: Cancellable,

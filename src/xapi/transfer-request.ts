@@ -1,14 +1,17 @@
 /**
- * GET /export: one request by hand on a raw socket, redirects followed, errors read.
+ * GET /export and PUT /import: one request by hand on a raw socket, redirects followed, errors read.
  *
- * HTTP/1.0 is asked for, so nobody may answer in chunks. The session goes into one single cookie: older hosts split the
+ * HTTP/1.0 is asked for, so nobody may answer in chunks. An import is answered before its body is read, so the head is awaited
+ * first and nothing is sent to a host that would say no. Its length is exact: hosts refuse chunks. The session goes into one single cookie: older hosts split the
  * Cookie header at `&`, newer ones at `;` without trimming, and in the query it would end up in access logs and
  * redirect targets. A redirect leads to another member's management address; any other address is refused, since the session would
- * go there. Source: xen-api ocaml/xapi/export.ml, ocaml/libs/http-lib.
+ * go there. Source: xen-api ocaml/xapi/export.ml, import.ml, ocaml/libs/http-lib.
  */
+import type { Socket } from 'node:net';
 import { BackupError } from '../errors.ts';
 import { USER_AGENT } from './connection.ts';
 import { dial } from './dial.ts';
+import type { Direction } from './direction.ts';
 import { formatAuthority, type Origin, parseOrigin } from './origin.ts';
 import { createReceiver, type Receiver } from './receiver.ts';
 import { findXapiError, MAX_HEAD_BYTES, parseHead, type ResponseHead } from './response-head.ts';
@@ -20,14 +23,17 @@ const MAX_REDIRECTS = 3;
 const MAX_ERROR_PAGE_BYTES = 64 * 1024;
 const ERROR_PAGE_MS = 10_000;
 
-export interface ExportRequest {
+export interface TransferRequest {
+  direction: Direction;
   origin: Origin;
   /** With query, without session. */
   path: string;
   sessionRef: string;
+  /** Of the body, for an import. */
+  sizeBytes?: number;
 }
 
-export interface ExportRequestDeps {
+export interface TransferRequestDeps {
   trust: TrustBook;
   connectTimeoutMs: number;
   /** Members of the pool: nobody else gets the session. */
@@ -38,22 +44,25 @@ export interface ExportRequestDeps {
   onReceiver(receiver: Receiver): void;
 }
 
-export interface ExportResponse {
+export interface TransferResponse {
+  /** What the host says from here on: the export, or what goes wrong with an import. */
   receiver: Receiver;
+  socket: Socket;
   origin: Origin;
 }
 
 /**
- * The body of the export, ready to be read.
+ * The host, ready to send or to read the body.
  *
  * Errors: XapiError when the host's page names one; `pool_unavailable` (401 with details.http_status),
- * `source_failed`; undefined when the connection was closed without any answer: the task knows why.
+ * the direction's `failed`; undefined when the connection was closed without any answer: the task knows why.
  */
-export async function requestExport(
-  request: ExportRequest,
-  deps: ExportRequestDeps,
+export async function requestTransfer(
+  request: TransferRequest,
+  deps: TransferRequestDeps,
   options: { signal: AbortSignal },
-): Promise<ExportResponse | undefined> {
+): Promise<TransferResponse | undefined> {
+  const { direction } = request;
   let { origin, path } = request;
   for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects += 1) {
     const receiver = createReceiver();
@@ -63,37 +72,40 @@ export async function requestExport(
       const socket = await dial({ origin, trust, timeoutMs, onread: receiver.onread }, options);
       receiver.attach(socket);
       deps.onReceiver(receiver);
-      socket.write(formatRequest(origin, path, request.sessionRef));
-      const answer = await readHead(receiver, options);
+      socket.write(formatRequest(request, origin, path));
+      const answer = await readHead(receiver, { direction, ...options });
       if (answer === undefined) {
         receiver.destroy();
         return undefined;
       }
       if (answer.head.status === 200) {
-        checkBody(answer.head);
+        checkBody(answer.head, direction);
         receiver.unread(answer.rest);
-        return { receiver, origin };
+        return { receiver, socket, origin };
       }
       if (answer.head.status !== 302)
-        throw await readError(receiver, answer, { origin, ...options });
-      ({ origin, path } = followed(answer.head, deps));
+        throw await readError(receiver, answer, { direction, origin, ...options });
+      ({ origin, path } = followed(answer.head, direction, deps));
       receiver.destroy();
     } catch (error) {
       receiver.destroy();
       throw error;
     }
   }
-  throw new BackupError('source_failed', 'start export: the hosts send us round in a circle', {
+  const { failed, name } = direction;
+  throw new BackupError(failed, `start ${name}: the hosts send us round in a circle`, {
     details: { redirects: MAX_REDIRECTS },
   });
 }
 
-function formatRequest(origin: Origin, path: string, sessionRef: string): string {
+function formatRequest(request: TransferRequest, origin: Origin, path: string): string {
+  const { direction, sessionRef, sizeBytes } = request;
   return [
-    `GET ${path} HTTP/1.0`,
+    `${direction.method} ${path} HTTP/1.0`,
     `Host: ${formatAuthority(origin)}`,
     `User-Agent: ${USER_AGENT}`,
     `Cookie: session_id=${sessionRef}`,
+    ...(sizeBytes === undefined ? [] : [`Content-Length: ${sizeBytes}`]),
     'Connection: close',
     '',
     '',
@@ -108,44 +120,46 @@ interface Headed {
 
 async function readHead(
   receiver: Receiver,
-  options: { signal: AbortSignal },
+  { direction, ...options }: { direction: Direction; signal: AbortSignal },
 ): Promise<Headed | undefined> {
   let bytes = Buffer.alloc(0);
   for (;;) {
     const some = await receiver.readSome(options);
     if (some.length === 0) {
       if (bytes.length === 0) return undefined;
-      throw new BackupError('source_failed', 'start export: the connection ended within the head', {
+      const message = `start ${direction.name}: the connection ended within the head`;
+      throw new BackupError(direction.failed, message, {
         details: { received_bytes: bytes.length },
         cause: receiver.reset,
       });
     }
     bytes = Buffer.concat([bytes, some]);
-    const head = parseHead(bytes);
+    const head = parseHead(bytes, direction);
     if (head !== undefined) return { head, rest: bytes.subarray(head.sizeBytes) };
     if (bytes.length > MAX_HEAD_BYTES + some.length) return undefined;
   }
 }
 
 /** Nothing xapi does; a proxy in between might, and the archive would be damaged. */
-function checkBody(head: ResponseHead): void {
+function checkBody(head: ResponseHead, { failed, name }: Direction): void {
   if (!head.headers.has('transfer-encoding')) return;
-  throw new BackupError(
-    'source_failed',
-    'start export: the answer is chunked; is a proxy between?',
-  );
+  throw new BackupError(failed, `start ${name}: the answer is chunked; is a proxy between?`);
 }
 
-function followed(head: ResponseHead, deps: ExportRequestDeps): { origin: Origin; path: string } {
+function followed(
+  head: ResponseHead,
+  { failed, name }: Direction,
+  deps: TransferRequestDeps,
+): { origin: Origin; path: string } {
   const location = URL.parse(head.headers.get('location') ?? '');
   if (location === null) {
-    throw new BackupError('source_failed', 'follow redirect of the export: no valid Location');
+    throw new BackupError(failed, `follow redirect of the ${name}: no valid Location`);
   }
   const origin = parseOrigin(location.href);
   if (!deps.isMember(origin.hostname)) {
     throw new BackupError(
-      'source_failed',
-      `follow redirect of the export: no member of the pool, address=${origin.hostname}`,
+      failed,
+      `follow redirect of the ${name}: no member of the pool, address=${origin.hostname}`,
       { details: { address: origin.hostname } },
     );
   }
@@ -155,20 +169,19 @@ function followed(head: ResponseHead, deps: ExportRequestDeps): { origin: Origin
 async function readError(
   receiver: Receiver,
   { head, rest }: Headed,
-  { origin, signal }: { origin: Origin; signal: AbortSignal },
+  { direction, origin, signal }: { direction: Direction; origin: Origin; signal: AbortSignal },
 ): Promise<Error> {
   const address = formatAuthority(origin);
   const page = await readPage(receiver, { head, rest }, signal);
   const said = findXapiError(page);
   if (said !== undefined) return said;
   const details = { address, http_status: head.status };
-  const message = `start export: HTTP ${head.status}, address=${address}`;
+  const message = `start ${direction.name}: HTTP ${head.status}, address=${address}`;
   // 401: the session is not known there (any more). 503 and 408: overload or a host that starts.
-  const code = [401, 408, 503].includes(head.status) ? 'pool_unavailable' : 'source_failed';
+  const code = [401, 408, 503].includes(head.status) ? 'pool_unavailable' : direction.failed;
   if (head.status === 403) {
-    return new BackupError('pool_refused', `${message}: the user's role does not allow exports`, {
-      details,
-    });
+    const why = `the user's role does not allow ${direction.name}s`;
+    return new BackupError('pool_refused', `${message}: ${why}`, { details });
   }
   return new BackupError(code, message, { details });
 }
