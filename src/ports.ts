@@ -6,6 +6,7 @@
  * there. Sizes and offsets are bytes, times are milliseconds since 1970 unless a name says otherwise; ranges are
  * half-open. Every call that can wait takes a signal and rejects with the signal's reason when it is aborted.
  */
+import type { LifecycleRule } from './bucket-rule.ts';
 import type {
   PoolFacts,
   PoolLeftover,
@@ -78,6 +79,7 @@ export interface Arena {
 
 // ------------------------------------------------------------------------------------------------ the pool
 
+export type * from './bucket-rule.ts';
 export type * from './facts.ts';
 export type * from './hooks.ts';
 export type * from './imports.ts';
@@ -202,19 +204,6 @@ export interface StoreFacts {
   listsUploads?: boolean;
 }
 
-/** One rule of the bucket, as far as it removes something. */
-export interface LifecycleRule {
-  id: string;
-  enabled: boolean;
-  /** Keys begin so; '' for all. */
-  prefix: string;
-  /** Tags or sizes narrow it: it may not meet every key of the prefix. */
-  narrowed: boolean;
-  expirationDays?: number;
-  /** Unfinished uploads are aborted after so many days. */
-  abortDays?: number;
-}
-
 /**
  * S3-compatible storage, one bucket.
  *
@@ -267,15 +256,16 @@ export interface ObjectStore {
   beginUpload(input: UploadInput, options: Cancellable): Promise<ObjectUpload>;
   /**
    * A copy of the object under another key, of any size, made by the store; no byte comes here. It appears whole or not at
-   * all. A copy that is there already is the answer: keys of copies are written by nobody else, one at a time (callers hold
-   * a lease). Errors: `precondition_failed` (details.base `gone`, `changed` or `archived`) when the source is not any more,
-   * or cannot be read; `data_corrupt` when the copy is not the source.
+   * all. A copy that is there already is the answer, unless it is to be made `anew` (onto itself, too): keys of copies are
+   * written by nobody else, one at a time (callers hold a lease). Errors: `precondition_failed` (details.base `gone`,
+   * `changed` or `archived`) when the source is not any more, or cannot be read; `data_corrupt` when the copy is not it.
    */
   copy(
     input: {
       from: { key: string; sizeBytes: number; etag: string };
       to: string;
       contentType: string;
+      anew?: boolean;
     },
     options: Cancellable & { onProgress?: (copiedBytes: number) => void },
   ): Promise<StoredObject>;

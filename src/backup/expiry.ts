@@ -1,9 +1,11 @@
 /**
  * Until when the bucket surely keeps an archive: by its own rules, or, where those cannot be read, by the settings.
  *
- * A rule removes nothing before its days are over. The service may lack the right to read rules, and some stores have
- * none; then XVAULT_RETENTION_DAYS says how long backups are meant to last.
+ * A rule removes nothing before its days are over (catalog/forecast.ts). The service may lack the right to read rules, and
+ * some stores have none; then XVAULT_RETENTION_DAYS says how long backups are meant to last.
  */
+import { endOfObject } from '../catalog/forecast.ts';
+import type { Keys } from '../catalog/keys.ts';
 import type { Backup } from '../catalog/record.ts';
 import { isBackupError } from '../errors.ts';
 import type { Cancellable, LifecycleRule, ObjectFacts, ObjectStore } from '../ports.ts';
@@ -25,12 +27,32 @@ export async function readExpiry(
     return ({ created_at: createdAt, retention }) =>
       parseTime(createdAt) + (retentionDays[retention] ?? Infinity) * DAY_MS;
   }
-  return ({ archive: { key } }, { lastModified }) => {
-    const days = rules.flatMap(({ enabled, prefix, expirationDays }) =>
-      enabled && key.startsWith(prefix) && expirationDays !== undefined ? [expirationDays] : [],
-    );
-    return lastModified + Math.min(...days) * DAY_MS;
-  };
+  return ({ archive: { key, size_bytes: sizeBytes } }, { lastModified }) =>
+    endOfObject({ key, sizeBytes, lastModified }, rules).sureUntil;
+}
+
+/** What deletes backups: the bucket's rules, or what the settings say they are. */
+export interface RulesInForce {
+  rules: LifecycleRule[];
+  from: 'bucket' | 'settings';
+}
+
+/** The rules of the bucket; where they cannot be read those the settings mean. Errors: as of `readExpiry`. */
+export async function readRulesInForce(
+  { store, keys }: { store: ObjectStore; keys: Keys },
+  retentionDays: Readonly<Record<string, number>>,
+  options: Cancellable,
+): Promise<RulesInForce> {
+  const found = await readRules(store, options);
+  if (found !== undefined) return { rules: found, from: 'bucket' };
+  const rules = Object.entries(retentionDays).map(([retention, expirationDays]) => ({
+    id: `XVAULT_RETENTION_DAYS ${retention}`,
+    enabled: true,
+    prefix: keys.classPrefix(retention),
+    narrowed: false,
+    expirationDays,
+  }));
+  return { rules, from: 'settings' };
 }
 
 async function readRules(

@@ -2,12 +2,14 @@
  * Which backups the bucket holds: found by listing, never remembered anywhere else.
  *
  * A backup exists when its archive and its `backup.json` are both listed (a rule may delete one a day before the
- * other). The listing is kept for `ttlMs`; records never change once written, so they are cached by id. Ids are
- * UUIDv7: newest first is descending order of ids.
+ * other), in rotation or below `pinned/`. It is one backup though both are there; where only the copy is left, its record
+ * comes with the copy's keys, so whoever reads archive or index need not know. The listing is kept for `ttlMs`; records
+ * never change once written, so they are cached by id. Ids are UUIDv7: newest first is descending order of ids.
  */
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, Clock, ObjectStore } from '../ports.ts';
 import { NEVER } from '../signals.ts';
+import { type HeldCopy, type Holding, isWhole, readHoldings } from './holdings.ts';
 import type { BackupKeyParts, Keys } from './keys.ts';
 import { type Backup, backupSchema } from './record.ts';
 import type { Unreadable } from './unreadable.ts';
@@ -19,7 +21,10 @@ const READ_PARALLEL = 16;
 
 export interface BackupEntry extends BackupKeyParts {
   archiveKey: string;
+  recordKey: string;
   sizeBytes: number;
+  /** All that is there of it. */
+  holding: Holding;
 }
 
 export interface BackupFilter {
@@ -41,12 +46,17 @@ export interface BackupCatalog {
   newest(): Promise<Map<string, BackupEntry>>;
   /** The newest record of every machine that can be read: nobody can tell whether any other is a good backup. */
   newestReadable(options: Cancellable): Promise<Map<string, Backup>>;
+  /** What the listing says of every backup, halves too, keyed as `newest`; each list newest first. */
+  holdings(): Promise<Map<string, Holding[]>>;
   publish(backup: Backup, options: Cancellable): Promise<void>;
+  /** The next answer lists anew: something was written or removed. */
+  changed(): void;
   /** Seconds since the bucket was last listed. */
   ageSeconds(): number | undefined;
 }
 
 interface Listing {
+  holdings: Promise<Map<string, Holding[]>>;
   entries: Promise<BackupEntry[]>;
   readAt: number;
 }
@@ -60,32 +70,46 @@ export function createBackupCatalog(
   let listing: Listing | undefined;
   const cache = new Map<string, Backup>();
 
-  function list(maxAgeMs: number): Promise<BackupEntry[]> {
+  function look(maxAgeMs: number): Listing {
     if (listing === undefined || clock.elapsed() - listing.readAt > maxAgeMs) {
-      const fresh: Listing = { entries: listAll(store, keys), readAt: clock.elapsed() };
+      const holdings = readHoldings({ store, keys }, undefined, { signal: NEVER });
+      const fresh: Listing = {
+        holdings,
+        entries: holdings.then((found) => entriesOf(found, readAt)),
+        readAt: clock.elapsed(),
+      };
       listing = fresh;
       fresh.entries.catch(() => {
         if (listing === fresh) listing = undefined;
       });
     }
-    return listing.entries;
+    return listing;
   }
+  const list = (maxAgeMs: number) => look(maxAgeMs).entries;
 
-  async function readRecord(entry: BackupEntry, { signal }: Cancellable) {
-    const known = cache.get(entry.backupId);
+  async function readAt(
+    { backupId: id, record: key }: { backupId: string; record: string },
+    { signal }: Cancellable,
+  ): Promise<Backup | undefined> {
+    const known = cache.get(id);
     if (known) return known;
-    const key = keys.record(entry);
     const get = async () => {
       const found = await store.get(key, { signal });
-      return found && parseBackup(entry.backupId, found.bytes);
+      return found && parseBackup(id, found.bytes);
     };
-    const about = { kind: 'backup', id: entry.backupId, key } as const;
+    const about = { kind: 'backup', id, key } as const;
     const record = await (unreadable?.watch(about, get) ?? get());
     if (record === undefined) return undefined;
-    cache.set(entry.backupId, record);
+    cache.set(id, record);
     const oldest = cache.keys().next();
     if (cache.size > RECORD_CACHE_LIMIT && !oldest.done) cache.delete(oldest.value);
     return record;
+  }
+
+  async function readRecord(entry: BackupEntry, options: Cancellable) {
+    const { backupId, recordKey: record } = entry;
+    const backup = await readAt({ backupId, record }, options);
+    return backup && asHeld(backup, entry.holding);
   }
 
   async function readAll(entries: readonly BackupEntry[], options: Cancellable): Promise<Backup[]> {
@@ -113,27 +137,39 @@ export function createBackupCatalog(
       }
       return newest;
     },
-    publish: async (backup, { signal }) => {
-      const key = keys.record({
-        retention: backup.retention,
-        pool: backup.vm.pool,
-        vmUuid: backup.vm.uuid,
-        backupId: backup.id,
-      });
-      const body = `${JSON.stringify(backup, undefined, 2)}\n`;
-      try {
-        await store.put(key, body, { signal, ifAbsent: true, contentType: 'application/json' });
-      } catch (error) {
-        if (!isBackupError(error, 'precondition_failed')) throw error;
-        // published before a crash, by this very job: ids are never used twice. A store may also refuse without reason
-        const found = await store.get(key, { signal });
-        if (found === undefined) throw error;
-        parseBackup(backup.id, found.bytes);
-      }
+    holdings: () => look(settings.ttlMs).holdings,
+    publish: async (backup, options) => {
+      await publishRecord({ store, keys }, backup, options);
+      listing = undefined;
+    },
+    changed: () => {
       listing = undefined;
     },
     ageSeconds: () => (listing ? (clock.elapsed() - listing.readAt) / 1000 : undefined),
   };
+}
+
+async function publishRecord(
+  { store, keys }: { store: ObjectStore; keys: Keys },
+  backup: Backup,
+  { signal }: Cancellable,
+): Promise<void> {
+  const key = keys.record({
+    retention: backup.retention,
+    pool: backup.vm.pool,
+    vmUuid: backup.vm.uuid,
+    backupId: backup.id,
+  });
+  const body = `${JSON.stringify(backup, undefined, 2)}\n`;
+  try {
+    await store.put(key, body, { signal, ifAbsent: true, contentType: 'application/json' });
+  } catch (error) {
+    if (!isBackupError(error, 'precondition_failed')) throw error;
+    // published before a crash, by this very job: ids are never used twice. A store may also refuse without reason
+    const found = await store.get(key, { signal });
+    if (found === undefined) throw error;
+    parseBackup(backup.id, found.bytes);
+  }
 }
 
 function fits(entry: BackupEntry, { vmUuid, pool, retention }: BackupFilter): boolean {
@@ -176,27 +212,46 @@ async function unlessUnreadable<T>(record: Promise<T>): Promise<T | undefined> {
   }
 }
 
-async function listAll(store: ObjectStore, keys: Keys) {
-  const folders = new Map<string, Partial<BackupEntry> & { hasRecord?: boolean }>();
-  let startAfter: string | undefined;
-  do {
-    const from = startAfter === undefined ? {} : { startAfter };
-    const page = await store.list({ prefix: keys.backupsPrefix, ...from }, { signal: NEVER });
-    for (const { key, sizeBytes } of page.objects) {
-      const folder = key.slice(0, key.lastIndexOf('/'));
-      const entry = folders.get(folder) ?? {};
-      folders.set(folder, entry);
-      if (key.endsWith('.xva')) Object.assign(entry, { archiveKey: key, sizeBytes });
-      const parts = keys.parseRecord(key);
-      if (parts) Object.assign(entry, parts, { hasRecord: true });
-    }
-    startAfter = page.next;
-  } while (startAfter !== undefined);
-  const complete: BackupEntry[] = [];
-  for (const { hasRecord, ...entry } of folders.values()) {
-    if (hasRecord && entry.archiveKey !== undefined) complete.push(entry as BackupEntry);
-  }
-  return complete.sort((a, b) => (a.backupId < b.backupId ? 1 : -1));
+type ReadAt = (
+  where: { backupId: string; record: string },
+  options: Cancellable,
+) => Promise<Backup | undefined>;
+
+/** Newest first. Of a copy alone the record tells the class: its key does not. */
+async function entriesOf(
+  holdings: ReadonlyMap<string, Holding[]>,
+  readAt: ReadAt,
+): Promise<BackupEntry[]> {
+  const all = [...holdings.values()].flat();
+  const entries = await mapParallel(all, async (holding) => {
+    const { pool, vmUuid, backupId } = holding;
+    const copy = copyInUse(holding);
+    if (copy === undefined) return undefined;
+    const record = copy.record.key;
+    const { retention = '' } =
+      copy === holding.original
+        ? holding
+        : ((await unlessUnreadable(readAt({ backupId, record }, { signal: NEVER }))) ?? {});
+    const { key: archiveKey, sizeBytes } = copy.archive;
+    return { retention, pool, vmUuid, backupId, archiveKey, recordKey: record, sizeBytes, holding };
+  });
+  return entries
+    .filter((entry) => entry !== undefined)
+    .sort((a, b) => (a.backupId < b.backupId ? 1 : -1));
+}
+
+/** The original as long as it is whole. */
+function copyInUse({ original, pinned }: Holding) {
+  return [original, pinned].find(isWhole);
+}
+
+/** With the keys of the copy that is there. */
+function asHeld(backup: Backup, holding: Holding): Backup {
+  const copy: HeldCopy | undefined = copyInUse(holding);
+  if (copy?.archive === undefined || copy === holding.original) return backup;
+  const { key, etag } = copy.archive;
+  const archive = { ...backup.archive, key, etag };
+  return { ...backup, archive, index_key: copy.index?.key ?? backup.index_key };
 }
 
 async function mapParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {

@@ -2,10 +2,11 @@
  * The grammar of every key in the bucket: build and parse, nothing else knows it.
  *
  *   <prefix>backups/<class>/<pool>/<vm uuid>/<backup id>/<vm name, made safe>.xva | blocks.idx | backup.json
- *   <prefix>pinned/<pool>/<vm uuid>/<backup id>/…                no rule deletes here
+ *   <prefix>pinned/<pool>/<vm uuid>/<backup id>/…                copies with pin.json (pin.ts); no rule deletes here
  *   <prefix>jobs/<job id>.json                                   30 days by rule
  *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes; of a dry run: its job's id
  *   <prefix>indexes/<backup id>.idx                              rebuilt ones; may be deleted at any time
+ *   <prefix>verified/<backup id>.json                           what a verification found; may be deleted at any time
  *   <prefix>staging/<job id>/<n>                                 parts of one outsized archive until they are joined
  *   <prefix>probe/<random>/…                                     moments, when an instance first looks at the bucket
  *
@@ -27,6 +28,7 @@ export interface Keys {
   readonly pinnedPrefix: string;
   readonly leasesPrefix: string;
   readonly stagingPrefix: string;
+  readonly verifiedPrefix: string;
   /** Where the store adapter tries out what the bucket can. */
   readonly probePrefix: string;
   classPrefix(retention: string): string;
@@ -36,6 +38,12 @@ export interface Keys {
   /** Of an index that was made anew: what lies beside an archive is never written again. */
   rebuiltIndex(backupId: string): string;
   record(parts: BackupKeyParts): string;
+  /** What verifications of this backup found. */
+  verified(backupId: string): string;
+  /** A file of a backup's copy that is out of rotation, by its name beside the original. */
+  pinned(parts: Omit<BackupKeyParts, 'retention'>, name: string): string;
+  /** All copies of one machine that are out of rotation. */
+  pinnedVmPrefix(pool: string, vmUuid: string): string;
   job(jobId: string): string;
   lease(pool: string, vmUuid: string): string;
   idempotency(hash: string): string;
@@ -43,9 +51,15 @@ export interface Keys {
   /** undefined for a key that is no `backup.json`. */
   parseRecord(key: string): BackupKeyParts | undefined;
   parseJob(key: string): string | undefined;
+  /** Any file beside an archive, that itself too; undefined for other keys. */
+  parseBackup(key: string): (BackupKeyParts & { name: string }) | undefined;
+  /** undefined for a key that is no file of a copy out of rotation. */
+  parsePinned(key: string): (Omit<BackupKeyParts, 'retention'> & { name: string }) | undefined;
   /** undefined for a key that is no archive. */
   parseArchive(key: string): BackupKeyParts | undefined;
   parseLease(key: string): { pool: string; vmUuid: string } | undefined;
+  /** The backup id of a key below `verified/`. */
+  parseVerified(key: string): string | undefined;
   /** The job id of a key below `staging/`. */
   parseStaging(key: string): string | undefined;
 }
@@ -81,8 +95,11 @@ export function createKeys(prefix: string): Keys {
         : undefined;
     };
   };
+  const inAnyFolder = inFolder('[^/]+');
+  const pinned = new RegExp(`^${plainRoot}pinned/([^/]+)/([^/]+)/([^/]+)/([^/]+)$`);
   const lease = new RegExp(`^${plainRoot}leases/([^/]+)/([^/]+)$`);
   const staging = new RegExp(`^${plainRoot}staging/([0-9a-f-]{36})/`);
+  const verified = new RegExp(`^${plainRoot}verified/([0-9a-f-]{36})\\.json$`);
   const job = new RegExp(`^${plainRoot}jobs/([0-9a-f-]{36})\\.json$`);
   return {
     backupsPrefix: `${root}backups/`,
@@ -90,6 +107,7 @@ export function createKeys(prefix: string): Keys {
     pinnedPrefix: `${root}pinned/`,
     leasesPrefix: `${root}leases/`,
     stagingPrefix: `${root}staging/`,
+    verifiedPrefix: `${root}verified/`,
     probePrefix: `${root}probe/`,
     classPrefix: (retention) => `${root}backups/${retention}/`,
     vmPrefix: (retention, pool, vmUuid) =>
@@ -98,17 +116,29 @@ export function createKeys(prefix: string): Keys {
     index: (p) => `${folder(p)}/blocks.idx`,
     rebuiltIndex: (backupId) => `${root}indexes/${backupId}.idx`,
     record: (p) => `${folder(p)}/backup.json`,
+    verified: (backupId) => `${root}verified/${backupId}.json`,
+    pinnedVmPrefix: (pool, vmUuid) => `${root}pinned/${segment(pool)}/${vmUuid}/`,
+    pinned: (p, name) => `${root}pinned/${segment(p.pool)}/${p.vmUuid}/${p.backupId}/${name}`,
     job: (jobId) => `${root}jobs/${jobId}.json`,
     lease: (pool, vmUuid) => `${root}leases/${segment(pool)}/${vmUuid}`,
     idempotency: (hash) => `${root}idempotency/${hash}`,
     staging: (jobId) => `${root}staging/${jobId}/`,
     parseRecord: inFolder('backup\\.json'),
+    parseBackup: (key) => {
+      const parts = inAnyFolder(key);
+      return parts && { ...parts, name: key.slice(key.lastIndexOf('/') + 1) };
+    },
+    parsePinned: (key) => {
+      const [, pool, vmUuid, backupId, name] = pinned.exec(key) ?? [];
+      return pool && vmUuid && backupId && name ? { pool, vmUuid, backupId, name } : undefined;
+    },
     parseArchive: inFolder('[^/]+\\.xva'),
     parseJob: (key) => job.exec(key)?.[1],
     parseLease: (key) => {
       const [, pool, vmUuid] = lease.exec(key) ?? [];
       return pool && vmUuid ? { pool, vmUuid } : undefined;
     },
+    parseVerified: (key) => verified.exec(key)?.[1],
     parseStaging: (key) => staging.exec(key)?.[1],
   };
 }
@@ -124,10 +154,24 @@ export function leaseKey(
     vm: { pool: string; uuid: string };
     request: { dry_run: boolean };
     backup_id?: string | undefined;
+    restore?: { name?: string | undefined } | undefined;
   },
 ): string {
+  if (job.restore !== undefined) return restoreLease(keys, job);
   if (job.backup_id !== undefined) return keys.lease(job.vm.pool, job.backup_id);
   return keys.lease(job.vm.pool, job.request.dry_run ? job.id : job.vm.uuid);
+}
+
+/**
+ * A backup is restored once at a time under one name; verifying it, or another backup of the machine, is no reason to wait
+ * with a restore. Names are anything: written in letters keys may have.
+ */
+function restoreLease(keys: Keys, job: Parameters<typeof leaseKey>[1]): string {
+  if (job.request.dry_run) return keys.lease(job.vm.pool, job.id);
+  const name = Buffer.from(job.restore?.name ?? '', 'utf8')
+    .toString('base64url')
+    .slice(0, 200);
+  return keys.lease(job.vm.pool, `${job.backup_id}-restore-${name}`);
 }
 
 /** Pool names are settings of ours, checked when they are read; this only keeps a mistake from leaving its folder. */

@@ -1,0 +1,27 @@
+/**
+ * One lifecycle rule of the bucket, as far as it removes or moves something.
+ *
+ * Source: Amazon S3 API reference, LifecycleRule. Days count from when an object was stored; a store acts at the first
+ * midnight UTC after they have passed, some as soon as they have (src/catalog/forecast.ts).
+ */
+export interface LifecycleRule {
+  id: string;
+  enabled: boolean;
+  /** Keys begin so; '' for all. */
+  prefix: string;
+  /** Tags or sizes narrow it: it may not meet every key of the prefix. */
+  narrowed: boolean;
+  /** Tags narrow it, sizes aside: what they are is not read. */
+  tagged?: boolean;
+  /** Only of objects larger, smaller than this. */
+  largerThanBytes?: number;
+  smallerThanBytes?: number;
+  expirationDays?: number;
+  /** Milliseconds since 1970: what is older then goes, and from then on all it meets. */
+  expirationDate?: number;
+  /** Unfinished uploads are aborted after so many days. */
+  abortDays?: number;
+  /** Versions that a newer one, or a delete marker, hides. */
+  noncurrentDays?: number;
+  transitions?: { days?: number; date?: number; storageClass: string }[];
+}
