@@ -5,7 +5,7 @@ import { createKeys } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
-import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import type { Arena, Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { DEFAULT_PRICES, type Prices } from '../prices.ts';
 import { DEFAULT_ROTATION, type RotationSettings } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
@@ -13,6 +13,7 @@ import { loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
 import type { Hasher } from '../xva/types.ts';
 import type { Engine } from './context.ts';
+import { createDiskViews } from './disk-view.ts';
 import { createJobRunner } from './jobs.ts';
 import { createQueries } from './queries.ts';
 import type { Service } from './service.ts';
@@ -41,6 +42,8 @@ export interface ServiceDeps {
   hooks?: Hooks;
   /** One that knows the memory blocks lie in; unless given one that copies what it hashes. */
   loadHasher?(): Promise<Hasher>;
+  /** The byte budget, for blocks of backups that are read; unless given a small one of its own. */
+  loadArena?(): Promise<Arena>;
 }
 
 export interface ServiceSettings {
@@ -97,6 +100,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     stateStore: deps.stateStore,
     freshMs: Math.min(LISTED_EVERY_MS, settings.catalogTtlMs ?? LISTED_EVERY_MS),
   });
+  const disks = createDiskViews(engine, deps);
   const watch = createWatch(engine, runner);
   const resumeEveryMs = Math.min(RESUME_EVERY_MS, (engine.leases.timing.leaseMs * 2) / 3);
   const stopped = new AbortController();
@@ -112,6 +116,8 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
 
   return {
     ...queries,
+    openDisk: disks.openDisk,
+    openArchive: disks.openArchive,
     startBackup: (input, options) => runner.start(input, options),
     startIndex: (input, options) => runner.startIndex(input, options),
     cancelJob: (id, options) => runner.cancel(id, options),
@@ -132,6 +138,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     drain: async (input) => {
       stopped.abort();
       await Promise.all([runner.drain(input), sweeps.stop()]);
+      disks.close();
     },
     get draining() {
       return runner.draining;

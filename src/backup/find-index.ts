@@ -13,7 +13,10 @@ import { createFrameMap } from '../xva/frames.ts';
 import type { BlocksIndex, Hasher } from '../xva/types.ts';
 import type { StepContext } from './context.ts';
 
-type Context = Pick<StepContext, 'engine' | 'signal'>;
+type Context = Pick<StepContext, 'engine' | 'signal'> & {
+  /** Who compares each block with its entry need not have the entries proved beforehand, which takes reading all of them. */
+  entries?: 'proved' | 'unproved';
+};
 
 /** A usable index without its entries, or why there is none, as it reads in a sentence. */
 export type LookedAt =
@@ -72,7 +75,7 @@ export async function findIndex(backup: Backup, context: Context): Promise<Looke
 async function openAt(
   key: string,
   { archive }: Backup,
-  { engine, signal }: Context,
+  { engine, signal, entries = 'proved' }: Context,
 ): Promise<LookedAt> {
   const facts = await engine.store.head(key, { signal });
   if (facts === undefined) return { found: 'missing', why: 'its index is gone' };
@@ -87,7 +90,7 @@ async function openAt(
       hex(index.contentDigest) === archive.content_digest && archiveBytes === archive.size_bytes;
     if (isOf) {
       directory = index;
-      await proveEntries(index, read, hash);
+      if (entries === 'proved') await proveEntries(index, read, hash);
       return { index, key, sizeBytes };
     }
     return { found: 'damaged', why: 'its index is that of another archive' };

@@ -7,6 +7,7 @@
 import type { Backup, BackupRequest, Job } from '../catalog/record.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Cancellable } from '../ports.ts';
+import type { DiskService } from './disk-view.ts';
 
 export interface Page<T> {
   items: T[];
@@ -108,7 +109,7 @@ export interface IndexInput {
   jobId?: string | undefined;
 }
 
-export interface Service {
+export interface Service extends DiskService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
    * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),

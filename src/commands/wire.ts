@@ -9,6 +9,7 @@ import { createKeys, type Keys } from '../catalog/keys.ts';
 import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
 import {
+  type Arena,
   type Hooks,
   type Log,
   MAX_RESERVE_BYTES,
@@ -47,6 +48,8 @@ export interface Adapters extends AsyncDisposable {
   keys: Keys;
   /** Hashes without a copy what lies in the byte budget. */
   loadHasher(): Promise<Hasher>;
+  /** The byte budget. */
+  loadArena(): Promise<Arena>;
   /** Makes all of them now. Errors: `configuration`. */
   ready(): Promise<void>;
 }
@@ -93,6 +96,7 @@ export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
     stateStore,
     keys: createKeys(settings.bucket.prefix),
     loadHasher,
+    loadArena,
     ready: async () => {
       await Promise.all([...loads, ...poolLoads.map(({ load }) => load)].map((load) => load()));
     },

@@ -3,6 +3,7 @@
  *
  * `failures` makes the next call of a method throw; machines are web-1 (ordinary) and whatever `failures` says.
  */
+import type { ByteView } from '../../src/backup/disk-view.ts';
 import type { Page, Service } from '../../src/backup/service.ts';
 import { type Backup, type BackupRequest, isEnded, type Job } from '../../src/catalog/record.ts';
 import { BackupError } from '../../src/errors.ts';
@@ -125,6 +126,14 @@ export function createFakeService(): FakeService {
       enter('getBackup', id);
       return backups.get(id);
     },
+    openDisk: async ({ backupId, disk }) => {
+      enter('openDisk', { backupId, disk });
+      return backups.has(backupId) && disk === 0 ? viewOf(DISK, `"${backupId}-disk0"`) : undefined;
+    },
+    openArchive: async (id) => {
+      enter('openArchive', id);
+      return backups.has(id) ? viewOf(ARCHIVE, '"of-the-bucket"') : undefined;
+    },
     archiveLink: async (id, input) => {
       enter('archiveLink', { id, ...input });
       return backups.has(id)
@@ -144,6 +153,25 @@ export function createFakeService(): FakeService {
       return { ...SWEEP_EXAMPLE, dry_run: input.dryRun };
     },
     drain: () => Promise.reject(new BackupError('internal', 'not asked here')),
+  };
+}
+
+/** What can be read of every backup. */
+export const DISK = Buffer.from(Array.from({ length: 1000 }, (_, at) => at % 251));
+const ARCHIVE = Buffer.from('archive of all disks');
+
+function viewOf(bytes: Buffer, etag: string): ByteView {
+  return {
+    sizeBytes: bytes.length,
+    etag,
+    fileName: 'web-1.bin',
+    read: async function* ({ offset, length }, { signal }) {
+      const end = offset + length;
+      for (let at = offset; at < end; at += 300) {
+        signal.throwIfAborted();
+        yield bytes.subarray(at, Math.min(end, at + 300));
+      }
+    },
   };
 }
 

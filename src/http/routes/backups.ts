@@ -100,30 +100,6 @@ const getBackup = defineRoute({
   },
 });
 
-const getArchive = defineRoute({
-  method: 'GET',
-  path: '/v1/backups/{id}/xva',
-  scope: 'read',
-  summary: 'Fetch the archive',
-  description:
-    'Redirects to a link at the store that needs no credentials, for a limited time: `curl -fL -OJ`. ' +
-    'The store answers ranges. The link itself only knows GET.',
-  params: { id: 'id of the backup' },
-  answers: {
-    307: { description: 'The link.', headers: { Location: 'At the store.' } },
-    404: problemDoc('No such backup.'),
-  },
-  handle: async (call) => {
-    const id = idOf(call, 'backup');
-    const link = await call.deps.service.archiveLink(
-      id,
-      { expiresSeconds: call.settings.linkSeconds },
-      { signal: call.signal },
-    );
-    return { status: 307, headers: { location: found(link, 'backup', id) }, body: null };
-  },
-});
-
 const makeIndex = defineRoute({
   method: 'POST',
   path: '/v1/backups/{id}/index',
@@ -187,6 +163,5 @@ export const BACKUP_ROUTES: readonly AnyRoute[] = [
   listBackupsOfVm,
   listAllBackups,
   getBackup,
-  getArchive,
   makeIndex,
 ];

@@ -1,6 +1,7 @@
 /** Every route there is, in the order of the description. What is not here is not announced anywhere. */
 import type { AnyRoute } from '../route.ts';
 import { BACKUP_ROUTES } from './backups.ts';
+import { DISK_ROUTES } from './disks.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
@@ -9,6 +10,7 @@ import { WATCH_ROUTES } from './watch.ts';
 export const ROUTES: readonly AnyRoute[] = [
   ...JOB_ROUTES,
   ...BACKUP_ROUTES,
+  ...DISK_ROUTES,
   ...WATCH_ROUTES,
   ...SWEEP_ROUTES,
   ...PAGE_ROUTES,

@@ -1,0 +1,198 @@
+/**
+ * Disks and archives of backups read over HTTP, from plain and compressed archives: every byte right or none at all, few
+ * requests, and all memory given back. What programs of others make of it is in one-file.test.ts.
+ */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import type { Backup } from '../../src/catalog/record.ts';
+import { NEVER } from '../../src/signals.ts';
+import { openIndex } from '../../src/xva/blocks-index.ts';
+import { createFrameMap } from '../../src/xva/frames.ts';
+import { loadHasher } from '../../src/xva/hash.ts';
+import { createGeneratedDisk } from '../sim/disk.ts';
+import type { MachineSpec, SimMachine } from '../sim/pool.ts';
+import { type HttpWorld, startHttpWorld } from './app.ts';
+import { createDraw } from './delta-world.ts';
+import { BUCKET, readObject } from './world.ts';
+
+const MIB = 1_048_576;
+const options = { signal: NEVER };
+
+/** Holes between blocks, ends that are no whole block, and a second disk behind the first. */
+const MACHINE: MachineSpec = {
+  name: 'files',
+  power: 'Running',
+  disks: [
+    {
+      name: 'root',
+      storage: 'nfs',
+      open: () => createGeneratedDisk({ sizeBytes: 40 * MIB + 1536, seed: 3, density: 0.4 }),
+    },
+    {
+      name: 'data',
+      storage: 'nfs',
+      open: () => createGeneratedDisk({ sizeBytes: 12 * MIB + 512, seed: 4, density: 0.9 }),
+    },
+  ],
+};
+
+let world: HttpWorld;
+let machine: SimMachine;
+let backups: Record<'none' | 'zstd', Backup>;
+before(async () => {
+  world = await startHttpWorld({ pool: { machines: [MACHINE], seed: 9 } });
+  machine = world.sim.machine('files');
+  const mode = 'full';
+  backups = {
+    none: await backUp({ mode }),
+    zstd: await backUp({ mode, compression: 'zstd' }),
+  };
+});
+after(async () => await world[Symbol.asyncDispose]());
+
+async function backUp(body: object = {}): Promise<Backup> {
+  const { result, error } = await world.run('files', body);
+  assert.ok(result, JSON.stringify(error));
+  return result;
+}
+
+function requestsOf(): number {
+  return Object.values(world.s3?.stats.requests ?? {}).reduce((sum, count) => sum + count, 0);
+}
+
+function contentOf(disk: number, offset: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  machine.disks[disk]?.disk.read(offset, bytes);
+  return bytes;
+}
+
+async function read(path: string, headers: Record<string, string> = {}) {
+  const response = await world.fetch(
+    new Request(`http://xvault${path}`, {
+      headers: { authorization: 'Bearer token-of-the-monitoring', ...headers },
+    }),
+  );
+  return { response, bytes: Buffer.from(await response.arrayBuffer()) };
+}
+
+const rangeOf = (offset: number, length: number) => `bytes=${offset}-${offset + length - 1}`;
+
+for (const compression of ['none', 'zstd'] as const) {
+  test(`of a backup with compression ${compression} every range of every disk is the machine's`, async () => {
+    const { id, disks } = backups[compression];
+    const draw = createDraw(5);
+    for (const { index, virtual_size_bytes: size } of disks) {
+      const path = `/v1/backups/${id}/disks/${index}`;
+      const whole = await read(path);
+      assert.equal(whole.response.status, 200);
+      assert.ok(whole.bytes.equals(contentOf(index, 0, size)), `disk ${index}`);
+      const ranges = Array.from({ length: 24 }, (): [number, number] => {
+        const offset = draw(size);
+        return [offset, 1 + draw(Math.min(size - offset, draw(2) === 0 ? 5000 : 3 * MIB))];
+      });
+      await Promise.all(
+        ranges.map(async ([offset, length]) => {
+          const { response, bytes } = await read(path, { range: rangeOf(offset, length) });
+          assert.equal(response.status, 206);
+          assert.ok(bytes.equals(contentOf(index, offset, length)), `disk ${index} at ${offset}`);
+        }),
+      );
+    }
+    const none = await world.call('GET', `/v1/backups/${id}/disks/${disks.length}`);
+    assert.equal(none.status, 404);
+    assert.deepEqual(none.problem().details, {
+      disks: disks.map(({ index, name }) => ({ disk: index, name })),
+    });
+  });
+
+  test(`the first byte of a random read takes two requests to the bucket at most, of compression ${compression}`, async () => {
+    const service = world.secondService();
+    const view = await service.openDisk({ backupId: backups[compression].id, disk: 0 }, options);
+    const read = async (offset: number) => {
+      const before = requestsOf();
+      for await (const piece of view?.read({ offset, length: 4096 }, options) ?? []) {
+        assert.ok(Buffer.from(piece).equals(contentOf(0, offset, 4096)), `at ${offset}`);
+      }
+      return requestsOf() - before;
+    };
+    const stored = [5, 20, 34].map((mib) => machine.disks[0]?.disk.nextData(mib * MIB) ?? 0);
+    const counts: number[] = [];
+    for (const offset of [0, ...stored]) counts.push(await read(offset));
+    assert.deepEqual(counts, [2, 1, 1, 1], 'the first one reads entries of the index, too');
+    for (const offset of stored) assert.equal(await read(offset + 8192), 0, 'still there');
+    await service.drain({ drainMs: 0 });
+  });
+}
+
+test('an archive through the service is the one in the bucket, with its entity tag', async () => {
+  const { id, archive } = backups.zstd;
+  const pieces: Uint8Array[] = [];
+  for await (const piece of readObject(world.store, archive.key)) pieces.push(piece);
+  const path = `/v1/backups/${id}/xva?direct=1`;
+  const whole = await read(path);
+  assert.ok(whole.bytes.equals(Buffer.concat(pieces)));
+  const link = await read(`/v1/backups/${id}/xva`);
+  const there = await fetch(link.response.headers.get('location') ?? '', {
+    headers: { range: 'bytes=5-' },
+  });
+  await there.body?.cancel();
+  assert.equal(whole.response.headers.get('etag'), there.headers.get('etag'));
+  assert.match(whole.response.headers.get('content-disposition') ?? '', /filename="files\.xva"/);
+  const rest = await read(path, {
+    range: 'bytes=1050100-',
+    'if-match': there.headers.get('etag') ?? '',
+  });
+  assert.ok(rest.bytes.equals(whole.bytes.subarray(1_050_100)));
+});
+
+for (const compression of ['none', 'zstd'] as const) {
+  test(`a damaged block of compression ${compression} is never given out, and named before the first byte`, async () => {
+    const { id, archive, index_key: key, disks } = backups[compression];
+    const last = (disks[0]?.virtual_size_bytes ?? 0) - 100;
+    const offset = await archiveOffset(key, 0, Math.floor(last / MIB));
+    world.s3?.inspect.damage(BUCKET, archive.key, offset);
+    const path = `/v1/backups/${id}/disks/0`;
+    const { response, bytes } = await read(path, { range: rangeOf(last, 50) });
+    assert.equal(response.status, 502);
+    const problem = JSON.parse(bytes.toString());
+    assert.equal(problem.code, 'data_corrupt');
+    assert.deepEqual(problem.details, { disk: 'Ref:000', block: 40 });
+    await assert.rejects(read(path), 'the connection ends');
+    const before = await read(path, { range: rangeOf(0, 39 * MIB) });
+    assert.ok(before.bytes.equals(contentOf(0, 0, 39 * MIB)));
+    assert.equal((await read(`/v1/backups/${id}/disks/1`)).response.status, 200);
+  });
+}
+
+/** Somewhere in what holds the content of this block. */
+async function archiveOffset(key: string, number: number, block: number): Promise<number> {
+  const sizeBytes = (await world.store.head(key, options))?.sizeBytes ?? 0;
+  const readIndex = async (range: { offset: number; length: number }) =>
+    (await world.store.get(key, { ...options, range }))?.bytes as Uint8Array;
+  const index = await openIndex(readIndex, { sizeBytes, hash: await loadHasher() });
+  const disk = index.disks[number];
+  assert.ok(disk);
+  const { frameOf } = index.frames ? createFrameMap(index) : { frameOf: undefined };
+  const frame = frameOf?.(disk, block);
+  if (frame) return frame.offsetBytes + 30;
+  return disk.offsetBytes + disk.presence.rank(block) * 1_050_112 + 600;
+}
+
+test('an index that is gone or wrong gives no bytes and names the mend; so does an archive that went', async () => {
+  const { id, archive, index_key: key } = await backUp();
+  const path = `/v1/backups/${id}/disks/1`;
+  await world.store.delete(key, options);
+  const { status, problem } = await world.call('GET', path);
+  assert.equal(status, 502);
+  assert.match(problem().detail ?? '', new RegExp(`its index is gone; xvault index ${id}`));
+  const wait = { headers: { prefer: 'wait=55' } };
+  const job = await world.call('POST', `/v1/backups/${id}/index`, wait);
+  assert.equal(job.status, 200, job.text);
+  assert.equal((await read(path, { range: 'bytes=0-0' })).response.status, 206);
+  await world.store.delete(archive.key, options);
+  assert.equal((await read(path, { range: rangeOf(11 * MIB, 1) })).response.status, 404);
+  const { id: other, index_key: wrong } = await backUp();
+  world.s3?.inspect.damage(BUCKET, wrong, 16 + 3);
+  const range = 'bytes=0-0';
+  assert.equal((await read(`/v1/backups/${other}/disks/0`, { range })).response.status, 502);
+});
