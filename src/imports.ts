@@ -103,8 +103,8 @@ export interface ImportLabel {
  * Bytes on their way into a pool, with their own XenAPI task.
  *
  * Exactly the promised number is to be written. Disposing before `settle` resolved closes the connection, cancels the
- * task and waits, in its own bounded time, until the host has removed what it made. A host that was done already, or does
- * not end in time, leaves it, with the mark: look with `findImported`.
+ * task and waits, in its own bounded time, until the host has removed what it made; a host that was done already is told to.
+ * What a host leaves that does not answer in time carries the mark: look with `findImported`.
  */
 export interface ImportStream<Result> extends AsyncDisposable {
   readonly host: { address: string; xapiVersion: string; productVersion: string };

@@ -12,10 +12,12 @@ import { type ImportRemains, RESTORE_MARK } from '../imports.ts';
 import type { Cancellable, PowerState, VmRef } from '../ports.ts';
 import { isXapiError } from './errors.ts';
 import { flag, text, textMap, texts, toRecords, type XapiRecord } from './fields.ts';
-import { CLEANUP_MS } from './import.ts';
 import { readOwnDisks, stopVm } from './import-machine.ts';
 import { destroyChecked, readIfThere } from './snapshot.ts';
-import { dropTask, readTask, runTask, type TaskDeps } from './task.ts';
+import { dropTask, readTask, resultRefs, runTask, type TaskDeps, type TaskState } from './task.ts';
+
+/** Disks are removed one after another; a storage manager takes seconds for each. */
+const CLEANUP_MS = 60_000;
 
 const DISKS = 'field "is_a_snapshot"="false" and field "managed"="true"';
 /** A template only if somebody made it one meanwhile. */
@@ -68,6 +70,33 @@ function toRemains(kind: ImportRemains['kind'], ref: string, record: XapiRecord)
     mark: config[RESTORE_MARK] ?? '',
     ...(task === undefined ? {} : { task }),
   };
+}
+
+/**
+ * Gives an import up, in its own time: ends its task, and removes the machines if it was done already. Never throws: what
+ * cannot be removed now carries its mark or task, for whoever looks later.
+ */
+export async function abandonImport(
+  deps: TaskDeps,
+  { task, end }: { task: string; end?: TaskState | undefined },
+): Promise<void> {
+  const options = { signal: AbortSignal.timeout(CLEANUP_MS) };
+  const state =
+    (await dropTask(deps, { task, over: end !== undefined, patienceMs: CLEANUP_MS })) ?? end;
+  if (state?.status !== 'success') return;
+  for (const ref of resultRefs(state.result)) {
+    const found = {
+      kind: 'machine',
+      ref,
+      uuid: '',
+      nameLabel: '',
+      mark: '',
+      importing: false,
+    } as const;
+    await removeImported(deps, { ...found, task }, options).catch((error) => {
+      deps.log.warn('import not cleaned up', { machine: ref, task, reason: String(error) });
+    });
+  }
 }
 
 /** Removes one of them, if it still is what it was. */

@@ -11,8 +11,9 @@ import { BackupError, isBackupError } from '../errors.ts';
 import type { ImportUrlInput } from '../imports.ts';
 import type { Cancellable, VmRef } from '../ports.ts';
 import { text, textMap } from './fields.ts';
-import { CLEANUP_MS, type ImportDeps, machinesOf, successOf } from './import.ts';
+import { type ImportDeps, machinesOf, successOf } from './import.ts';
 import { translateImport } from './import-errors.ts';
+import { abandonImport } from './import-remains.ts';
 import { readIfThere } from './snapshot.ts';
 import { awaitMoving, dropTask, startTask } from './task.ts';
 
@@ -30,21 +31,22 @@ export async function importFromUrl(
   const task = await startTask(deps, start, options).catch((error) => {
     throw translateImport(error, 'start import by link');
   });
-  let over = false;
+  let settled = false;
   try {
     await input.onTask?.(task);
     const { firstByteTimeoutMs: beginMs, stallTimeoutMs: stallMs } = deps.settings;
     const { onProgress } = options;
     const moving = { task, beginMs, stallMs, ...(onProgress && { onProgress }) };
     const state = await awaitMoving(deps, moving, options);
-    over = state !== undefined && state.status !== 'pending';
-    return machinesOf(successOf(state).result);
+    const machines = machinesOf(successOf(state).result);
+    settled = true;
+    return machines;
   } catch (error) {
     options.signal.throwIfAborted();
     if (!isBackupError(error, 'target_failed')) throw error;
     throw await withFetch(deps, { task, error }, options);
   } finally {
-    await dropTask(deps, { task, over, patienceMs: CLEANUP_MS });
+    await (settled ? dropTask(deps, { task, over: true }) : abandonImport(deps, { task }));
   }
 }
 

@@ -14,13 +14,11 @@ import type { Cancellable, VdiRef, VmRef } from '../ports.ts';
 import { IMPORT } from './direction.ts';
 import { ref, toRecord } from './fields.ts';
 import { translateImport } from './import-errors.ts';
+import { abandonImport } from './import-remains.ts';
 import { findXapiError } from './response-head.ts';
 import { createSender, type Sender } from './sender.ts';
 import { awaitMoving, dropTask, resultRefs, type TaskDeps, type TaskState } from './task.ts';
 import type { OpenTransfer, Transfer, TransferSettings } from './transfer.ts';
-
-/** Disks are removed one after another; a storage manager takes seconds for each. */
-export const CLEANUP_MS = 60_000;
 
 export interface ImportDeps extends TaskDeps {
   openTransfer: OpenTransfer;
@@ -35,7 +33,8 @@ export async function openImport(
 ): Promise<ImportStream<VmRef[]>> {
   const { sr, keepIdentity } = input;
   const path = `/import?sr_id=${sr}${keepIdentity ? '&restore=true' : ''}`;
-  return await open(deps, { ...input, srs: [sr], path, toResult: machinesOf }, options);
+  const made = { toResult: machinesOf, abandon: abandonImport };
+  return await open(deps, { ...input, srs: [sr], path, ...made }, options);
 }
 
 /** Starts the import of raw bytes into a disk. */
@@ -47,7 +46,13 @@ export async function openDiskImport(
   const vdi = toRecord(await deps.session.call('VDI.get_record', [input.vdi], options));
   const srs = [ref(vdi, 'SR')].filter((sr) => sr !== undefined);
   const path = `/import_raw_vdi?vdi=${input.vdi}&format=raw`;
-  return await open(deps, { ...input, srs, path, toResult: () => undefined }, options);
+  const made = { toResult: () => undefined, abandon: abandonDisk };
+  return await open(deps, { ...input, srs, path, ...made }, options);
+}
+
+/** The disk was there before; it is whoever's made it. */
+async function abandonDisk(deps: ImportDeps, input: Abandoned): Promise<void> {
+  await dropTask(deps, { task: input.task, over: input.end !== undefined });
 }
 
 /** The machines a finished import made. */
@@ -60,6 +65,13 @@ interface OpenInput<Result> extends ImportLabel {
   path: string;
   sizeBytes: number;
   toResult(result: string): Result;
+  abandon(deps: ImportDeps, input: Abandoned): Promise<void>;
+}
+
+interface Abandoned {
+  task: string;
+  /** Its success, if it was seen. */
+  end: TaskState | undefined;
 }
 
 async function open<Result>(
@@ -78,7 +90,7 @@ async function open<Result>(
 
 function createStream<Result>(
   deps: ImportDeps,
-  { sizeBytes, toResult }: OpenInput<Result>,
+  { sizeBytes, toResult, abandon }: OpenInput<Result>,
   opened: Transfer,
 ): ImportStream<Result> {
   const { watch, task, host, release } = opened;
@@ -129,8 +141,7 @@ function createStream<Result>(
       release();
       watch.stop();
       sender.destroy();
-      if (settled) return;
-      await dropTask(deps, { task, over: over !== undefined, patienceMs: CLEANUP_MS });
+      if (!settled) await abandon(deps, { task, end: over });
     },
   };
 }

@@ -161,23 +161,25 @@ export async function startTask(
   }
 }
 
-/** Cancels a task that is not over, waits for its end (a little, unless told), and destroys it; never throws. */
+/** Cancels a task that is not over, waits for its end (a little, unless told), and destroys it; never throws. The end, if it was seen. */
 export async function dropTask(
   deps: TaskDeps,
   { task, over, patienceMs = CANCEL_MS / 2 }: { task: string; over: boolean; patienceMs?: number },
-): Promise<void> {
+): Promise<TaskState | undefined> {
   const signal = AbortSignal.timeout(patienceMs + CANCEL_MS / 2);
   const { session, log, redactor } = deps;
+  let end: TaskState | undefined;
   try {
     if (!over) {
       await session.call('task.cancel', [task], { signal }).catch(gone);
-      await awaitTask(deps, { task, limitMs: patienceMs }, { signal });
+      end = await awaitTask(deps, { task, limitMs: patienceMs }, { signal });
     }
     await session.call('task.destroy', [task], { signal }).catch(gone);
   } catch (error) {
     // The pool drops ended tasks by itself after an hour; the caller has a better error to tell.
     log.warn('task not cleaned up', { task, reason: String(redactor.error(error)) });
   }
+  return end;
 }
 
 /** Over, gone, or not cancellable any more: nothing to do. */

@@ -98,8 +98,8 @@ function verdict(
     const error = state.error;
     if (error !== undefined) return translateTransfer(direction, error) as Error;
   }
-  // An import first makes the disks, while what we send fills the sockets' memory.
-  const begun = reads ? watched.movedBytes > 0 : progress > 0;
+  // An import is answered at once; then the host makes the disks, while what we send fills the sockets' memory.
+  const begun = reads ? watched.movedBytes > 0 : watched.movedBytes === 0 || progress > 0;
   if (silentMs < (begun ? stallTimeoutMs : firstByteTimeoutMs)) return undefined;
   const verb = reads ? 'read export' : 'send import';
   const details = { silent_ms: Math.round(silentMs), moved_bytes: watched.movedBytes };
