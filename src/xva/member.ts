@@ -52,3 +52,20 @@ export function writeMember(view: Buffer, { name, sizeBytes, xxh64 }: BlockFacts
     before.compare(view, tailAt, view.length, TAR_BLOCK_BYTES) === 0
   );
 }
+
+/**
+ * A block's member of ours with the checksum importers before CH 8.1 know: SHA-1 in place of XXH64, in as many bytes. A
+ * copy.
+ */
+export function withSha1(member: Uint8Array): Buffer {
+  const view = Buffer.from(member);
+  const header = readHeader(view, 0);
+  if (header.kind !== 'member') throw new TypeError('no member of a block');
+  const { name, sizeBytes } = header;
+  const at = view.length - CHECKSUM_MEMBER_BYTES;
+  const data = view.subarray(TAR_BLOCK_BYTES, TAR_BLOCK_BYTES + sizeBytes);
+  writeHeader(view, at, `${name}.checksum`, 40);
+  view.fill(0, at + TAR_BLOCK_BYTES);
+  view.write(createHash('sha1').update(data).digest('hex'), at + TAR_BLOCK_BYTES, 40, 'latin1');
+  return view;
+}
