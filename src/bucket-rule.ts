@@ -23,5 +23,13 @@ export interface LifecycleRule {
   abortDays?: number;
   /** Versions that a newer one, or a delete marker, hides. */
   noncurrentDays?: number;
+  /** So many of those stay all the same, the newest. */
+  newerNoncurrent?: number;
+  /** Delete markers with nothing behind them go. */
+  expiredMarkers?: boolean;
   transitions?: { days?: number; date?: number; storageClass: string }[];
+  /** Of hidden versions. */
+  noncurrentTransitions?: { days?: number; storageClass: string }[];
+  /** Elements this version does not know: such a rule can be left where it is, but not be written back. */
+  unknown?: string[];
 }

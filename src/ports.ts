@@ -277,6 +277,17 @@ export interface ObjectStore {
   abortUpload(input: { key: string; uploadId: string }, options: Cancellable): Promise<void>;
   /** The rules of the bucket, [] when it has none; undefined where the store has no such thing. */
   lifecycle(options: Cancellable): Promise<LifecycleRule[] | undefined>;
+  /**
+   * Replaces the rules that `lifecycle` gave as `found`. Those of `rules` that are among them go back exactly as they came;
+   * any other has only a prefix and actions. Errors: `precondition_failed` when others were written meanwhile, as far as
+   * the store lets one see that; `store_refused` when the store does not keep what was written: then the old ones stay.
+   */
+  putLifecycle(
+    input: { found: readonly LifecycleRule[]; rules: readonly LifecycleRule[] },
+    options: Cancellable,
+  ): Promise<void>;
+  /** Whether old versions stay; undefined where the store has none. */
+  versioning(options: Cancellable): Promise<'enabled' | 'suspended' | 'never' | undefined>;
   /** A link that reads the object for `expiresSeconds` without credentials. */
   presignGet(input: { key: string; expiresSeconds: number; fileName: string }): Promise<string>;
   close(): void;

@@ -38,6 +38,8 @@ export function lazyStore(load: () => Promise<ObjectStore>): ObjectStore {
     listUploads: async (prefix, options) => (await store()).listUploads(prefix, options),
     abortUpload: async (input, options) => (await store()).abortUpload(input, options),
     lifecycle: async (options) => (await store()).lifecycle(options),
+    putLifecycle: async (input, options) => (await store()).putLifecycle(input, options),
+    versioning: async (options) => (await store()).versioning(options),
     presignGet: async (input) => (await store()).presignGet(input),
     close: () => made?.close(),
   };

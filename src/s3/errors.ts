@@ -31,6 +31,9 @@ const RIGHTS: Readonly<Record<string, string>> = {
   ListParts: 's3:ListMultipartUploadParts',
   ListMultipartUploads: 's3:ListBucketMultipartUploads',
   GetBucketLifecycleConfiguration: 's3:GetLifecycleConfiguration',
+  PutBucketLifecycleConfiguration: 's3:PutLifecycleConfiguration',
+  DeleteBucketLifecycle: 's3:PutLifecycleConfiguration',
+  GetBucketVersioning: 's3:GetBucketVersioning',
 };
 
 interface Mend {

@@ -19,7 +19,7 @@ import { type ClientSettings, createS3Client } from './client.ts';
 import type { StoreContext } from './context.ts';
 import { copyObject } from './copy.ts';
 import { translateStoreError } from './errors.ts';
-import { readLifecycle } from './lifecycle.ts';
+import { readLifecycle, writeLifecycle } from './lifecycle.ts';
 import { listPage } from './list.ts';
 import { createProbe } from './probe.ts';
 import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
@@ -28,6 +28,7 @@ import type { RetryBudget } from './retry.ts';
 import type { UploadShare } from './section.ts';
 import { fillFromObject, readStream } from './stream.ts';
 import { beginUpload } from './upload.ts';
+import { readVersioning } from './versioning.ts';
 import { deleteObject, putObject } from './write.ts';
 
 export interface StoreSettings extends ClientSettings {
@@ -98,6 +99,8 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
       });
     },
     lifecycle: async (options) => await readLifecycle(context, options),
+    putLifecycle: async (input, options) => await writeLifecycle(context, input, options),
+    versioning: async (options) => await readVersioning(context, options),
     presignGet: async ({ key, expiresSeconds, fileName }) => {
       const command = new GetObjectCommand({
         Bucket: bucket,

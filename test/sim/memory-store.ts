@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import { BackupError } from '../../src/errors.ts';
 import type {
   Clock,
@@ -183,6 +184,15 @@ export function createMemoryStore(
     lifecycle: async ({ signal }) => {
       enter('lifecycle', '', signal);
       return self.rules;
+    },
+    putLifecycle: async ({ found, rules }, { signal }) => {
+      enter('putLifecycle', '', signal);
+      if (!isDeepStrictEqual(self.rules ?? [], found)) throw lost('rules');
+      self.rules = [...rules];
+    },
+    versioning: async ({ signal }) => {
+      enter('versioning', '', signal);
+      return 'never';
     },
     presignGet: async ({ key }) => `memory:${key}`,
     bucketEncryption: async () => undefined,

@@ -1,9 +1,10 @@
 /**
  * Lifecycle rules: read from XML, written back as they came.
  *
- * Source: Amazon S3 API reference, PutBucketLifecycleConfiguration. Transitions are not played.
+ * Source: Amazon S3 API reference, PutBucketLifecycleConfiguration. Transitions are kept and not
+ * played: this server has one class.
  */
-import { invalidArgument, notImplemented, S3Error } from './errors.ts';
+import { invalidArgument, S3Error } from './errors.ts';
 import {
   child,
   childrenOf,
@@ -35,6 +36,7 @@ export interface LifecycleRule {
   abortDays?: number;
   noncurrentDays?: number;
   newerNoncurrent?: number;
+  transitions?: { days?: number; date?: string; storageClass: string }[];
 }
 
 /** Reads `<LifecycleConfiguration>`. Errors: `MalformedXML`, `InvalidArgument`. */
@@ -47,15 +49,14 @@ export function readRules(root: XmlNode): LifecycleRule[] {
 }
 
 function readRule(node: XmlNode, index: number): LifecycleRule {
-  if (child(node, 'Transition') || child(node, 'NoncurrentVersionTransition')) {
-    throw notImplemented('a transition of storage class');
-  }
   const status = childText(node, 'Status');
   if (status !== 'Enabled' && status !== 'Disabled') throw malformed('Status of a rule');
   const expiration = child(node, 'Expiration');
   const abort = child(node, 'AbortIncompleteMultipartUpload');
   const noncurrent = child(node, 'NoncurrentVersionExpiration');
-  if (!expiration && !abort && !noncurrent) throw malformed('a rule without an action');
+  const transitions = childrenOf(node, 'Transition').map(readTransition);
+  if (!expiration && !abort && !noncurrent && transitions.length === 0)
+    throw malformed('a rule without an action');
   const date = childText(expiration, 'Date');
   return {
     id: childText(node, 'ID') ?? `rule-${index + 1}`,
@@ -67,6 +68,19 @@ function readRule(node: XmlNode, index: number): LifecycleRule {
     ...value('abortDays', days(childText(abort, 'DaysAfterInitiation'))),
     ...value('noncurrentDays', days(childText(noncurrent, 'NoncurrentDays'))),
     ...value('newerNoncurrent', days(childText(noncurrent, 'NewerNoncurrentVersions'))),
+    ...(transitions.length > 0 && { transitions }),
+  };
+}
+
+function readTransition(node: XmlNode) {
+  const storageClass = childText(node, 'StorageClass');
+  if (storageClass === undefined) throw malformed('StorageClass of a transition');
+  const date = childText(node, 'Date');
+  const text = childText(node, 'Days');
+  return {
+    storageClass,
+    ...value('days', text === '0' ? 0 : days(text)),
+    ...(date !== undefined && { date }),
   };
 }
 
@@ -143,6 +157,14 @@ export function writeRule(rule: LifecycleRule): Xml {
           optional('NoncurrentDays', rule.noncurrentDays),
         )
       : undefined,
+    (rule.transitions ?? []).map(({ days: count, date: on, storageClass }) =>
+      el(
+        'Transition',
+        optional('Days', count),
+        optional('Date', on),
+        el('StorageClass', storageClass),
+      ),
+    ),
     rule.abortDays === undefined
       ? undefined
       : el('AbortIncompleteMultipartUpload', el('DaysAfterInitiation', rule.abortDays)),
