@@ -83,6 +83,7 @@ const DEFAULTS: SimSettings = {
   coalesceMs: 50,
   operationWaitMs: 7_200_000,
   sessionIdleMs: 86_400_000,
+  guestBootMs: 50,
 };
 
 /** Ports to try until one is free on every host's address. */

@@ -3,7 +3,7 @@
  */
 import type { DiskSpec, MachineSpec } from '../machines.ts';
 import type { Ground } from './build-world.ts';
-import { setPower } from './object-calls.ts';
+import { setPower } from './power-calls.ts';
 import { nowDate, type Sim } from './sim.ts';
 import { type TrackedDisk, trackDisk } from './tracked-disk.ts';
 import { NULL_REF, type Rec } from './values.ts';

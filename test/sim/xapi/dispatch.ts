@@ -4,9 +4,11 @@
  * Order of refusals as xapi's generated dispatcher has it: unknown or removed method, number of parameters, master,
  * session. `Async.` runs the call behind a task and answers with the task's ref at once.
  */
+import { createCalls } from './create-calls.ts';
 import { eventCalls } from './events.ts';
 import { genericCalls } from './generic-calls.ts';
 import { objectCalls } from './object-calls.ts';
+import { powerCalls } from './power-calls.ts';
 import { assertMaster, assertSession, loseSessions, moveMaster, sessionCalls } from './sessions.ts';
 import type { CallContext, CallSpec, CallTable, Sim, SimHost } from './sim.ts';
 import { coalesceDue } from './storage.ts';
@@ -19,6 +21,8 @@ const CALLS: CallTable = {
   ...taskCalls,
   ...eventCalls,
   ...objectCalls,
+  ...powerCalls,
+  ...createCalls,
 };
 
 /** Gone since CH 8.1, but still listed by system.listMethods. */

@@ -60,6 +60,8 @@ export interface FaultParams {
   /** Everything was read and is there, and the task stays pending for ever. */
   'import-task-pending': object;
   'snapshot-refused': { code: string; params?: string[] };
+  /** The machine starts, but its guest never says a word. */
+  'guest-silent': object;
   /** VM.snapshot_with_quiesce fails, perhaps after it made a snapshot. */
   'quiesce-fails': { code: string; params?: string[]; leavesSnapshot?: boolean };
   /** VDI.destroy says VDI_IN_USE. */

@@ -46,8 +46,8 @@ const SETTABLE = new Set([
 
 const OBJECTS = Object.keys(EMPTY_RECORDS);
 
-/** The value a setter stores: what arrived, read as the kind the field has. */
-function coerce(field: string, old: Value | undefined, value: Value | undefined): Value {
+/** The value a setter or constructor stores: what arrived, read as the kind the field has. */
+export function coerce(field: string, old: Value | undefined, value: Value | undefined): Value {
   if (value === undefined) throw new XenError('INTERNAL_ERROR', ['missing value']);
   const number = typeof value === 'number' ? value : (tagged(value)?.value ?? Number(value));
   if (typeof old === 'number') return number;

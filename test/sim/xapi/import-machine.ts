@@ -146,7 +146,7 @@ function plan(run: Run, inventory: Inventory): void {
     sim.world.set('task', task, { other_config: otherConfig });
   }
   run.totalBytes = inventory.disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  run.accidents = planAccidents(run, uuidOf(state)).sort((a, b) => a.afterBytes - b.afterBytes);
+  run.accidents = planAccidents(sim, input, uuidOf(state));
 }
 
 function assertCompatible(sim: Sim, { version }: Inventory): void {
@@ -157,8 +157,12 @@ function assertCompatible(sim: Sim, { version }: Inventory): void {
   }
 }
 
-function planAccidents({ sim, input }: Run, vm: string | undefined): Accident[] {
-  const { socket, signal, host } = input;
+/** Takes the faults that break off or hold up the reading of a body. */
+export function planAccidents(
+  sim: Sim,
+  { socket, signal, host }: Pick<ImportInput, 'socket' | 'signal' | 'host'>,
+  vm: string | undefined,
+): Accident[] {
   const accidents: Accident[] = [];
   const failing = sim.faults.take('import-error', { vm });
   if (failing !== undefined) {
@@ -189,25 +193,34 @@ function planAccidents({ sim, input }: Run, vm: string | undefined): Accident[] 
       waitFor<void>(sim, never, { signal, timeoutMs: silent.silentMs }).catch(() => undefined);
     accidents.push({ afterBytes: silent.afterBytes, happen });
   }
-  return accidents;
+  return accidents.sort((a, b) => a.afterBytes - b.afterBytes);
 }
 
-/** dom0 gets the disk while it is filled. */
+/** dom0 gets the disk while it is filled; returns the drive. */
+export function attachDisk(sim: Sim, host: SimHost, vdi: string): string {
+  const dom0 = text(sim.world.get('host', host.ref), 'control_domain');
+  const drive = { currently_attached: true, userdevice: 'autodetect', mode: 'RW' };
+  return sim.world.create('VBD', { VM: dom0, VDI: vdi, ...drive });
+}
+
+/** dom0 lets it go. */
+export function detachDisk(sim: Sim, vbd: string): void {
+  if (sim.world.find('VBD', vbd) === undefined) return;
+  sim.world.set('VBD', vbd, { currently_attached: false });
+  sim.world.destroy('VBD', vbd);
+}
+
 function attach(run: Run, disk: ExpectedDisk) {
   const { sim, input, attached } = run;
   const vdi = vdiOf(run, disk);
-  const dom0 = text(sim.world.get('host', input.host.ref), 'control_domain');
-  const drive = { currently_attached: true, userdevice: 'autodetect', mode: 'RW' };
-  attached.set(vdi, sim.world.create('VBD', { VM: dom0, VDI: vdi, ...drive }));
+  attached.set(vdi, attachDisk(sim, input.host, vdi));
   return sim.disks.get(vdi) ?? emptyDisk(int(sim.world.get('VDI', vdi), 'virtual_size'));
 }
 
 function detach({ sim, attached }: Run, vdi: string): void {
   const vbd = attached.get(vdi);
   attached.delete(vdi);
-  if (vbd === undefined || sim.world.find('VBD', vbd) === undefined) return;
-  sim.world.set('VBD', vbd, { currently_attached: false });
-  sim.world.destroy('VBD', vbd);
+  if (vbd !== undefined) detachDisk(sim, vbd);
 }
 
 function assertNotCancelled({ sim, input }: Run): void {

@@ -14,6 +14,7 @@ import { createServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { dispatch } from './dispatch.ts';
 import { handleExport } from './export-handler.ts';
+import { handleDiskImport } from './import-disk.ts';
 import { handleImport } from './import-handler.ts';
 import { formatJsonResponse, parseJsonCall } from './json-rpc.ts';
 import { finish, internalError, refusal } from './raw-answer.ts';
@@ -148,6 +149,7 @@ async function serve(exchange: Exchange): Promise<void> {
   if (route === 'xml-rpc') return answerXml(exchange);
   if (route === 'json-rpc') return answerJson(exchange);
   if (route === 'export') return handleExport(sim, host, message, signal);
+  if (route === 'import-disk') return handleDiskImport(sim, host, message, signal);
   if (route === 'import') return handleImport(sim, host, message, signal);
   return finish(message.socket, refusal('404 Not Found'));
 }

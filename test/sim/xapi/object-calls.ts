@@ -1,8 +1,8 @@
 /**
  * The calls of VM, VDI, SR, host and pool that do more than read or write a field.
  */
-import { duringOperation, refuseVm } from './operations.ts';
-import { type CallContext, type CallTable, formatServertime, type Sim } from './sim.ts';
+import { refuseVm } from './operations.ts';
+import { type CallContext, type CallTable, formatServertime } from './sim.ts';
 import { destroyVm, snapshotQuiesced, snapshotVm } from './snapshot.ts';
 import { destroyDisk, snapshotDisk } from './storage.ts';
 import { flag, type Rec, text, type Value, XenError } from './values.ts';
@@ -31,40 +31,6 @@ function assertOperation({ sim }: CallContext, params: Value[]): Value {
   const refusal = refuseVm(sim, String(params[0]), String(params[1]));
   if (refusal !== undefined) throw refusal;
   return '';
-}
-
-function powerCall(operation: string, after: string): CallTable[string] {
-  return {
-    params: [1, 3],
-    asyncable: true,
-    run: async (context, params) => {
-      const { sim } = context;
-      const vm = String(params[0]);
-      const taskRef = context.task ?? `OpaqueRef:${sim.newUuid()}`;
-      const input = { vm, operation, taskRef, signal: context.signal };
-      await duringOperation(sim, input, () => {
-        setPower(sim, vm, after);
-        return Promise.resolve();
-      });
-      return '';
-    },
-  };
-}
-
-/** Changes a machine's power state and what follows from it. */
-export function setPower(sim: Sim, vmRef: string, state: string): void {
-  const vm = sim.world.get('VM', vmRef);
-  const up = state === 'Running' || state === 'Paused';
-  const host = sim.hosts[sim.masterIndex]?.ref ?? '';
-  sim.world.set('VM', vmRef, {
-    power_state: state,
-    resident_on: up ? host : 'OpaqueRef:NULL',
-    domid: up ? 7 : -1,
-  });
-  for (const ref of vm.VBDs as string[]) {
-    sim.world.set('VBD', ref, { currently_attached: up });
-  }
-  for (const ref of vm.VIFs as string[]) sim.world.set('VIF', ref, { currently_attached: up });
 }
 
 function destroyVdi({ sim }: CallContext, params: Value[]): Value {
@@ -113,11 +79,6 @@ export const objectCalls: CallTable = {
   'VM.destroy': { params: [1, 1], asyncable: true, run: destroyMachine },
   'VM.assert_operation_valid': { params: [2, 2], asyncable: true, run: assertOperation },
   'VM.update_allowed_operations': { params: [1, 1], asyncable: true, run: nothing },
-  'VM.start': powerCall('start', 'Running'),
-  'VM.hard_shutdown': powerCall('hard_shutdown', 'Halted'),
-  'VM.clean_shutdown': powerCall('clean_shutdown', 'Halted'),
-  'VM.suspend': powerCall('suspend', 'Suspended'),
-  'VM.resume': powerCall('resume', 'Running'),
   'VDI.destroy': { params: [1, 1], asyncable: true, run: destroyVdi },
   'VDI.snapshot': { params: [1, 2], asyncable: true, run: snapshotVdi },
   'VBD.unplug': { params: [1, 1], asyncable: true, run: unplug },

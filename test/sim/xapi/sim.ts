@@ -44,6 +44,8 @@ export interface SimSettings {
   /** How long a call waits for another operation on the machine to end (real hosts: 2 h, /export 2 min). */
   operationWaitMs: number;
   sessionIdleMs: number;
+  /** How long after a start the guest's tools report. */
+  guestBootMs: number;
 }
 
 export interface Sim {
