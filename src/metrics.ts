@@ -71,6 +71,16 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
     help: 'Calls of guest hooks, repeats not counted',
     labels: ['hook', 'outcome'],
   },
+  verifications: {
+    kind: 'counter',
+    help: 'Verifications of backups, by kind and by what was found: ok, or the part that is damaged',
+    labels: ['kind', 'outcome'],
+  },
+  last_good_renewals: {
+    kind: 'counter',
+    help: 'Last good backups copied out of rotation (renewed), such copies given up (released), and failures',
+    labels: ['outcome'],
+  },
   delta_bases: {
     kind: 'counter',
     help: 'Backups that could be deltas, by what became of the base: used, none or lost on the way',
@@ -114,6 +124,8 @@ export interface MachineFigures {
   sizeBytes?: number;
   sentBytes?: number;
   copiedBytes?: number;
+  verifiedAtSeconds?: number;
+  isDamaged?: boolean;
 }
 
 export interface MetricsDeps {
@@ -242,6 +254,14 @@ const MACHINE_GAUGES: Readonly<
   backup_last_copied_bytes: {
     help: 'Bytes copied in the store for the newest good backup',
     of: (figures) => figures.copiedBytes,
+  },
+  backup_last_verified_timestamp_seconds: {
+    help: 'When the newest good backup was last verified without a fault',
+    of: (figures) => figures.verifiedAtSeconds,
+  },
+  backup_damaged: {
+    help: '1 when a verification found the newest backup damaged, else 0',
+    of: ({ isDamaged }) => (isDamaged === undefined ? undefined : Number(isDamaged)),
   },
 };
 

@@ -28,6 +28,7 @@ import { type Preflight, type PreflightInput, preflight } from './preflight.ts';
 import { planQuiesce } from './quiesce.ts';
 import { maxArchiveBytes } from './size.ts';
 import { snapshotStep } from './snapshot-step.ts';
+import { prepareVerify, verifyArchive } from './verify-steps.ts';
 
 type Step = (job: Job, context: StepContext) => Promise<Job>;
 
@@ -45,7 +46,7 @@ const STEPS: Record<Job['kind'], Partial<Record<Job['phase'], Step>>> = {
   },
   index: { preparing: prepareIndex, verifying: rebuildIndex, cleaning: end },
   restore: { cleaning: end },
-  verify: { cleaning: end },
+  verify: { preparing: prepareVerify, verifying: verifyArchive, cleaning: end },
 };
 
 /** Does the job's next step. Errors: the step's; `failed` says what to do with them. */

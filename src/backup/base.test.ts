@@ -6,8 +6,10 @@ import { createMemoryStore, type MemoryStore } from '../../test/sim/memory-store
 import { createBackupCatalog } from '../catalog/backups.ts';
 import { createKeys } from '../catalog/keys.ts';
 import type { Backup, Job } from '../catalog/record.ts';
+import { createVerifications } from '../catalog/verifications.ts';
+import type { Verification } from '../catalog/verified.ts';
 import { BackupError } from '../errors.ts';
-import type { ObjectStore } from '../ports.ts';
+import type { Log, ObjectStore } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
 import { encodeIndex } from '../xva/blocks-index.ts';
@@ -71,14 +73,29 @@ async function add(over: Partial<Backup> = {}, ageMs = DAY_MS): Promise<Backup> 
   return backup;
 }
 
+/** What is kept of a backup whose archive is not what was stored. */
+const damaged = (id: string): Verification => ({
+  at: formatTime(clock.now()),
+  kind: 'sampled',
+  percent: 5,
+  ok: false,
+  read_bytes: 1,
+  checked_blocks: 1,
+  job_id: id,
+  problem: { part: 'archive', code: 'data_corrupt', detail: 'verify block' },
+});
+
+const log = { info: () => undefined } as unknown as Log;
+
 function choose(over: Partial<ObjectStore> = {}) {
   const from: ObjectStore = { ...store, ...over };
   const engine = {
     store: from,
     keys,
     catalog: createBackupCatalog({ store: from, keys, clock }, { ttlMs: 0 }),
+    verifications: createVerifications({ store: from, keys, clock, log }, { ttlMs: 0 }),
     clock,
-    log: { info: () => undefined },
+    log,
     hasher: async () => hash,
     delta: { retentionDays: { daily: 14 }, seamCheckPercent: 0 },
   } as unknown as Engine;
@@ -135,6 +152,14 @@ const unusable: [string, (backup: Backup) => Promise<unknown>, RegExp][] = [
       await store.put(key, bytes, options);
     },
     /index is of an older version/,
+  ],
+  [
+    'that a verification found damaged',
+    async ({ id }) => {
+      const verifications = createVerifications({ store, keys, clock, log }, { ttlMs: 0 });
+      await verifications.keep(id, damaged(id), options);
+    },
+    /a verification found it damaged/,
   ],
   ['with the index of another archive', async () => {}, /index is that of another archive/],
   [

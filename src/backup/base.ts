@@ -7,6 +7,7 @@
  */
 import type { BackupEntry } from '../catalog/backups.ts';
 import type { Backup, Job } from '../catalog/record.ts';
+import { isDamaged } from '../catalog/verified.ts';
 import type { ObjectFacts } from '../ports.ts';
 import { COMPRESSION } from '../xva/frames.ts';
 import type { BlocksIndex } from '../xva/types.ts';
@@ -91,6 +92,8 @@ async function lookAt(
   if (backup.compression !== job.request.compression) {
     return `its compression is ${backup.compression}`;
   }
+  const verified = (await engine.verifications.of([backup.id], { signal })).get(backup.id);
+  if (isDamaged(verified)) return 'a verification found it damaged';
   const archive = await lookAtArchive(backup, { engine, signal });
   if ('why' in archive) return archive.why;
   if (expiry(backup, archive) - engine.clock.now() < neededMs(job)) {

@@ -5,6 +5,7 @@ import type { Keys } from '../catalog/keys.ts';
 import type { Leases } from '../catalog/lease.ts';
 import type { Checkpoint, Progress } from '../catalog/record.ts';
 import type { Unreadable } from '../catalog/unreadable.ts';
+import type { Verifications } from '../catalog/verifications.ts';
 import { BackupError } from '../errors.ts';
 import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import type { Prices } from '../prices.ts';
@@ -32,6 +33,8 @@ export interface Engine {
   store: ObjectStore;
   keys: Keys;
   catalog: BackupCatalog;
+  /** What was found when backups were looked at again. */
+  verifications: Verifications;
   jobs: JobStore;
   leases: Leases;
   /** What of both cannot be read. */

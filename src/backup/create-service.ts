@@ -4,6 +4,7 @@ import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
+import { createVerifications } from '../catalog/verifications.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
 import type { Arena, Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { DEFAULT_PRICES, type Prices } from '../prices.ts';
@@ -20,6 +21,7 @@ import type { Service } from './service.ts';
 import { createSweep } from './sweep.ts';
 import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
 import type { RetryPolicy } from './try-again.ts';
+import { createVerifyService } from './verify-service.ts';
 import { createWatch } from './watch.ts';
 
 /** A dead instance's jobs are looked for at start and then this often, or more often where leases are short. */
@@ -116,6 +118,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
 
   return {
     ...queries,
+    ...createVerifyService(engine, runner),
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,
     startBackup: (input, options) => runner.start(input, options),
@@ -189,6 +192,10 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     keys,
     catalog: createBackupCatalog(
       { store, keys, clock, unreadable },
+      { ttlMs: settings.catalogTtlMs ?? 30_000 },
+    ),
+    verifications: createVerifications(
+      { store, keys, clock, log },
       { ttlMs: settings.catalogTtlMs ?? 30_000 },
     ),
     jobs: createJobStore({ store: stateStore, keys, clock, unreadable }),

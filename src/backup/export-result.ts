@@ -16,6 +16,7 @@ export interface Moved {
   stored: StoredObject;
   /** Before compression, if there was any. */
   plainBytes: number | undefined;
+  ovaSha256: string;
   counters: Readonly<UploadCounters>;
   /** Ranges of the base's index, and of the archive itself, that were read. */
   reads: number;
@@ -48,6 +49,7 @@ export function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepCo
       ...(moved.plainBytes === undefined ? {} : { uncompressed_bytes: moved.plainBytes }),
       etag: stored.etag,
       content_digest: normaliser.contentDigest(),
+      ova_sha256: moved.ovaSha256,
       ...(stored.checksum ? { checksum: stored.checksum } : {}),
     },
     index_key: moved.indexKey,

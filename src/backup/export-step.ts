@@ -150,6 +150,7 @@ async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext)
     mode,
     stored,
     plainBytes: packing.plainBytes,
+    ovaSha256: packing.ovaSha256,
     counters: upload.counters,
     reads: (blocks?.reads ?? 0) + seamReads,
     normaliser,

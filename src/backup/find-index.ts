@@ -25,6 +25,8 @@ export type LookedAt =
       index?: undefined;
       found: Exclude<IndexResult['found'], 'right'>;
       why: string;
+      /** Nothing is known to be wrong with it: it must be restored from its class before it can be read. */
+      isCold?: true;
       /** Only entries are damaged: the key and how the archive was compressed are still known. */
       directory?: BlocksIndex | undefined;
     };
@@ -53,7 +55,11 @@ export async function lookAtArchive(
 ): Promise<ObjectFacts | Unusable> {
   const archive = await engine.store.head(key, { signal });
   if (archive === undefined) return { code: 'not_found', why: 'its archive is gone' };
-  if (archive.sizeBytes !== size || bare(archive.etag) !== bare(etag)) {
+  if (archive.sizeBytes !== size) {
+    const found = `${archive.sizeBytes} bytes instead of ${size}`;
+    return { code: 'data_corrupt', why: `its archive is not the one that was stored (${found})` };
+  }
+  if (bare(archive.etag) !== bare(etag)) {
     return { code: 'data_corrupt', why: 'its archive is not the one that was stored' };
   }
   const { storageClass } = archive;
@@ -96,7 +102,8 @@ async function openAt(
     return { found: 'damaged', why: 'its index is that of another archive' };
   } catch (error) {
     if (isArchived(error)) {
-      return { found: 'damaged', why: 'its index lies in a class that cannot be read at once' };
+      const why = 'its index lies in a class that cannot be read at once';
+      return { found: 'damaged', why, isCold: true };
     }
     if (!isBackupError(error, 'data_corrupt')) throw error;
     return error.details.index === 'old'

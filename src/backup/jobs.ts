@@ -37,6 +37,12 @@ export interface JobRunner {
   start(input: StartInput, options: Cancellable): Promise<Job>;
   /** A job about a backup that is there. It leaves the machine alone, and its pool need not be there any more. */
   startIndex(input: IndexInput, options: Cancellable): Promise<Job>;
+  /** For every other kind: records the job that `make` gives and queues it; one that is there by this id is the answer. */
+  begin(
+    input: { jobId?: string | undefined },
+    options: Cancellable,
+    make: () => Promise<Job>,
+  ): Promise<Job>;
   cancel(id: string, options: Cancellable): Promise<Job | undefined>;
   /**
    * Takes over jobs whose instance died, and follows cancels that other instances took for jobs that wait here.
@@ -112,6 +118,7 @@ export function createJobRunner(
       begin(input, options, () => newBackupJob(engine, settings.retentionClasses, input, options)),
     startIndex: (input, options) =>
       begin(input, options, () => newIndexJob(engine, input, options)),
+    begin,
     cancel: async (id, options) => {
       const ask = (job: Job) => (isEnded(job) ? undefined : { ...job, cancel_requested: true });
       const job = await engine.jobs.update(id, ask, options);
@@ -169,7 +176,8 @@ function srsOf({ disks }: VmState): QueuePlace['srs'] {
   ];
 }
 
-function newJob(
+/** A job that waits, of kind backup unless it is changed. */
+export function newJob(
   engine: Engine,
   input: {
     pool: string;
@@ -220,8 +228,12 @@ async function newBackupJob(
   return newJob(engine, { pool: pool.name, srs: srsOf(state), vm, request, triggeredBy, jobId });
 }
 
-/** It reads the bucket alone: no SR waits for it. */
-async function newIndexJob(
+async function newIndexJob(engine: Engine, input: IndexInput, options: Cancellable): Promise<Job> {
+  return { ...(await newJobAbout(engine, input, options)), kind: 'index' };
+}
+
+/** About a backup that is there. It reads the bucket alone: no SR waits for it. Errors: `not_found`. */
+export async function newJobAbout(
   engine: Engine,
   { backupId, triggeredBy, jobId }: IndexInput,
   options: Cancellable,
@@ -235,7 +247,7 @@ async function newIndexJob(
   const request = backupRequestSchema.parse({ retention, compression });
   const known = { uuid: vm.uuid, nameLabel: vm.name };
   const job = newJob(engine, { pool: vm.pool, srs: [], vm: known, request, triggeredBy, jobId });
-  return { ...job, kind: 'index', backup_id: backupId };
+  return { ...job, backup_id: backupId };
 }
 
 /** From here on the caller may leave: half a start would block the machine, or begin a job nobody knows of. */

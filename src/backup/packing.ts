@@ -14,6 +14,7 @@ import assert from 'node:assert/strict';
 import type { Backup } from '../catalog/record.ts';
 import type { Cancellable, ObjectUpload } from '../ports.ts';
 import { COMPRESSION, createFrameLog } from '../xva/frames.ts';
+import { digestOva } from '../xva/hash.ts';
 import type { ArchiveDisk, FrameTable, KeptBlock } from '../xva/types.ts';
 import { compressFrame } from '../xva/zstd.ts';
 import type { BaseBlocks } from './delta-blocks.ts';
@@ -29,6 +30,8 @@ export interface Packing {
   end(bytes: Uint8Array, options: Cancellable): Promise<void>;
   /** After the end: what the index must know of a compressed archive. */
   frames(): FrameTable | undefined;
+  /** After the head: SHA-256 of ova.xml's member, before compression. */
+  readonly ovaSha256: string;
   /** Of a compressed archive: how long what was packed so far is without compression. */
   readonly plainBytes: number | undefined;
 }
@@ -52,8 +55,12 @@ export function createPacking(input: PackingInput, compression: Backup['compress
 }
 
 function createPlainPacking({ upload, blocks }: PackingInput): Packing {
+  let ovaSha256 = '';
   return {
-    head: (bytes, options) => upload.write(bytes, options),
+    head: (bytes, options) => {
+      ovaSha256 = digestOva(bytes);
+      return upload.write(bytes, options);
+    },
     block: async ({ memberBytes, disk, block }, options) => {
       const same = await blocks?.find(disk, block, options);
       const isSame = same?.lengthBytes === memberBytes;
@@ -62,18 +69,23 @@ function createPlainPacking({ upload, blocks }: PackingInput): Packing {
     end: (bytes, options) => upload.write(bytes, options),
     frames: () => undefined,
     plainBytes: undefined,
+    get ovaSha256() {
+      return ovaSha256;
+    },
   };
 }
 
 function createZstdPacking({ upload, blocks }: PackingInput): Packing {
   const log = createFrameLog();
   let plainBytes = 0;
+  let ovaSha256 = '';
   const compress = (bytes: Uint8Array) => {
     plainBytes += bytes.length;
     return compressFrame(bytes, COMPRESSION.level);
   };
   return {
     head: async (bytes, options) => {
+      ovaSha256 = digestOva(bytes);
       const frame = await compress(bytes);
       log.head(frame.length);
       await upload.write(frame, options);
@@ -99,6 +111,9 @@ function createZstdPacking({ upload, blocks }: PackingInput): Packing {
       await upload.write(frame, options);
     },
     frames: log.table,
+    get ovaSha256() {
+      return ovaSha256;
+    },
     get plainBytes() {
       return plainBytes;
     },

@@ -11,6 +11,7 @@ import { pageOf } from './page.ts';
 import type { Page, PageInput, Readiness, Service, VmView } from './service.ts';
 import { createShare, type Share } from './share.ts';
 import { statusOf } from './status.ts';
+import { type NewestGood, newestGoodOf, withVerified } from './verified-backups.ts';
 
 /** A machine carrying this tag is left out of selections and of the status. */
 const SKIP_TAG = 'xvault:skip';
@@ -72,11 +73,13 @@ export function createQueries(
         return recordsInPlace(engine, some, options);
       };
       const page = await pageOf(entries, input, filter, (entry) => entry.backupId, load);
-      return withUnreadable(engine, page, seen);
+      const { items, ...rest } = withUnreadable(engine, page, seen);
+      return { ...rest, items: await withVerified(items, engine, options) };
     },
     getBackup: async (id, options) => {
       const entry = await catalog.find(id);
-      return entry && (await catalog.record(entry, options));
+      const backup = entry && (await catalog.record(entry, options));
+      return backup && (await withVerified([backup], engine, options))[0];
     },
     archiveLink: async (id, { expiresSeconds }) => {
       const entry = await catalog.find(id);
@@ -207,6 +210,7 @@ async function status(
     engine.catalog.newestReadable(options),
     lastJobOfEach(asking),
   ]);
+  const goods = await newestGoodOf(newest, engine, options);
   const unreachablePools: string[] = [];
   const lists = await Promise.all(
     pools.map(async (pool) => {
@@ -224,14 +228,15 @@ async function status(
     }),
   );
   const vms = lists.flat().map(({ uuid, nameLabel, pool, skipped }) => {
-    const backup = newest.get(`${pool}/${uuid}`);
+    const found = goods.get(`${pool}/${uuid}`);
     const job = lastJobs.get(`${pool}/${uuid}`);
     return {
       uuid,
       name: nameLabel,
       pool,
       skipped,
-      ...(backup ? { lastBackup: { id: backup.id, createdAtMs: uuidTimeMs(backup.id) } } : {}),
+      ...(found?.good ? { lastBackup: lastOf(found.good) } : {}),
+      ...(found?.damaged ? { damaged: damagedOf(found.damaged) } : {}),
       ...(job ? { lastJob: jobSummary(job) } : {}),
     };
   });
@@ -242,6 +247,14 @@ async function status(
     unreadable: engine.unreadable.list(),
     vms,
   });
+}
+
+function lastOf({ backup: { id }, verified }: NonNullable<NewestGood['good']>) {
+  return { id, createdAtMs: uuidTimeMs(id), ...(verified && { verified }) };
+}
+
+function damagedOf({ backup: { id }, verified }: NonNullable<NewestGood['damaged']>) {
+  return { id, verified };
 }
 
 function knownFromBucket(pool: string, newest: ReadonlyMap<string, Backup>) {

@@ -6,7 +6,9 @@
  */
 import type { Backup, BackupRequest, Job } from '../catalog/record.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
+import type { Verification } from '../catalog/verified.ts';
 import type { Cancellable } from '../ports.ts';
+import type { VerifyService } from './verify-service.ts';
 import type { DiskService } from './disk-view.ts';
 
 export interface Page<T> {
@@ -51,6 +53,10 @@ export interface StatusReport {
     last_backup_id?: string;
     last_backup_at?: string;
     age_seconds?: number;
+    /** Of the last backup: the verification that counts. */
+    verified?: Verification;
+    /** A newer backup than the last good one, which is known not to hold what was backed up. */
+    damaged_backup_id?: string;
     last_job?: { id: string; status: string; finished_at?: string; error_code?: string };
   }[];
   /** Pools that did not answer: their machines are known from the bucket only. */
@@ -109,7 +115,15 @@ export interface IndexInput {
   jobId?: string | undefined;
 }
 
-export interface Service extends DiskService {
+/** What is known of a backup beside its record, which never changes. */
+export interface BackupExtras {
+  /** The verification that counts; absent when there was none. */
+  verified?: Verification;
+}
+
+export type ListedBackup = Backup & BackupExtras;
+
+export interface Service extends DiskService, VerifyService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
    * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),
@@ -137,8 +151,8 @@ export interface Service extends DiskService {
   listBackups(
     input: PageInput & { vm?: string; pool?: string; retention?: string },
     options: Cancellable,
-  ): Promise<Page<Backup>>;
-  getBackup(id: string, options: Cancellable): Promise<Backup | undefined>;
+  ): Promise<Page<ListedBackup>>;
+  getBackup(id: string, options: Cancellable): Promise<ListedBackup | undefined>;
   /** A link to the archive, good for `expiresSeconds`. */
   archiveLink(
     id: string,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseTime } from '../time.ts';
+import type { Verification } from '../catalog/verified.ts';
+import { formatTime, parseTime } from '../time.ts';
 import { statusOf } from './status.ts';
 
 const now = parseTime('2026-06-01T00:00:00Z');
@@ -44,4 +45,55 @@ test('a failed last try over a young backup is a warning', () => {
 test('a silent pool is a warning, a skipped machine nothing', () => {
   assert.equal(report([vm('a', 1)], ['p2']).status, 'warning');
   assert.deepEqual(report([vm('a', undefined, { skipped: true })]).vms, []);
+});
+
+const verified = (hoursAgo: number, over: Partial<Verification> = {}): Verification => ({
+  at: formatTime(now - hoursAgo * hour),
+  kind: 'whole',
+  percent: 100,
+  ok: true,
+  read_bytes: 1,
+  checked_blocks: 1,
+  job_id: 'j',
+  ...over,
+});
+const fault = (part: 'archive' | 'index', detail: string): Partial<Verification> => ({
+  ok: false,
+  problem: { part, code: 'data_corrupt', detail },
+});
+
+test('a backup that was verified says so, and how much of it', () => {
+  const reasonOf = (one: Verification) => {
+    const lastBackup = { id: 'b', createdAtMs: now - hour, verified: one };
+    const [line] = report([vm('a', undefined, { lastBackup })]).vms;
+    assert.equal(line?.status, 'ok');
+    assert.deepEqual(line?.verified, one);
+    return line?.reason;
+  };
+  assert.equal(reasonOf(verified(75)), 'last backup is young enough, verified 3 days ago');
+  const sample = verified(5, { kind: 'sampled', percent: 5 });
+  assert.equal(reasonOf(sample), 'last backup is young enough, 5 % verified 5 h ago');
+  const booted = verified(0.5, { kind: 'restored' });
+  assert.equal(reasonOf(booted), 'last backup is young enough, restored as a test just now');
+});
+
+test('a damaged newest backup is a warning over a good young one, and critical without', () => {
+  const damaged = { id: 'new', verified: verified(1, fault('archive', 'block 7 is wrong')) };
+  const over = report([vm('a', 3, { damaged })]).vms[0];
+  assert.equal(over?.status, 'warning');
+  assert.match(over?.reason ?? '', /backup new is damaged \(block 7 is wrong\)/);
+  assert.deepEqual([over?.last_backup_id, over?.damaged_backup_id], ['b-a', 'new']);
+  for (const age of [30, undefined]) {
+    const line = report([vm('a', age, { damaged })]).vms[0];
+    assert.equal(line?.status, 'critical');
+    assert.match(line?.reason ?? '', /block 7 is wrong/);
+  }
+});
+
+test('a lost index is a warning that names the mend', () => {
+  const one = verified(1, fault('index', 'its index is gone; to make it anew: xvault index b'));
+  const lastBackup = { id: 'b', createdAtMs: now - hour, verified: one };
+  const [line] = report([vm('a', undefined, { lastBackup })]).vms;
+  assert.equal(line?.status, 'warning');
+  assert.match(line?.reason ?? '', /xvault index b/);
 });

@@ -1,6 +1,7 @@
 /** Is the newest good backup of every machine young enough? Pure: facts in, verdict out. */
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
-import { formatTime } from '../time.ts';
+import type { Verification } from '../catalog/verified.ts';
+import { formatTime, parseTime } from '../time.ts';
 import type { StatusReport, Verdict } from './service.ts';
 
 export interface StatusInput {
@@ -13,14 +14,20 @@ export interface StatusInput {
     name: string;
     pool: string;
     skipped: boolean;
-    lastBackup?: { id: string; createdAtMs: number };
+    /** The newest that is not known to be damaged. */
+    lastBackup?: { id: string; createdAtMs: number; verified?: Verification };
+    /** A newer one that is. */
+    damaged?: { id: string; verified: Verification };
     lastJob?: { id: string; status: string; finishedAt?: string; errorCode?: string };
   }[];
 }
 
 const RANK: Record<Verdict, number> = { ok: 0, warning: 1, critical: 2 };
 
-/** critical: no good backup, or too old. warning: the newest is good, but the last try failed, a pool is silent, or a record cannot be read. */
+/**
+ * critical: no good backup, or too old. warning: there is a good one, but a newer one is damaged, a verification found fault with
+ * it, the last try failed, a pool is silent, or a record cannot be read.
+ */
 export function statusOf(input: StatusInput): StatusReport {
   const vms = input.vms.filter((vm) => !vm.skipped).map((vm) => judge(vm, input));
   vms.sort((a, b) => RANK[b.status] - RANK[a.status] || a.vm.name.localeCompare(b.vm.name));
@@ -55,24 +62,45 @@ function judge(vm: StatusInput['vms'][number], input: StatusInput): StatusReport
     vm.lastJob?.status === 'failed'
       ? `the last try failed (${vm.lastJob.errorCode ?? 'unknown'})`
       : undefined;
-  if (vm.lastBackup === undefined) {
-    const reason = failure === undefined ? 'no backup' : `no backup, ${failure}`;
-    return { ...base, status: 'critical', reason };
+  const { lastBackup: last, damaged } = vm;
+  const damage =
+    damaged && `backup ${damaged.id} is damaged (${damaged.verified.problem?.detail ?? 'unknown'})`;
+  const found = { ...base, ...(damaged && { damaged_backup_id: damaged.id }) };
+  if (last === undefined) {
+    const none = damage === undefined ? 'no backup' : `no good backup: ${damage}`;
+    const reason = failure === undefined ? none : `${none}, ${failure}`;
+    return { ...found, status: 'critical', reason };
   }
-  const ageSeconds = Math.max(0, Math.round((input.nowMs - vm.lastBackup.createdAtMs) / 1000));
+  const ageSeconds = ageOf(last.createdAtMs, input);
   const dated = {
-    ...base,
-    last_backup_id: vm.lastBackup.id,
-    last_backup_at: formatTime(vm.lastBackup.createdAtMs),
+    ...found,
+    last_backup_id: last.id,
+    last_backup_at: formatTime(last.createdAtMs),
     age_seconds: ageSeconds,
+    ...(last.verified && { verified: last.verified }),
   };
   if (ageSeconds > input.maxAgeSeconds) {
-    return {
-      ...dated,
-      status: 'critical',
-      reason: `last backup is older than ${Math.round(input.maxAgeSeconds / 360) / 10} hours`,
-    };
+    const old = `last backup is older than ${Math.round(input.maxAgeSeconds / 360) / 10} hours`;
+    const reason = damage === undefined ? old : `last good backup is too old: ${damage}`;
+    return { ...dated, status: 'critical', reason };
   }
-  if (failure !== undefined) return { ...dated, status: 'warning', reason: failure };
-  return { ...dated, status: 'ok', reason: 'last backup is young enough' };
+  const fault = last.verified?.ok === false ? last.verified.problem?.detail : undefined;
+  const doubts = [damage, fault, failure].filter((doubt) => doubt !== undefined);
+  if (doubts.length > 0) return { ...dated, status: 'warning', reason: doubts.join('; ') };
+  const reason = ['last backup is young enough', verifiedText(last.verified, input)];
+  return { ...dated, status: 'ok', reason: reason.filter(Boolean).join(', ') };
+}
+
+/** When it was looked at last, and how; '' if it never was. */
+function verifiedText(verified: Verification | undefined, { nowMs }: StatusInput): string {
+  if (verified === undefined) return '';
+  const hours = ageOf(parseTime(verified.at), { nowMs }) / 3600;
+  const days = Math.floor(hours / 24);
+  const ago = hours < 1 ? 'just now' : days < 2 ? `${Math.floor(hours)} h ago` : `${days} days ago`;
+  if (verified.kind === 'restored') return `restored as a test ${ago}`;
+  return verified.kind === 'whole' ? `verified ${ago}` : `${verified.percent} % verified ${ago}`;
+}
+
+function ageOf(ms: number, { nowMs }: Pick<StatusInput, 'nowMs'>): number {
+  return Math.max(0, Math.round((nowMs - ms) / 1000));
 }

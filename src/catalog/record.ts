@@ -6,6 +6,7 @@
  * reader would misread the record; unknown fields are kept out of the way, never an error when read.
  */
 import { z } from 'zod';
+import { verificationSchema, verifyWishSchema } from './verified.ts';
 
 const bytes = z.int().nonnegative();
 const time = z.iso.datetime();
@@ -139,6 +140,8 @@ export const backupSchema = z.object({
     etag: z.string(),
     /** XXH64 over the XXH64 of every stored block, in order: equal archives have equal digests. */
     content_digest: z.string(),
+    /** SHA-256 of the member that holds ova.xml, header and padding included; absent in backups of older versions. */
+    ova_sha256: z.string().optional(),
     checksum: z.object({ algorithm: z.literal('crc32'), value: z.string() }).optional(),
   }),
   index_key: z.string(),
@@ -277,6 +280,9 @@ export const jobSchema = z.object({
   result: backupSchema.optional(),
   dry_run: dryRunSchema.optional(),
   index: indexResultSchema.optional(),
+  /** Of a verify job: what was asked for, and what came of it. */
+  verify: verifyWishSchema.optional(),
+  verified: verificationSchema.optional(),
   checkpoint: checkpointSchema,
 });
 export type Job = z.infer<typeof jobSchema>;

@@ -115,14 +115,23 @@ function judgeOne(entry: StatusReport['vms'][number], { warning, critical }: Rul
   const { uuid } = entry.vm;
   const { age_seconds: age, last_job: job } = entry;
   if (age === undefined) {
-    const text = `${name}: no backup`;
+    const text = `${name}: ${entry.damaged_backup_id === undefined ? 'no backup' : plain(entry.reason)}`;
     return { state: 'CRITICAL', text, label: name, uuid, ageSeconds: undefined };
   }
   const failed = job?.status === 'failed' ? `, the last try failed (${job.error_code})` : '';
-  const text = `${name}: last backup ${formatSeconds(age)} ago${failed}`;
+  const damaged = entry.damaged_backup_id === undefined ? '' : `, ${plain(entry.reason)}`;
+  const text = `${name}: last ${damaged === '' ? '' : 'good '}backup ${formatSeconds(age)} ago${verifiedText(entry.verified)}${damaged}${failed}`;
   const line = { text, label: name, uuid, ageSeconds: age };
   if (!inRange(age, critical)) return { state: 'CRITICAL', ...line };
-  return { state: failed !== '' || !inRange(age, warning) ? 'WARNING' : 'OK', ...line };
+  const doubt = failed !== '' || damaged !== '' || entry.verified?.ok === false;
+  return { state: doubt || !inRange(age, warning) ? 'WARNING' : 'OK', ...line };
+}
+
+/** What the last look at it found, without the time: the line would change every minute. */
+function verifiedText(verified: StatusReport['vms'][number]['verified']): string {
+  if (verified === undefined) return '';
+  if (!verified.ok) return `, ${plain(verified.problem?.detail ?? 'its verification failed')}`;
+  return verified.kind === 'sampled' ? `, ${verified.percent} % verified` : ', verified';
 }
 
 /** The text Nagios reads. */

@@ -36,6 +36,8 @@ export interface ServiceClient extends AsyncDisposable {
   startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startIndex(input: { backupId: string }, options: Cancellable): Promise<JobView>;
+  /** Errors: `not_found`. */
+  startVerify(input: { backupId: string; percent: number }, options: Cancellable): Promise<JobView>;
   /** The job now, then whenever it changed, up to its end. */
   watchJob(id: string, options: Cancellable): AsyncIterable<JobView>;
   /** Errors: `not_found`. */

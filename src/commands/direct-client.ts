@@ -29,6 +29,12 @@ export function createDirectClient(
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startIndex({ backupId, triggeredBy }, options));
     },
+    startVerify: async ({ backupId, percent }, options) => {
+      const triggeredBy = `command line (${userName()})`;
+      return jobView(
+        await service.startVerify({ backupId, wish: { percent }, triggeredBy }, options),
+      );
+    },
     watchJob: async function* (id, options) {
       for await (const job of service.watchJob(id, options)) {
         yield jobView(job);

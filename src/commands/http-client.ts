@@ -58,6 +58,12 @@ export function createHttpClient(
       start(`/v1/vms/${encodeURIComponent(vm)}/backups`, wishes, options),
     startIndex: ({ backupId }, options) =>
       start(`/v1/backups/${encodeURIComponent(backupId)}/index`, {}, options),
+    startVerify: ({ backupId, percent }, options) =>
+      start(
+        `/v1/backups/${encodeURIComponent(backupId)}/verify${percent === 100 ? '' : `?percent=${percent}`}`,
+        {},
+        options,
+      ),
     watchJob: (id, { signal }) =>
       watch({ call, clock: deps.clock, pollMs: settings.pollMs ?? POLL_MS }, id, signal),
     cancelJob: (id, { signal }) =>

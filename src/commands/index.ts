@@ -26,6 +26,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Check an archive and make its index anew',
     load: () => import('./index-backup.ts'),
   },
+  verify: {
+    summary: 'Check that a backup is still what was stored',
+    load: () => import('./verify.ts'),
+  },
   cancel: { summary: 'Cancel a job', load: () => import('./cancel.ts') },
   sweep: { summary: 'Remove what crashed runs left', load: () => import('./sweep.ts') },
   doctor: {

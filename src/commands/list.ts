@@ -1,5 +1,6 @@
 /** `xvault list`: backups, newest first. */
 import type { Backup } from '../catalog/record.ts';
+import type { Verification } from '../catalog/verified.ts';
 import { systemClock } from '../clock.ts';
 import { openClient } from './client.ts';
 import type { Command } from './command.ts';
@@ -21,6 +22,7 @@ const COLUMNS = [
   { title: 'DISKS', right: true },
   { title: 'CLASS' },
   { title: 'MODE' },
+  { title: 'VERIFIED' },
   { title: 'BACKUP' },
 ];
 
@@ -65,6 +67,7 @@ export const command: Command = {
       String(backup.disks.length),
       backup.retention,
       backup.mode,
+      verifiedText(backup.verified, now),
       backup.id,
     ]);
     terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
@@ -72,6 +75,15 @@ export const command: Command = {
     return 0;
   },
 };
+
+/** When it was looked at last; in capitals what nobody may overlook. */
+function verifiedText(verified: Verification | undefined, nowMs: number): string {
+  if (verified === undefined) return '–';
+  if (verified.problem?.part === 'archive') return 'DAMAGED';
+  if (!verified.ok) return verified.problem?.part === 'index' ? 'index lost' : 'FAILED';
+  const share = verified.kind === 'sampled' ? `${verified.percent} % ` : '';
+  return `${share}${formatAgo(verified.at, nowMs)}`;
+}
 
 /** Of a compressed archive also what share of its blocks that is. */
 function sizeText({ size_bytes: size, uncompressed_bytes: whole }: Backup['archive']): string {

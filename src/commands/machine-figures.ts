@@ -26,10 +26,14 @@ export async function readMachineFigures(
 
 async function figuresOf(
   service: Pick<Service, 'getBackup'>,
-  { vm, last_backup_id: id, last_backup_at: at, last_job: job }: StatusReport['vms'][number],
+  entry: StatusReport['vms'][number],
   options: Cancellable,
 ): Promise<MachineFigures> {
+  const { vm, last_backup_id: id, last_backup_at: at, last_job: job, verified } = entry;
   const figures: MachineFigures = { pool: vm.pool, vmUuid: vm.uuid, vmName: vm.name };
+  if (verified?.ok) figures.verifiedAtSeconds = Date.parse(verified.at) / 1000;
+  if (entry.damaged_backup_id !== undefined) figures.isDamaged = true;
+  else if (at !== undefined) figures.isDamaged = false;
   if (at !== undefined) figures.lastSuccessAtSeconds = Date.parse(at) / 1000;
   if (job?.finished_at !== undefined) {
     figures.lastCompletionAtSeconds = Date.parse(job.finished_at) / 1000;

@@ -5,6 +5,7 @@
  * fifteen seconds: a mean since the start hides a line that has become slow.
  */
 import type { IndexResult } from '../catalog/record.ts';
+import type { Verification } from '../catalog/verified.ts';
 import type { JobView } from '../http/views.ts';
 import type { Clock } from '../ports.ts';
 import type { Terminal } from './command.ts';
@@ -90,6 +91,7 @@ export function endText(job: JobView): string {
     const sent = result.copied_bytes > 0 ? `, ${formatBytes(result.sent_bytes)} sent` : '';
     return `${name}: ${formatBytes(size)}${packed} in ${formatSeconds(result.duration_seconds)}${sent}, backup ${result.id}`;
   }
+  if (job.verified !== undefined) return `${name}: ${verifiedText(job, job.verified)}`;
   if (job.index !== undefined) return `${name}: ${indexText(job, job.index)}`;
   if (job.dry_run !== undefined) {
     const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
@@ -114,6 +116,14 @@ function indexText({ progress, backup_id: id }: JobView, index: IndexResult): st
   const read = `${count(index.stored_blocks, 'block')} of backup ${id} are right (${formatBytes(progress.read_bytes)} read)`;
   const wrote = index.written ? `, a new one is at ${plain(index.key)}` : ' already';
   return `${read}; its index was ${FOUND[index.found]}${wrote}`;
+}
+
+/** What a verify job looked at; one that found fault has failed, and its problem says it. */
+function verifiedText({ backup_id: id }: JobView, { percent, ...seen }: Verification): string {
+  const read = `${count(seen.checked_blocks, 'block')} checked, ${formatBytes(seen.read_bytes)} read`;
+  return percent === 100
+    ? `backup ${id} is what was stored (${read})`
+    : `${percent} % of backup ${id} are what was stored (${read})`;
 }
 
 /** Full or delta, why, and what that took. */

@@ -146,7 +146,9 @@ async function answerOnce(
   };
   const tokenName = call.identity?.name ?? '';
   const { method, path } = c.req;
-  const request = { tokenName, key, method, path, body: call.body };
+  // what is asked for may also stand in the query
+  const body = route.query === undefined ? call.body : { query: call.query, body: call.body };
+  const request = { tokenName, key, method, path, body };
   return await deps.idempotency.run(request, work, { signal: NEVER });
 }
 

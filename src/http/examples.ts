@@ -121,6 +121,25 @@ const INDEX_JOB: Job = {
   },
 };
 
+const { index: _index, ...ABOUT_BACKUP } = INDEX_JOB;
+
+const VERIFY_JOB: Job = {
+  ...ABOUT_BACKUP,
+  id: '019ab0c4-1e52-7a90-9b7d-6c5d4e3f2a1b',
+  kind: 'verify',
+  verify: { percent: 100 },
+  verified: {
+    at: '2026-11-23T09:31:12.655Z',
+    kind: 'whole',
+    percent: 100,
+    ok: true,
+    read_bytes: BACKUP.archive.size_bytes,
+    checked_blocks: 4583,
+    job_id: '019ab0c4-1e52-7a90-9b7d-6c5d4e3f2a1b',
+  },
+};
+
+export const VERIFY_JOB_EXAMPLE = jobView(VERIFY_JOB);
 export const INDEX_JOB_EXAMPLE = jobView(INDEX_JOB);
 export const BACKUP_EXAMPLE = backupView(BACKUP);
 export const JOB_EXAMPLE = jobView(JOB);

@@ -7,6 +7,7 @@ import {
   problemSchema,
   vmNameSchema,
 } from '../catalog/record.ts';
+import { verificationSchema } from '../catalog/verified.ts';
 
 const bytes = z.int().nonnegative();
 const time = z.iso.datetime();
@@ -20,7 +21,10 @@ const verdict = z.enum(['ok', 'warning', 'critical']);
 const check = z.enum(['pass', 'warn', 'fail']);
 
 export const backupAnswerSchema = backupSchema
-  .extend({ links: links(['self', 'xva', 'job', 'vm']) })
+  .extend({
+    verified: verificationSchema.optional(),
+    links: links(['self', 'xva', 'job', 'vm']),
+  })
   .meta({ id: 'Backup' });
 
 export const httpProblemSchema = problemSchema
@@ -104,6 +108,8 @@ export const statusSchema = z
         last_backup_id: z.string().optional(),
         last_backup_at: time.optional(),
         age_seconds: seconds.optional(),
+        verified: verificationSchema.optional(),
+        damaged_backup_id: z.string().optional(),
         last_job: z
           .object({
             id: z.string(),

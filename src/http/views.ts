@@ -3,15 +3,12 @@
  *
  * Links are paths, so they are right behind any proxy that keeps paths.
  */
-import {
-  type Backup,
-  type Checkpoint,
-  isEnded,
-  type Job,
-  type Progress,
-} from '../catalog/record.ts';
+import type { ListedBackup } from '../backup/service.ts';
+import { type Checkpoint, isEnded, type Job, type Progress } from '../catalog/record.ts';
 
-export type BackupView = Backup & { links: { self: string; xva: string; job: string; vm: string } };
+export type BackupView = ListedBackup & {
+  links: { self: string; xva: string; job: string; vm: string };
+};
 
 export type JobView = Omit<Job, 'checkpoint' | 'result' | 'request'> & {
   checkpoint?: never;
@@ -45,7 +42,7 @@ export function jobView(job: Job): JobView {
 }
 
 /** A backup with its links. */
-export function backupView(backup: Backup): BackupView {
+export function backupView(backup: ListedBackup): BackupView {
   const self = `/v1/backups/${backup.id}`;
   return {
     ...backup,

@@ -4,7 +4,7 @@
  * Memory is one frame and its content. Hosts and other tools need none of this: the frames, one
  * behind the other, are what `zstd -d` reads.
  */
-import { BackupError } from '../errors.ts';
+import { BackupError, isBackupError } from '../errors.ts';
 import { decodeIndex } from './blocks-index.ts';
 import { COMPRESSION, createFrameMap, createLengths, type Frame, LENGTH_BYTES } from './frames.ts';
 import { type ArchiveSummary, type ArchiveVisitor, type Fill, readArchive } from './reader.ts';
@@ -41,10 +41,16 @@ export function createFrameReader(
     const bytes = Buffer.alloc(length);
     return bytes.subarray(0, await source(bytes));
   };
+  let offset = 0;
   const next = async (): Promise<boolean> => {
-    const found = await readFrame(read, { maxPlainBytes });
+    const found = await readFrame(read, { maxPlainBytes }).catch((error) => {
+      throw inFrameAt(offset, error);
+    });
     if (found === undefined) return false;
-    plain = await decompressFrame(found.frame, found.plainBytes);
+    plain = await decompressFrame(found.frame, found.plainBytes).catch((error) => {
+      throw inFrameAt(offset, error);
+    });
+    offset += found.frame.length;
     lengths.add(found.frame.length);
     plainLengths.add(found.plainBytes);
     return true;
@@ -85,6 +91,16 @@ export async function indexCompressedArchive(
   const summary = await readArchive(reader.fill, { ...rest, order: 'kept', frames }, { signal });
   checkGroups(decodeIndex(summary.index, input.hash), reader.plainLengths());
   return summary;
+}
+
+/** Damage, with where in the stored object its frame begins. */
+function inFrameAt(offset: number, error: unknown): unknown {
+  if (!isBackupError(error, 'data_corrupt')) return error;
+  const details = { ...error.details, object_offset_bytes: offset };
+  return new BackupError('data_corrupt', `${error.message}, offset=${offset}`, {
+    details,
+    cause: error.cause,
+  });
 }
 
 /** Every frame must hold its group and nothing else. */

@@ -7,7 +7,7 @@
  * xxhash-wasm and hashed there, which costs twice as much. Its one-shot call was as fast as any
  * piecewise one, from 16 KiB to 1 MiB a piece, so there is no chunking here.
  */
-import { createCipheriv, createSecretKey, randomBytes } from 'node:crypto';
+import { createCipheriv, createHash, createSecretKey, randomBytes } from 'node:crypto';
 import xxhash from 'xxhash-wasm';
 import { type BlockDigest, DIGEST_BYTES, type Hasher } from './types.ts';
 import { XXH64_MODULE } from './xxh64-module.ts';
@@ -69,6 +69,11 @@ async function load(memory: WebAssembly.Memory): Promise<HashInPlace> {
 /** As a `.xxhash` member holds it: 16 upper-case hexadecimal digits. */
 export function formatXxh64(digest: bigint): string {
   return digest.toString(16).padStart(16, '0').toUpperCase();
+}
+
+/** SHA-256 in hex of ova.xml's member: the one part of an archive that carries no checksum of its own. */
+export function digestOva(member: Uint8Array): string {
+  return createHash('sha256').update(member).digest('hex');
 }
 
 /** A new key for the digests of a machine's blocks; later backups of it take the base's. */

@@ -6,7 +6,7 @@
  * normalising; memory is one block. The backup itself does not come through here: there the blocks
  * are read into upload memory.
  */
-import { createDigestKey } from './hash.ts';
+import { createDigestKey, digestOva } from './hash.ts';
 import { createNormaliser } from './normaliser.ts';
 import {
   type ArchiveDisk,
@@ -42,6 +42,8 @@ export interface ArchiveSummary {
   /** Of the normalised archive. */
   archiveBytes: number;
   contentDigest: string;
+  /** SHA-256, in hex, of ova.xml with its header and padding, as it stands in the normalised archive. */
+  ovaSha256: string;
   /** The bytes of blocks.idx. */
   index: Uint8Array;
 }
@@ -70,12 +72,16 @@ export async function readArchive(
   );
   const memory = Buffer.allocUnsafe(BLOCK_MEMBER_BYTES);
   let archiveBytes = 0;
+  let ovaSha256 = '';
   for (;;) {
     signal.throwIfAborted();
     const step = await nextStep(fill, normaliser, memory);
     if (step.kind === 'drop') continue;
     const bytes = step.kind === 'keep' ? memory.subarray(0, step.bytes) : step.bytes;
-    if (step.kind === 'replace') await visitor.disks?.(normaliser.disks);
+    if (step.kind === 'replace') {
+      ovaSha256 = digestOva(step.bytes);
+      await visitor.disks?.(normaliser.disks);
+    }
     const block = step.kind === 'keep' ? normaliser.block : undefined;
     if (block) await visitor.block?.(block, memory.subarray(512, 512 + block.lengthBytes));
     await visitor.bytes?.(bytes);
@@ -89,6 +95,7 @@ export async function readArchive(
     arrivals: normaliser.disks,
     archiveBytes,
     contentDigest: normaliser.contentDigest(),
+    ovaSha256,
     index: normaliser.index(input.frames?.()),
   };
 }

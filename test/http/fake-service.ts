@@ -84,6 +84,18 @@ export function createFakeService(): FakeService {
       jobs.set(job.id, job);
       return job;
     },
+    startVerify: async (input) => {
+      enter('startVerify', input);
+      const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
+      const job: Job = {
+        ...newJob(++started, { ...input, vm: vm.name, request: exampleJob().request }),
+        kind: 'verify',
+        backup_id: backupId,
+        verify: input.wish,
+      };
+      jobs.set(job.id, job);
+      return job;
+    },
     getJob: async (id) => {
       enter('getJob', id);
       return jobs.get(id);

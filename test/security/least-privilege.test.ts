@@ -10,7 +10,9 @@ import { after, before, describe, test } from 'node:test';
 import type { Backup } from '../../src/catalog/record.ts';
 import { systemClock, systemIds } from '../../src/clock.ts';
 import { checkBucket } from '../../src/commands/doctor-bucket.ts';
-import type { JobView } from '../../src/http/views.ts';
+import type { Report } from '../../src/commands/doctor-checks.ts';
+import { checkProtection } from '../../src/commands/doctor-protection.ts';
+import type { BackupView, JobView } from '../../src/http/views.ts';
 import { NEVER } from '../../src/signals.ts';
 import { archiveKey, type SweepWorld, startSweepWorld } from '../e2e/sweep-world.ts';
 import { BUCKET } from '../e2e/world.ts';
@@ -101,6 +103,21 @@ describe('with the rights of infra/bucket-policy.json alone', () => {
     assert.deepEqual(watch.refused, []);
   });
 
+  test('a backup is verified, and what was found is kept beside it', async () => {
+    const [id] = await world.backupsOf('app');
+    for (const query of ['', '?percent=10']) {
+      const headers = { prefer: 'wait=50' };
+      const path = `/v1/backups/${id}/verify${query}`;
+      const { status, error } = (
+        await world.call('POST', path, { body: {}, headers })
+      ).json<JobView>();
+      assert.equal(status, 'succeeded', error?.detail);
+    }
+    const { verified } = (await world.call('GET', `/v1/backups/${id}`)).json<BackupView>();
+    assert.deepEqual([verified?.ok, verified?.kind], [true, 'sampled']);
+    assert.deepEqual(watch.refused, []);
+  });
+
   test('lists, links, pages and the doctor find all they look for', async () => {
     const [id] = await world.backupsOf('app');
     const paths = ['/v1/vms', '/v1/jobs', '/v1/status', '/metrics', '/', '/readyz?verbose'];
@@ -110,20 +127,17 @@ describe('with the rights of infra/bucket-policy.json alone', () => {
     const link = (await world.call('GET', `/v1/backups/${id}/xva`)).headers.get('location') ?? '';
     assert.equal((await fetch(link, { headers: { range: 'bytes=0-7' } })).status, 206);
     const bad: string[] = [];
-    await checkBucket(
-      { store: world.store, prefix: PREFIX, archives: true, state: true },
-      {
-        report: ({ check, state, text }) => {
-          if (state === 'fail' || state === 'warn') bad.push(`${check}: ${text}`);
-        },
-        clock: systemClock,
-        ids: systemIds,
-      },
-      { signal: NEVER },
-    );
+    const report: Report = ({ check, state, text }) => {
+      if (state === 'fail' || state === 'warn') bad.push(`${check}: ${text}`);
+    };
+    const bucket = { store: world.store, prefix: PREFIX, archives: true, state: true };
+    await checkBucket(bucket, { report, clock: systemClock, ids: systemIds }, { signal: NEVER });
+    await checkProtection({ ...bucket, encryption: undefined, locks: {} }, report, {
+      signal: NEVER,
+    });
     assert.deepEqual(
       bad.filter((text) => !/lifecycle|rule/.test(text)),
-      [],
+      ['encryption: neither the bucket nor xvault encrypts'],
     );
     assert.deepEqual(watch.refused, []);
   });

@@ -5,12 +5,14 @@ import { DISK_ROUTES } from './disks.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
+import { VERIFY_ROUTES } from './verify.ts';
 import { WATCH_ROUTES } from './watch.ts';
 
 export const ROUTES: readonly AnyRoute[] = [
   ...JOB_ROUTES,
   ...BACKUP_ROUTES,
   ...DISK_ROUTES,
+  ...VERIFY_ROUTES,
   ...WATCH_ROUTES,
   ...SWEEP_ROUTES,
   ...PAGE_ROUTES,

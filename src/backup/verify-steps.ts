@@ -1,0 +1,156 @@
+/**
+ * The steps of a verify job: is a backup still what was stored? All of it is read, or a share of it drawn at random.
+ *
+ * What is found is kept beside the backup (catalog/verifications.ts), good or bad, and told wherever the backup is. Damage also
+ * fails the job, with object, disk and block in its problem. What says nothing of the backup (a store that is away, an archive
+ * in a class that cannot be read at once, a cancel) is not kept. Nothing is ever repaired or removed here. A job whose instance
+ * died is begun again.
+ */
+import type { Backup, Job } from '../catalog/record.ts';
+import type { Verification, VerifyWish } from '../catalog/verified.ts';
+import { BackupError, isBackupError } from '../errors.ts';
+import { formatTime } from '../time.ts';
+import type { StepContext } from './context.ts';
+import { findIndex, type LookedAt } from './find-index.ts';
+import {
+  backupIdOf,
+  findArchive,
+  isSame,
+  readWhole,
+  type StoredArchive,
+} from './verify-archive.ts';
+import { checkSample, type SampleFigures } from './verify-sample.ts';
+
+/** Looks whether what is needed may be read and written, so that a job that cannot end well does not begin. */
+export async function prepareVerify(job: Job, { engine, signal }: StepContext): Promise<Job> {
+  // the right to it is not among those of older policies: better known now than after hours
+  await engine.store.head(engine.keys.verified(backupIdOf(job)), { signal });
+  return { ...job, phase: 'verifying' };
+}
+
+/** Reads the archive, all of it or a sample, compares it with record and index, and keeps what was found. */
+export async function verifyArchive(job: Job, context: StepContext): Promise<Job> {
+  const { engine, signal } = context;
+  const wish = job.verify ?? { percent: 100 };
+  const id = backupIdOf(job);
+  const figures: SampleFigures = { readBytes: 0, checkedBlocks: 0 };
+  const keep = async (problem?: Verification['problem']): Promise<Verification> => {
+    const verification = verificationOf(job, wish, figures, { problem, nowMs: engine.clock.now() });
+    await engine.verifications.keep(id, verification, { signal });
+    const outcome = problem?.part ?? 'ok';
+    engine.meter.count('verifications_total', 1, { kind: verification.kind, outcome });
+    return verification;
+  };
+  try {
+    await look({ job, wish, figures }, context);
+  } catch (error) {
+    const problem = problemIn(error);
+    if (problem) await keep(problem);
+    throw error;
+  }
+  const verified = await keep();
+  const progress = {
+    ...job.progress,
+    read_bytes: figures.readBytes,
+    total_bytes: figures.readBytes,
+  };
+  return { ...job, phase: 'cleaning', progress, verified };
+}
+
+interface Look {
+  job: Job;
+  wish: VerifyWish;
+  /** Filled in as it goes. */
+  figures: SampleFigures;
+}
+
+async function look({ job, wish, figures }: Look, context: StepContext): Promise<void> {
+  const stored = await findArchive(job, context);
+  const index = await findIndex(stored.backup, context);
+  const onRead = (readBytes: number, totalBytes: number) => {
+    figures.readBytes = readBytes;
+    const { progress } = job;
+    context.report({ ...progress, read_bytes: readBytes, total_bytes: totalBytes });
+  };
+  if (wish.percent >= 100) {
+    const sizeBytes = stored.archive.sizeBytes;
+    const checked = await checkWhole(
+      { stored, index, onRead: (readBytes) => onRead(readBytes, sizeBytes) },
+      context,
+    );
+    figures.checkedBlocks = checked;
+    return;
+  }
+  if (index.index === undefined) throw indexDamage(stored.backup, index);
+  const sample = await checkSample(
+    {
+      ...stored,
+      index: index.index,
+      indexKey: index.key,
+      percent: wish.percent,
+      seed: job.id,
+      onRead,
+    },
+    context,
+  );
+  figures.checkedBlocks = sample.checkedBlocks;
+}
+
+/** The archive first: what is wrong with an index is told only of one that is right. */
+async function checkWhole(
+  input: { stored: StoredArchive; index: LookedAt; onRead(readBytes: number): void },
+  context: StepContext,
+): Promise<number> {
+  const { stored, index, onRead } = input;
+  const old = index.index ?? index.directory;
+  const summary = await readWhole({ ...stored, old, onRead }, context);
+  if (index.index === undefined) throw indexDamage(stored.backup, index);
+  if (!(await isSame(summary.index, index, context))) {
+    throw indexDamage(stored.backup, { why: 'its index is not that of its blocks' });
+  }
+  return summary.disks.reduce((sum, { storedBlocks }) => sum + storedBlocks, 0);
+}
+
+function indexDamage(
+  { id, index_key: key }: Backup,
+  { why, isCold }: { why?: string; isCold?: true },
+): BackupError {
+  if (isCold) return new BackupError('store_refused', `verify backup ${id}: ${why}`);
+  return new BackupError(
+    'data_corrupt',
+    `verify backup ${id}: ${why}, key=${key}; to make it anew: xvault index ${id}`,
+    { details: { part: 'index', key } },
+  );
+}
+
+/** What an error says of the backup, if it says anything: it names the object that is damaged or gone. */
+function problemIn(error: unknown): Verification['problem'] {
+  if (!isBackupError(error, 'data_corrupt', 'not_found')) return undefined;
+  const { part, key, ...details } = error.details;
+  if (typeof key !== 'string') return undefined;
+  return {
+    part: part === 'index' ? 'index' : 'archive',
+    code: error.code,
+    detail: error.message,
+    key,
+    ...(Object.keys(details).length === 0 ? {} : { details }),
+  };
+}
+
+function verificationOf(
+  { id }: Job,
+  { percent }: VerifyWish,
+  { readBytes, checkedBlocks }: SampleFigures,
+  { problem, nowMs }: { problem: Verification['problem']; nowMs: number },
+): Verification {
+  return {
+    at: formatTime(nowMs),
+    kind: percent >= 100 ? 'whole' : 'sampled',
+    percent,
+    ok: problem === undefined,
+    read_bytes: readBytes,
+    checked_blocks: checkedBlocks,
+    job_id: id,
+    ...(problem === undefined ? {} : { problem }),
+  };
+}

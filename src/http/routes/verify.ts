@@ -1,0 +1,60 @@
+/** Looking at a backup again: is it still what was stored? */
+import { z } from 'zod';
+import { NEVER } from '../../signals.ts';
+import { VERIFY_JOB_EXAMPLE } from '../examples.ts';
+import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
+import { jobView } from '../views.ts';
+import { holdForJob, idOf, jobDoc, POLL_HEADERS, problemDoc } from './common.ts';
+
+/** More than 0, at most 100, decimals allowed. */
+const percentField = z
+  .string()
+  .regex(/^\d{1,3}(\.\d{1,6})?$/, 'a number above 0, at most 100')
+  .transform(Number)
+  .refine((percent) => percent > 0 && percent <= 100, 'a number above 0, at most 100')
+  .optional()
+  .meta({ description: 'Share of the blocks, drawn at random; all unless told.', example: '5' });
+
+const verifyBackup = defineRoute({
+  method: 'POST',
+  path: '/v1/backups/{id}/verify',
+  scope: 'backup',
+  summary: 'Verify a backup',
+  description:
+    'Starts a job that reads the archive from the bucket and checks it: every block against its checksum, the structure, all blocks ' +
+    'together against the record, the size and the checksum of the store, and the index. With `percent` only the beginning, the end and ' +
+    'so many of the blocks, drawn at random. What was found is kept with the backup (`verified`) and told by `/v1/status`. Damage fails ' +
+    'the job; its problem names object, disk and block. `Prefer: wait=N` and `Idempotency-Key` as for a backup.',
+  params: { id: 'id of the backup' },
+  query: z.strictObject({ percent: percentField }),
+  body: z.strictObject({}),
+  waits: true,
+  answers: {
+    200: jobDoc('The job, ended within the time waited.', VERIFY_JOB_EXAMPLE),
+    202: {
+      ...jobDoc('The job, started.', VERIFY_JOB_EXAMPLE),
+      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
+    },
+    404: problemDoc('No such backup.'),
+    409: problemDoc('`job_conflict`: a job about this backup is running already, see `links.job`.'),
+    429: problemDoc('`limit_reached`: the queue is full.'),
+    503: problemDoc('`draining`, or the store does not answer.'),
+  },
+  handle: async (call) => {
+    const { deps, identity, query, reservedId } = call;
+    const job = await deps.service.startVerify(
+      {
+        backupId: idOf(call, 'backup'),
+        wish: { percent: query.percent ?? 100 },
+        triggeredBy: identity?.name ?? 'nobody',
+        jobId: reservedId,
+      },
+      { signal: NEVER },
+    );
+    const view = jobView(job);
+    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+  },
+  hold: holdForJob,
+});
+
+export const VERIFY_ROUTES: readonly AnyRoute[] = [verifyBackup];
