@@ -242,6 +242,7 @@ function assemble(
       timeZone: values.XVAULT_TIME_ZONE,
       transitions: values.XVAULT_TRANSITIONS,
       noncurrentDays: values.XVAULT_NONCURRENT_DAYS,
+      lastGoodDays: values.XVAULT_LAST_GOOD_DAYS,
     },
     seamCheckPercent: values.XVAULT_SEAM_CHECK_PERCENT,
     prices: values.XVAULT_S3_PRICES,

@@ -14,12 +14,15 @@ export interface RotationSettings {
   transitions: Readonly<Record<string, { days: number; storage_class: string }>>;
   /** In a versioned bucket: how long what was removed or overwritten can be brought back. */
   noncurrentDays: number;
+  /** The newest good backup of a machine is copied out of rotation so long before the rules delete it; 0: never. */
+  lastGoodDays: number;
 }
 
 export const DEFAULT_ROTATION: RotationSettings = {
   timeZone: 'UTC',
   transitions: {},
   noncurrentDays: 7,
+  lastGoodDays: 3,
 };
 
 const timeZone = z
@@ -50,6 +53,7 @@ const transitions = z
     ),
   );
 
+const lastGoodError = 'expected a whole number, 0 to 365';
 const daysError = 'expected a whole number, 1 to 36500';
 
 /** As parts of the settings object. */
@@ -76,6 +80,16 @@ export const rotationSettings = {
       description:
         'In a versioned bucket: after how many days the rules that `xvault lifecycle apply` writes remove for good what was deleted or overwritten.',
       example: '30',
+    } satisfies SettingMeta),
+  XVAULT_LAST_GOOD_DAYS: z.coerce
+    .number(lastGoodError)
+    .pipe(z.int(lastGoodError).min(0, lastGoodError).max(365, lastGoodError))
+    .default(DEFAULT_ROTATION.lastGoodDays)
+    .meta({
+      group: 'Bucket',
+      description:
+        'How long before the bucket’s rules delete the newest good backup of a machine it is copied out of rotation (docs/rotation.md). Something of xvault must run at least so often: a job of that machine, a service, or `xvault lifecycle renew`. 0 copies none: once backups fail, the rules delete all there are.',
+      example: '7',
     } satisfies SettingMeta),
 };
 

@@ -1,5 +1,6 @@
 /** The engine behind HTTP and command line: wires queue, catalogue and pools to the questions of `Service`. */
 import { createBackupCatalog } from '../catalog/backups.ts';
+import { DAY_MS } from '../catalog/forecast.ts';
 import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
@@ -15,6 +16,8 @@ import { createNormaliser } from '../xva/normaliser.ts';
 import type { Hasher } from '../xva/types.ts';
 import type { Engine } from './context.ts';
 import { createDiskViews } from './disk-view.ts';
+import { createGuard } from './guard.ts';
+import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
 import { createQueries } from './queries.ts';
 import type { Service } from './service.ts';
@@ -85,6 +88,7 @@ export interface RunningService extends Service {
 export function createService(deps: ServiceDeps, settings: ServiceSettings): RunningService {
   const engine = createEngine(deps, settings);
   const { clock, log } = deps;
+  const guards = createGuards(engine, settings);
   const runner = createJobRunner(engine, {
     instance: settings.instance,
     retentionClasses: settings.retentionClasses,
@@ -96,6 +100,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     },
     retry: settings.retry ?? { attempts: 1, firstPauseMs: 0 },
     onLeaseLost: () => sweeps.soon(),
+    onEnded: guards.jobEnded,
   });
   const sweeps = createSweeps(engine, { runner, deps, settings });
   const queries = createQueries(engine, {
@@ -132,15 +137,18 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       return { ...page, items: page.items.map(watch.shown) };
     },
     sweep: sweeps.sweep,
+    renewLastGood: guards.renewLastGood,
     start: async () => {
       await warnOfStore(deps);
       await resume();
       void repeat(clock, resumeEveryMs, stopped.signal, resume);
       sweeps.start();
+      guards.start();
     },
     drain: async (input) => {
       stopped.abort();
       await Promise.all([runner.drain(input), sweeps.stop()]);
+      await guards.stop(input);
       disks.close();
     },
     get draining() {
@@ -153,6 +161,12 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       return runner.waiting;
     },
   };
+}
+
+function createGuards(engine: Engine, settings: ServiceSettings): GuardSchedule {
+  const marginMs = engine.rotation.lastGoodDays * DAY_MS;
+  const guard = createGuard(engine, { marginMs, retentionDays: settings.retentionDays ?? {} });
+  return createGuardSchedule(engine, guard);
 }
 
 function createSweeps(

@@ -37,6 +37,8 @@ export interface LocalSettings {
   limits: QueueLimits;
   retry: RetryPolicy;
   onLeaseLost?: () => void;
+  /** Its end is written down and its lease given back. */
+  onEnded?: (job: Job) => void;
 }
 
 interface Entry {
@@ -48,6 +50,7 @@ interface Entry {
 interface Outcome {
   /** It waits for its next attempt. */
   again?: Versioned;
+  ended?: Job;
   error?: BackupError;
 }
 
@@ -86,9 +89,10 @@ export function createLocalJobs(engine: Engine, settings: LocalSettings): LocalJ
     assert.ok(entry, 'what is queued is held');
     meter.count('jobs_queued', -1);
     const { instance, retry } = settings;
-    const { again, error } = await runJob({ engine, state, instance, retry, ...entry });
+    const { again, ended, error } = await runJob({ engine, state, instance, retry, ...entry });
     if (again !== undefined && !isDraining()) return wait(again);
     await letGo(id);
+    if (ended !== undefined) settings.onEnded?.(ended);
     if (isBackupError(error, 'lease_lost')) settings.onLeaseLost?.();
   };
 
@@ -157,7 +161,7 @@ async function runJob(input: DriveInput): Promise<Outcome> {
   try {
     const left = await drive(input);
     report(engine, left.job);
-    return left.job.status === 'queued' ? { again: left } : {};
+    return left.job.status === 'queued' ? { again: left } : { ended: left.job };
   } catch (thrown) {
     const error = toBackupError(thrown);
     const { code, message } = error;

@@ -8,8 +8,9 @@ import type { Backup, BackupRequest, Job } from '../catalog/record.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Verification } from '../catalog/verified.ts';
 import type { Cancellable } from '../ports.ts';
-import type { VerifyService } from './verify-service.ts';
 import type { DiskService } from './disk-view.ts';
+import type { GuardService } from './guard-service.ts';
+import type { VerifyService } from './verify-service.ts';
 
 export interface Page<T> {
   items: T[];
@@ -72,7 +73,7 @@ export interface Readiness {
 
 /** What a sweep found, and what it did with it. */
 export interface SweepFinding {
-  kind: 'snapshot' | 'snapshot_disk' | 'task' | 'upload' | 'staging' | 'lease' | 'probe';
+  kind: PoolLeftover['kind'] | 'upload' | 'staging' | 'lease' | 'probe';
   pool?: string;
   /** uuid on the pool; upload id or key in the bucket. */
   id: string;
@@ -123,7 +124,7 @@ export interface BackupExtras {
 
 export type ListedBackup = Backup & BackupExtras;
 
-export interface Service extends DiskService, VerifyService {
+export interface Service extends VerifyService, DiskService, GuardService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
    * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),

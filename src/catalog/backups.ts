@@ -229,7 +229,7 @@ async function entriesOf(
     if (copy === undefined) return undefined;
     const record = copy.record.key;
     const { retention = '' } =
-      copy === holding.original
+      holding.retention !== undefined
         ? holding
         : ((await unlessUnreadable(readAt({ backupId, record }, { signal: NEVER }))) ?? {});
     const { key: archiveKey, sizeBytes } = copy.archive;
@@ -240,9 +240,9 @@ async function entriesOf(
     .sort((a, b) => (a.backupId < b.backupId ? 1 : -1));
 }
 
-/** The original as long as it is whole. */
+/** The one out of rotation first: rules may delete the other at any moment. */
 function copyInUse({ original, pinned }: Holding) {
-  return [original, pinned].find(isWhole);
+  return [pinned, original].find(isWhole);
 }
 
 /** With the keys of the copy that is there. */

@@ -8,6 +8,7 @@ import type { Page, Service } from '../../src/backup/service.ts';
 import { type Backup, type BackupRequest, isEnded, type Job } from '../../src/catalog/record.ts';
 import { BackupError } from '../../src/errors.ts';
 import { STATUS_EXAMPLE, SWEEP_EXAMPLE, VM_EXAMPLE } from '../../src/http/examples.ts';
+import { GUARD_EXAMPLE } from '../../src/http/guard-answers.ts';
 import { exampleBackup, exampleJob } from './records.ts';
 
 export interface FakeService extends Service {
@@ -163,6 +164,10 @@ export function createFakeService(): FakeService {
     sweep: async (input) => {
       enter('sweep', input);
       return { ...SWEEP_EXAMPLE, dry_run: input.dryRun };
+    },
+    renewLastGood: async (input) => {
+      enter('renewLastGood', input);
+      return { ...GUARD_EXAMPLE, dry_run: input.dryRun };
     },
     drain: () => Promise.reject(new BackupError('internal', 'not asked here')),
   };

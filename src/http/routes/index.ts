@@ -2,6 +2,7 @@
 import type { AnyRoute } from '../route.ts';
 import { BACKUP_ROUTES } from './backups.ts';
 import { DISK_ROUTES } from './disks.ts';
+import { GUARD_ROUTES } from './guard.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
@@ -14,6 +15,7 @@ export const ROUTES: readonly AnyRoute[] = [
   ...DISK_ROUTES,
   ...VERIFY_ROUTES,
   ...WATCH_ROUTES,
+  ...GUARD_ROUTES,
   ...SWEEP_ROUTES,
   ...PAGE_ROUTES,
 ];

@@ -1,0 +1,92 @@
+/**
+ * What must be done so that a machine keeps its last good backup. Pure: what lies in the bucket in, deeds out.
+ *
+ * The newest good backup must last longer than the margin from now on. Where it does not, it is copied out of rotation
+ * (renewed) before the rules delete it, or before they move it where nobody can copy it any more. A renewed copy is given up
+ * when a newer good backup exists that lasts. Nothing else is ever removed: not what somebody pinned, and no backup in
+ * rotation. A last good backup whose copy somebody released stays released until there is a newer one.
+ */
+import { type End, endOfCopy, lastEnd, offlineAt } from '../catalog/forecast.ts';
+import { type HeldCopy, type Holding, isWhole } from '../catalog/holdings.ts';
+import type { Pin } from '../catalog/pin.ts';
+import type { LifecycleRule } from '../ports.ts';
+import { parseTime } from '../time.ts';
+
+/**
+ * none: no good backup. safe: it lasts. renewed: a copy of ours keeps it. pinned: a copy somebody wished does. due: it
+ * will be deleted within the margin and nothing keeps it yet. released: somebody gave it up.
+ */
+export type GuardState = 'none' | 'safe' | 'renewed' | 'pinned' | 'due' | 'released';
+
+export interface GuardInput {
+  /** Of one machine, newest first. */
+  holdings: readonly Holding[];
+  /** By backup id. */
+  pins: ReadonlyMap<string, Pin>;
+  /** The newest of them that is a good backup. */
+  good: Holding | undefined;
+  rules: readonly LifecycleRule[];
+  nowMs: number;
+  marginMs: number;
+}
+
+export interface GuardPlan {
+  state: GuardState;
+  /** The newest good backup, and when it ends. */
+  good?: Holding;
+  end?: End;
+  /** Why a copy of it lies out of rotation. */
+  pin?: Pin;
+  /** It is copied from there. Absent: nothing need be copied. */
+  renewFrom?: HeldCopy;
+  /** Afterwards these lose all that lies below `pinned/`. */
+  drop: Holding[];
+}
+
+/** Decides for one machine. */
+export function planGuard(input: GuardInput): GuardPlan {
+  const { holdings, pins, good, rules, nowMs } = input;
+  if (good === undefined) return { state: 'none', drop: [] };
+  const released = holdings.find(({ backupId }) => pins.get(backupId)?.kind === 'released');
+  const pin = pins.get(good.backupId);
+  const original = lasting(good.original, rules, {});
+  const copy = lasting(good.pinned, rules, pin === undefined ? {} : { pin });
+  const end = lastEnd([original, copy].map(({ end: one }) => one));
+  const base = { good, end, ...(pin && { pin }) };
+  if (released !== undefined && released.backupId >= good.backupId) {
+    return { ...base, state: 'released', drop: olderCopies(input, released.backupId) };
+  }
+  const drop = olderCopies(input, good.backupId);
+  const lasts = ({ until }: Lasting) => until - nowMs >= input.marginMs;
+  if (lasts(original)) return { ...base, state: 'safe', drop };
+  if (lasts(copy)) return { ...base, state: pin?.kind === 'pinned' ? 'pinned' : 'renewed', drop };
+  const from = original.until >= copy.until ? good.original : good.pinned;
+  return { ...base, state: 'due', renewFrom: from, drop };
+}
+
+/** When a copy can be relied on no more, and when it is deleted. */
+interface Lasting {
+  until: number;
+  end: End;
+}
+
+function lasting(copy: HeldCopy, rules: readonly LifecycleRule[], { pin }: { pin?: Pin }): Lasting {
+  if (!isWhole(copy)) return { until: -Infinity, end: lastEnd([]) };
+  const byRules = endOfCopy([copy.archive, copy.record], rules);
+  const wished =
+    pin?.kind === 'pinned' && pin.until !== undefined ? parseTime(pin.until) : Infinity;
+  const end: End = wished < byRules.sureUntil ? { sureUntil: wished, expiresAt: wished } : byRules;
+  if (end.sureUntil === Infinity) return { until: Infinity, end };
+  // from there it cannot be copied any more; one that lies there already is not helped by haste
+  const offline = offlineAt(copy.archive, rules);
+  const until = offline === -Infinity ? end.sureUntil : Math.min(end.sureUntil, offline);
+  return { until, end };
+}
+
+/** Renewed copies, rests of them and marks of released ones that a newer one has made needless. */
+function olderCopies({ holdings, pins }: GuardInput, newer: string): Holding[] {
+  return holdings.filter(({ backupId }) => {
+    const kind = pins.get(backupId)?.kind;
+    return backupId < newer && (kind === 'renewed' || kind === 'released');
+  });
+}
