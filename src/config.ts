@@ -14,6 +14,7 @@ import { type PoolConfig, readPools } from './pools.ts';
 import type { Prices } from './prices.ts';
 import { createSecret, type Secret } from './secret.ts';
 import { type HookSettings, readHookSettings } from './settings-hooks.ts';
+import { type EncryptionWish, type LockSettings, readEncryption } from './settings-protection.ts';
 import type { RotationSettings } from './settings-rotation.ts';
 import {
   defaultText,
@@ -49,6 +50,9 @@ export interface Settings {
     caPem?: string;
     provider?: string;
     stateBucket?: string;
+    encryption?: EncryptionWish;
+    /** By retention class. */
+    locks?: LockSettings;
     /** Not from a setting: the AWS SDK finds its own. The demo has no environment. */
     region?: string;
     credentials?: { accessKeyId: string; secretAccessKey: string };
@@ -230,6 +234,7 @@ function assemble(
   }
   const caPem = optionalFile('XVAULT_S3_CA_FILE', values.XVAULT_S3_CA_FILE, files);
   const hooks = readHookSettings(values, { readFile: files, require });
+  const encryption = readEncryption(values, mistakes, isLoopback);
   const settings: Settings = {
     pools,
     bucket: {
@@ -273,6 +278,8 @@ function assemble(
   if (values.XVAULT_STATE_BUCKET !== undefined) {
     settings.bucket.stateBucket = values.XVAULT_STATE_BUCKET;
   }
+  if (encryption !== undefined) settings.bucket.encryption = encryption;
+  if (values.XVAULT_LOCK !== undefined) settings.bucket.locks = values.XVAULT_LOCK;
   if (values.XVAULT_TOKEN !== undefined) settings.clientToken = createSecret(values.XVAULT_TOKEN);
   if (values.XVAULT_URL !== undefined) settings.serviceUrl = values.XVAULT_URL.replace(/\/+$/, '');
   return settings;

@@ -6,6 +6,7 @@
  * there. Sizes and offsets are bytes, times are milliseconds since 1970 unless a name says otherwise; ranges are
  * half-open. Every call that can wait takes a signal and rejects with the signal's reason when it is aborted.
  */
+import type { BucketProtection } from './bucket-protection.ts';
 import type { LifecycleRule } from './bucket-rule.ts';
 import type {
   PoolFacts,
@@ -79,6 +80,7 @@ export interface Arena {
 
 // ------------------------------------------------------------------------------------------------ the pool
 
+export type * from './bucket-protection.ts';
 export type * from './bucket-rule.ts';
 export type * from './facts.ts';
 export type * from './hooks.ts';
@@ -173,6 +175,8 @@ export interface ObjectFacts {
   lastModified: number;
   /** Of `head`, where the store says it: STANDARD (or absent), GLACIER … */
   storageClass?: string;
+  /** Of `head`, where the store says it: nobody may remove it before. */
+  lockedUntil?: number;
 }
 
 export interface ObjectPage {
@@ -212,7 +216,7 @@ export interface StoreFacts {
  * what is there, so a caller that reads its own bytes knows it won. Keys are plain: [A-Za-z0-9._/-].
  * Errors everywhere: `store_unavailable`, `store_refused`, `store_credentials`, with the store's own code in details.
  */
-export interface ObjectStore {
+export interface ObjectStore extends BucketProtection {
   facts(options: Cancellable): Promise<StoreFacts>;
   put(
     key: string,
@@ -346,6 +350,8 @@ export interface StoredObject {
   etag: string;
   /** The store's own checksum of the whole object, compared with ours; absent where the store gives none. */
   checksum?: { algorithm: 'crc32'; value: string };
+  /** Nobody may remove it before; absent without a lock. */
+  lockedUntil?: number;
   /** Where inside the object a copied range begins or ends, ascending; thinned evenly to at most MAX_SEAMS. */
   seams?: number[];
 }

@@ -10,6 +10,7 @@ import { AUTO } from './catalog/classes.ts';
 import { retentionSchema } from './catalog/record.ts';
 import { deltaSettings } from './settings-delta.ts';
 import { hookSettings } from './settings-hooks.ts';
+import { protectionSettings } from './settings-protection.ts';
 import { rotationSettings } from './settings-rotation.ts';
 
 /** What the page and the messages say about one setting. */
@@ -364,6 +365,7 @@ const clientSettings = {
 export const settingsSchema = z.object({
   ...poolSettings,
   ...bucketSettings,
+  ...protectionSettings,
   ...rotationSettings,
   ...deltaSettings,
   ...serviceSettings,

@@ -51,6 +51,7 @@ export function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepCo
       content_digest: normaliser.contentDigest(),
       ova_sha256: moved.ovaSha256,
       ...(stored.checksum ? { checksum: stored.checksum } : {}),
+      ...(stored.lockedUntil ? { locked_until: formatTime(stored.lockedUntil) } : {}),
     },
     index_key: moved.indexKey,
     disks: normaliser.totals().map(({ disk, storedBlocks, storedBytes }) => ({

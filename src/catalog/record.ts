@@ -143,6 +143,8 @@ export const backupSchema = z.object({
     /** SHA-256 of the member that holds ova.xml, header and padding included; absent in backups of older versions. */
     ova_sha256: z.string().optional(),
     checksum: z.object({ algorithm: z.literal('crc32'), value: z.string() }).optional(),
+    /** Until then the store lets nobody remove it. */
+    locked_until: time.optional(),
   }),
   index_key: z.string(),
   disks: z.array(backupDiskSchema),

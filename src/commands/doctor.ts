@@ -7,6 +7,7 @@ import type { Command, Terminal } from './command.ts';
 import { checkBucket } from './doctor-bucket.ts';
 import type { Finding, FindingState, Report } from './doctor-checks.ts';
 import { checkPool } from './doctor-pool.ts';
+import { checkProtection } from './doctor-protection.ts';
 import { count, formatBytes, plain } from './format.ts';
 import { styler } from './help.ts';
 import { ARENA_UNIT_BYTES, wireAdapters } from './wire.ts';
@@ -92,7 +93,7 @@ async function checkAll(
   for (const pool of adapters.pools) {
     await checkPool(pool, about(`pool ${pool.name}`), { signal });
   }
-  const { name, prefix, stateBucket } = settings.bucket;
+  const { name, prefix, stateBucket, encryption, locks = {} } = settings.bucket;
   const { store, stateStore } = adapters;
   const buckets = [
     { name, store, archives: true, state: stateBucket === undefined },
@@ -104,6 +105,9 @@ async function checkAll(
     const report = about(`bucket ${bucket.name}`);
     const deps = { report, clock: systemClock, ids: systemIds };
     await checkBucket({ ...bucket, prefix }, deps, { signal });
+    if (!bucket.archives) continue;
+    const protection = { ...bucket, prefix, encryption: encryption?.kind, locks };
+    await checkProtection(protection, report, { signal });
   }
 }
 

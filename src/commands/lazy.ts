@@ -41,6 +41,8 @@ export function lazyStore(load: () => Promise<ObjectStore>): ObjectStore {
     putLifecycle: async (input, options) => (await store()).putLifecycle(input, options),
     versioning: async (options) => (await store()).versioning(options),
     presignGet: async (input) => (await store()).presignGet(input),
+    bucketEncryption: async (options) => (await store()).bucketEncryption(options),
+    bucketLock: async (options) => (await store()).bucketLock(options),
     close: () => made?.close(),
   };
 }

@@ -18,6 +18,7 @@ import {
   type Pool,
 } from '../ports.ts';
 import type { HookSettings } from '../settings-hooks.ts';
+import { encryptionByPrefix, locksByPrefix } from '../settings-protection.ts';
 import type { Hasher } from '../xva/types.ts';
 import { lazyHooks, lazyPool, lazyStore, once } from './lazy.ts';
 
@@ -63,7 +64,12 @@ const NO_METER: Meter = { count: () => {}, observe: () => {} };
 /** Makes pools and stores, each when it is first used. Disposing logs out and closes connections. */
 export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
   const shared = { clock: systemClock, log: deps.log, meter: deps.meter ?? NO_METER };
-  const { name, stateBucket, ...connection } = settings.bucket;
+  const { name, stateBucket, encryption, locks = {}, ...connection } = settings.bucket;
+  const keys = createKeys(settings.bucket.prefix);
+  const protection = {
+    encryption: encryption && encryptionByPrefix(encryption, keys),
+    locks: locksByPrefix(locks, keys),
+  };
   const totalBytes = arenaBytes(settings.memoryBytes);
   const loadMemory = once(async () => {
     const { createBlockMemory } = await import('../xva/hash.ts');
@@ -81,7 +87,7 @@ export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
   const loadStore = (bucket: string) =>
     once(async () => {
       const [{ createS3Store }, arena] = await Promise.all([import('../s3/store.ts'), loadArena()]);
-      return createS3Store({ ...connection, bucket }, { ...shared, arena });
+      return createS3Store({ ...connection, ...protection, bucket }, { ...shared, arena });
     });
   const loads = [loadStore(name), ...(stateBucket === undefined ? [] : [loadStore(stateBucket)])];
   const [store, stateStore = store] = loads.map(lazyStore) as [ObjectStore, ObjectStore?];
@@ -94,7 +100,7 @@ export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
     pools,
     store,
     stateStore,
-    keys: createKeys(settings.bucket.prefix),
+    keys,
     loadHasher,
     loadArena,
     ready: async () => {

@@ -4,7 +4,7 @@
 import { S3ServiceException } from '@aws-sdk/client-s3';
 import type { BackupError } from '../errors.ts';
 import type { Cancellable, Clock, Log, Meter } from '../ports.ts';
-import { translateStoreError } from './errors.ts';
+import { type CallSite, translateStoreError } from './errors.ts';
 import { CALL_BUDGET, type Failure, type RetryBudget, retry } from './retry.ts';
 
 /** What the SDK's `send` takes as second argument. */
@@ -38,7 +38,9 @@ export interface CallDeps {
 /** Makes `call`; `budget` replaces the small calls' budget. */
 export function createCalls(
   deps: CallDeps,
-  settings: { bucket: string; endpoint: string; budget?: RetryBudget | undefined },
+  settings: Pick<CallSite, 'bucket' | 'endpoint' | 'encryption'> & {
+    budget?: RetryBudget | undefined;
+  },
 ): Calls {
   const { clock, log, meter } = deps;
   return async (operation, send, options) => {

@@ -13,6 +13,8 @@ export interface CallSite {
   bucket: string;
   key: string;
   endpoint: string;
+  /** What is asked for with every object. */
+  encryption?: 'AES256' | 'aws:kms' | 'customer' | undefined;
 }
 
 /** The IAM action each operation needs, as AWS names it; other stores use the same names or none. */
@@ -34,6 +36,8 @@ const RIGHTS: Readonly<Record<string, string>> = {
   PutBucketLifecycleConfiguration: 's3:PutLifecycleConfiguration',
   DeleteBucketLifecycle: 's3:PutLifecycleConfiguration',
   GetBucketVersioning: 's3:GetBucketVersioning',
+  GetBucketEncryption: 's3:GetEncryptionConfiguration',
+  GetObjectLockConfiguration: 's3:GetBucketObjectLockConfiguration',
 };
 
 interface Mend {
@@ -106,12 +110,14 @@ export function translateStoreError(error: unknown, site: CallSite): BackupError
   if (code === 'RequestTimeTooSkewed') return skewed(error, site, make);
   const mend = MENDS[code];
   if (mend !== undefined) return make(mend.code, `${mend.text}, ${where}`, {}, mend.retry);
+  const key = keyMend(error, site);
+  if (key !== undefined) return make(key.code, `${key.text}, ${where} key=${site.key}`);
   if (status === 412 || status === 409) {
     return make('precondition_failed', `find the object unchanged, ${where}`);
   }
   if (status === 401 || status === 403) {
-    const right = RIGHTS[site.operation] ?? site.operation;
-    const text = `get the right ${right} for the credentials, ${where} key=${site.key}`;
+    const [right, otherwise] = rightFor(error, site);
+    const text = `get the right ${right} for the credentials${otherwise}, ${where} key=${site.key}`;
     return make('store_credentials', text, { right });
   }
   if (status === 301 || status === 307) {
@@ -128,6 +134,51 @@ export function translateStoreError(error: unknown, site: CallSite): BackupError
     return make('configuration', "set AWS_REGION to the bucket's region");
   }
   return networkError(error, code, site, make) ?? make('internal', `hit a bug in a call, ${where}`);
+}
+
+/** They make an object. */
+const WRITES: ReadonlySet<string> = new Set(['PutObject', 'CreateMultipartUpload', 'CopyObject']);
+const READS: ReadonlySet<string> = new Set(['GetObject', 'HeadObject']);
+const COPIES: ReadonlySet<string> = new Set(['UploadPartCopy', 'CopyObject']);
+
+/** A refusal that is about a key of encryption; undefined when it does not seem to be. */
+function keyMend(error: unknown, { operation, encryption }: CallSite): Mend | undefined {
+  const { code, status } = errorFacts(error);
+  const make = (text: string): Mend => ({ code: 'configuration', text });
+  if (code.startsWith('KMS.')) {
+    return make('mend the key of the key service, or name another in XVAULT_SSE_KMS_KEY');
+  }
+  if (status !== 400) return undefined;
+  if (encryption !== undefined && WRITES.has(operation) && code === 'InvalidArgument') {
+    return make('set XVAULT_SSE and XVAULT_SSE_KMS_KEY to what the store can do');
+  }
+  if (encryption === 'customer') {
+    if (!READS.has(operation) && !COPIES.has(operation)) return undefined;
+    return make('set XVAULT_SSE_C_KEY to the key the object was encrypted with: this is another');
+  }
+  // The answer to HEAD has no body, so no code and no text.
+  const says = operation === 'HeadObject' || (error instanceof Error && isAboutKeys(error.message));
+  if (!READS.has(operation) || !says) return undefined;
+  return make('set XVAULT_SSE_C_KEY to the key the object seems to be encrypted with');
+}
+
+const isAboutKeys = (message: string) => /encrypt/i.test(message);
+
+/** The right that is missing, and what else a 403 may mean where objects are encrypted. */
+function rightFor(error: unknown, { operation, encryption }: CallSite): [string, string] {
+  const ofKey = error instanceof Error ? /\bkms:\w+/.exec(error.message)?.[0] : undefined;
+  if (ofKey !== undefined) return [ofKey, ''];
+  const right = RIGHTS[operation] ?? operation;
+  if (encryption === 'customer') {
+    if (READS.has(operation) || COPIES.has(operation)) {
+      return [right, '; or set XVAULT_SSE_C_KEY to the key the object was encrypted with'];
+    }
+    if (WRITES.has(operation)) {
+      return [right, '; or have the bucket take SSE-C, which AWS blocks by default'];
+    }
+  }
+  if (encryption !== undefined || !WRITES.has(operation)) return [right, ''];
+  return [right, '; or set XVAULT_SSE, if the bucket takes encrypted objects only'];
 }
 
 type Make = (to: ErrorCode, text: string, more?: object, retry?: Retry) => BackupError;

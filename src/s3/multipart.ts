@@ -102,7 +102,10 @@ export async function createMultipart(
       ? await send({})
       : await send(wish).catch(async (error) => {
           // A store that refuses the wish may take the upload without it.
-          if (isBackupError(error, 'store_refused') && [400, 501].includes(storeStatus(error))) {
+          if (
+            isBackupError(error, 'store_refused', 'configuration') &&
+            [400, 501].includes(storeStatus(error))
+          ) {
             return await send({});
           }
           throw error;
@@ -289,6 +292,8 @@ async function look({ context, upload, call }: Target, options: Cancellable) {
   if (answer === undefined) return undefined;
   const { ChecksumCRC32: value, ChecksumType: type } = answer;
   const stored: StoredObject = { sizeBytes: answer.ContentLength ?? -1, etag: answer.ETag ?? '' };
+  const lockedUntil = answer.ObjectLockRetainUntilDate?.getTime();
+  if (lockedUntil !== undefined) stored.lockedUntil = lockedUntil;
   // A composite value (`…-N`) is no checksum of the object's bytes.
   if (value !== undefined && type !== 'COMPOSITE' && !value.includes('-')) {
     stored.checksum = { algorithm: 'crc32', value };

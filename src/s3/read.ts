@@ -56,12 +56,14 @@ export async function headObject(
     );
     // an object of INTELLIGENT_TIERING may have gone to its archive tiers
     const storageClass = answer.ArchiveStatus ?? answer.StorageClass;
+    const lockedUntil = answer.ObjectLockRetainUntilDate?.getTime();
     return {
       key,
       sizeBytes: answer.ContentLength ?? 0,
       etag: answer.ETag ?? '',
       lastModified: answer.LastModified?.getTime() ?? 0,
       ...(storageClass && { storageClass }),
+      ...(lockedUntil && { lockedUntil }),
     };
   } catch (error) {
     if (isBackupError(error, 'store_refused') && storeStatus(error) === 404) return undefined;

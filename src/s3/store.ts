@@ -18,9 +18,16 @@ import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
 import type { StoreContext } from './context.ts';
 import { copyObject } from './copy.ts';
+import {
+  type EncryptionSettings,
+  encryptRequests,
+  readBucketEncryption,
+  refuseLink,
+} from './encryption.ts';
 import { translateStoreError } from './errors.ts';
 import { readLifecycle, writeLifecycle } from './lifecycle.ts';
 import { listPage } from './list.ts';
+import { type LockRule, lockObjects, readBucketLock } from './lock.ts';
 import { createProbe } from './probe.ts';
 import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
 import { getObject, headObject } from './read.ts';
@@ -39,6 +46,10 @@ export interface StoreSettings extends ClientSettings {
   provider?: string | undefined;
   /** Overrides single quirks: tests, and stores nobody has a row for yet. */
   quirks?: Partial<Quirks> | undefined;
+  /** Asked for with every object; undefined: what the bucket does by itself. */
+  encryption?: EncryptionSettings | undefined;
+  /** Objects of these prefixes are locked as they are made. */
+  locks?: readonly LockRule[] | undefined;
   /** Replaces the number of tries and the waits between them, of small calls and of transfers. */
   retries?: { calls?: RetryBudget | undefined; transfers?: RetryBudget | undefined } | undefined;
 }
@@ -101,7 +112,10 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
     lifecycle: async (options) => await readLifecycle(context, options),
     putLifecycle: async (input, options) => await writeLifecycle(context, input, options),
     versioning: async (options) => await readVersioning(context, options),
+    bucketEncryption: async (options) => await readBucketEncryption(context, options),
+    bucketLock: async (options) => await readBucketLock(context, options),
     presignGet: async ({ key, expiresSeconds, fileName }) => {
+      refuseLink(settings.encryption, key);
       const command = new GetObjectCommand({
         Bucket: bucket,
         Key: checked(key),
@@ -127,10 +141,18 @@ function createContext(settings: StoreSettings, deps: StoreDeps): StoreContext {
   const log = deps.log.child({ part: 's3' });
   const calls = createCalls(
     { clock: deps.clock, log, meter: deps.meter, random: deps.random ?? Math.random },
-    { bucket: settings.bucket, endpoint, budget: settings.retries?.calls },
+    {
+      bucket: settings.bucket,
+      endpoint,
+      budget: settings.retries?.calls,
+      encryption: settings.encryption?.kind,
+    },
   );
+  const client = createS3Client(settings);
+  encryptRequests(client, settings.encryption);
+  lockObjects(client, { rules: settings.locks ?? [], clock: deps.clock });
   return {
-    client: createS3Client(settings),
+    client,
     bucket: settings.bucket,
     endpoint,
     calls,

@@ -18,6 +18,8 @@ const START_TIMEOUT_MS = 90_000;
 const STOP_TIMEOUT_MS = 30_000;
 /** How long a lifecycle "day" lasts. */
 export const CEPH_DAY_SECONDS = 2;
+/** The only key of its key service, see start.sh. */
+export const CEPH_KMS_KEY = 'testkey-1';
 /** Ports in a row that one instance takes: see start.sh. */
 const PORTS = 100;
 const START_TRIES = 2;

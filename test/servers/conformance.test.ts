@@ -6,7 +6,7 @@
 
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CEPH_DAY_SECONDS } from './ceph.ts';
+import { CEPH_DAY_SECONDS, CEPH_KMS_KEY } from './ceph.ts';
 import { CHECKS, R2_MODE_CHECKS } from './checks/index.ts';
 import { conform, type Expectation } from './conformance.ts';
 import { type S3Server, type Skipped, startCeph, startEmbedded, startR2 } from './index.ts';
@@ -56,7 +56,7 @@ const waitDays: Trial['afterDays'] = async (_days, state, wanted) => {
 
 test('the embedded server answers as Ceph RGW 20 does', async (t) => {
   const { clock, afterDays } = createDays();
-  const server = keep(await startEmbedded({ clock }));
+  const server = keep(await startEmbedded({ clock, kmsKeys: [CEPH_KMS_KEY] }));
   await conform(t, server, { checks: CHECKS, expectation: EMBEDDED, afterDays });
 });
 

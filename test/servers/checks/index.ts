@@ -3,6 +3,7 @@ import type { Check } from '../trial.ts';
 import { CHECKSUM_CHECKS } from './checksums.ts';
 import { CONDITION_CHECKS, VERSIONED_RACES } from './conditions.ts';
 import { COPY_CHECKS } from './copies.ts';
+import { ENCRYPTION_CHECKS } from './encryption.ts';
 import { LISTING_CHECKS } from './listing.ts';
 import { MULTIPART_CHECKS } from './multipart.ts';
 import { OBJECT_CHECKS } from './objects.ts';
@@ -20,6 +21,7 @@ export const CHECKS: readonly Check[] = [
   ...VERSION_CHECKS,
   ...VERSIONED_RACES,
   ...TRANSPORT_CHECKS,
+  ...ENCRYPTION_CHECKS,
   // Last: days pass in them, and a lock's end would lie in the past.
   ...RULE_CHECKS,
 ];

@@ -23,8 +23,8 @@ import {
 } from './apply-fault.ts';
 import { bytesOf, slice, toBuffer } from './bytes.ts';
 import type { Answer, Call, World } from './call.ts';
-import { S3Error } from './errors.ts';
 import { encryptionHeaders } from './encryption.ts';
+import { S3Error } from './errors.ts';
 import { createFaults, type Faults, type Watch } from './faults.ts';
 import { applyLifecycle } from './lifecycle.ts';
 import { type Operation, refuseAsR2, route } from './route.ts';

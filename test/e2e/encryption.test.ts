@@ -1,0 +1,225 @@
+/**
+ * Encrypted buckets: every object, however it comes about, is encrypted as the settings say, and read again with no more
+ * than these. On the embedded server, which refuses what is not encrypted; in the long form on a real Ceph RGW, too.
+ */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { describe, test } from 'node:test';
+import { HeadObjectCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { createKeys } from '../../src/catalog/keys.ts';
+import type { Backup } from '../../src/catalog/record.ts';
+import type { StoreSettings } from '../../src/s3/store.ts';
+import { createSecret } from '../../src/secret.ts';
+import { type EncryptionWish, encryptionByPrefix } from '../../src/settings-protection.ts';
+import { NEVER } from '../../src/signals.ts';
+import { CEPH_KMS_KEY } from '../servers/ceph.ts';
+import { type S3Server, startCeph, startEmbedded } from '../servers/index.ts';
+import { assertRestores, contents, LIVING } from './delta-days.ts';
+import { createLab, resultOf, writeNoise } from './delta-world.ts';
+import { startWorld, type TestWorld } from './world.ts';
+
+const MIB = 1_048_576;
+const signal = NEVER;
+const isLong = process.env.XVAULT_TEST_LONG !== undefined;
+const keys = createKeys('xv');
+const SSE = 'x-amz-server-side-encryption';
+
+const newKey = () => createSecret(randomBytes(32).toString('base64'));
+const CUSTOMER: EncryptionWish = { kind: 'customer', key: newKey() };
+
+interface Encrypted {
+  server: S3Server;
+  settings: StoreSettings;
+  world: TestWorld;
+}
+
+async function startEncrypted(server: S3Server, wish: EncryptionWish): Promise<Encrypted> {
+  const { accessKeyId, secretAccessKey, region, endpoint, endpointTls, caPem } = server;
+  const settings: StoreSettings = {
+    bucket: await server.createBucket(`encrypted-${wish.kind.replace(':', '-').toLowerCase()}`),
+    prefix: 'xv',
+    endpoint: endpointTls ?? endpoint,
+    caPem,
+    region,
+    pathStyle: true,
+    credentials: { accessKeyId, secretAccessKey },
+    encryption: encryptionByPrefix(wish, keys),
+  };
+  const world = await startWorld({ store: settings, pool: { seed: 77, machines: [LIVING] } });
+  return { server, settings, world };
+}
+
+/** What every object of the bucket says of its encryption when it is asked without any key: `key → how`. */
+async function encryptionOf({ server, settings }: Encrypted): Promise<Map<string, string>> {
+  const { endpoint, region, accessKeyId, secretAccessKey, caPem } = server;
+  const client = new S3Client({
+    endpoint,
+    region,
+    credentials: { accessKeyId, secretAccessKey },
+    forcePathStyle: true,
+    requestHandler: new NodeHttpHandler(caPem === undefined ? {} : { httpsAgent: { ca: caPem } }),
+  });
+  const Bucket = settings.bucket;
+  const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket }));
+  const found = new Map<string, string>();
+  for (const { Key = '' } of Contents) {
+    const how = await client.send(new HeadObjectCommand({ Bucket, Key })).then(
+      (head) => `${head.ServerSideEncryption ?? 'plain'} ${head.SSEKMSKeyId ?? ''}`.trim(),
+      (error) => `refused ${error.$metadata.httpStatusCode}`,
+    );
+    found.set(Key, how);
+  }
+  client.destroy();
+  return found;
+}
+
+/** A full, and a delta of another class that copies from it. */
+async function backUpTwice({ world }: Encrypted): Promise<[Backup, Backup]> {
+  const lab = createLab(world, 'living');
+  const full = resultOf(await lab.backup());
+  await assertRestores(lab.store, full, contents(lab.machine));
+  const [disk] = lab.machine.disks;
+  assert.ok(disk);
+  writeNoise(disk, { offset: 9 * MIB, bytes: 100_000 }, () => 5);
+  const delta = resultOf(await lab.backup({ mode: 'delta', retention: 'weekly' }));
+  assert.ok(delta.copied_bytes > 10 * MIB, `copied ${delta.copied_bytes}`);
+  await assertRestores(lab.store, delta, contents(lab.machine));
+  return [full, delta];
+}
+
+/** Besides: a compressed one, an index made anew, a copy inside the store, lists, whole reads. */
+async function doTheRest({ world }: Encrypted, earlier: Backup[]): Promise<void> {
+  const lab = createLab(world, 'living');
+  const packed = resultOf(await lab.backup({ compression: 'zstd' }));
+  const service = world.secondService();
+  const { id } = await service.startIndex({ backupId: packed.id, triggeredBy: 'test' }, { signal });
+  const job = await service.waitJob(id, { timeoutMs: 60_000 }, { signal });
+  assert.equal(job?.status, 'succeeded', JSON.stringify(job?.error));
+  assert.equal((await service.listBackups({ pageSize: 10 }, { signal })).items.length, 3);
+  for (const { archive } of [...earlier, packed]) {
+    const { key, etag, size_bytes: sizeBytes } = archive;
+    const from = { key, etag, sizeBytes };
+    const to = `xv/pinned/${key.split('/').at(-2)}`;
+    await lab.store.copy({ from, to, contentType: 'application/x-xva' }, { signal });
+    const copy = await lab.store.head(to, { signal });
+    let readBytes = 0;
+    for await (const piece of lab.store.read(
+      { ...from, key: to, etag: copy?.etag ?? '' },
+      { signal },
+    )) {
+      readBytes += piece.length;
+    }
+    assert.equal(readBytes, sizeBytes);
+  }
+}
+
+/** Refuses what is not encrypted, as a bucket's policy can. */
+const refusesPlain = (action: string, _bucket: string, _key: string, headers: object) =>
+  action !== 's3:PutObject' || Object.keys(headers).some((name) => name.startsWith(SSE));
+
+function testOn(name: string, start: () => Promise<S3Server | { skipped: string }>): void {
+  describe(`encrypted on ${name}`, () => {
+    test(`${name}: with a key of ours, which nobody else has`, async (t) => {
+      const server = await start();
+      if ('skipped' in server) return t.skip(server.skipped);
+      t.after(() => server.stop());
+      const one = await startEncrypted(server, CUSTOMER);
+      await using world = one.world;
+      const [full, delta] = await backUpTwice(one);
+      await doTheRest(one, [full, delta]);
+      for (const [key, how] of await encryptionOf(one)) assert.equal(how, 'refused 400', key);
+      assert.deepEqual(await world.audit(), []);
+      const link = { key: full.archive.key, expiresSeconds: 60, fileName: 'a.xva' };
+      await assert.rejects(world.store.presignGet(link), {
+        code: 'invalid_request',
+        message: /direct=1/,
+      });
+      const encryption = encryptionByPrefix({ kind: 'customer', key: newKey() }, keys);
+      for (const other of [
+        { ...one.settings, encryption },
+        { ...one.settings, encryption: undefined },
+      ]) {
+        await using stranger = await startWorld({ store: other, pool: { machines: [] } });
+        const mend = { message: /XVAULT_SSE_C_KEY/ };
+        await assert.rejects(stranger.store.head(link.key, { signal }), mend);
+        await assert.rejects(stranger.store.get(link.key, { signal }), mend);
+        const service = stranger.secondService();
+        await assert.rejects(service.getBackup(full.id, { signal }), mend);
+      }
+    });
+
+    test(`${name}: with keys of a key service, one for a class`, async (t) => {
+      const server = await start();
+      if ('skipped' in server) return t.skip(server.skipped);
+      t.after(() => server.stop());
+      const weekly = name === 'ceph' ? CEPH_KMS_KEY : 'key-2';
+      const keyIds = { default: CEPH_KMS_KEY, weekly };
+      const one = await startEncrypted(server, { kind: 'aws:kms', keyIds });
+      await using world = one.world;
+      const [full] = await backUpTwice(one);
+      for (const [key, how] of await encryptionOf(one)) {
+        const keyId = key.startsWith('xv/backups/weekly/') ? weekly : CEPH_KMS_KEY;
+        assert.equal(how, `aws:kms ${keyId}`, key);
+      }
+      assert.deepEqual(await world.audit(), []);
+      const { key } = full.archive;
+      const link = await world.store.presignGet({ key, expiresSeconds: 60, fileName: 'a.xva' });
+      assert.ok(link.includes(key) && !link.includes('encryption'));
+      const unknown = { kind: 'aws:kms', keyIds: { default: 'no-such-key' } } as const;
+      const encryption = encryptionByPrefix(unknown, keys);
+      await using stranger = await startWorld({
+        store: { ...one.settings, encryption },
+        pool: { machines: [] },
+      });
+      await assert.rejects(stranger.store.put('xv/probe/a', 'x', { signal }), {
+        code: 'configuration',
+        message: /XVAULT_SSE_KMS_KEY/,
+      });
+    });
+  });
+}
+
+testOn('embedded', () =>
+  startEmbedded({ etag: 'fast', policy: refusesPlain, kmsKeys: [CEPH_KMS_KEY, 'key-2'] }),
+);
+if (isLong) testOn('ceph', startCeph);
+
+test('embedded: with keys of the store; without any the error says what to set', async (t) => {
+  const server = await startEmbedded({ etag: 'fast', policy: refusesPlain });
+  t.after(() => server.stop());
+  const one = await startEncrypted(server, { kind: 'AES256' });
+  await using world = one.world;
+  const job = await one.world.backup('living');
+  assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
+  for (const [key, how] of await encryptionOf(one)) assert.equal(how, 'AES256', key);
+  assert.deepEqual(await world.audit(), []);
+  await using plain = await startWorld({
+    store: { ...one.settings, encryption: undefined },
+    pool: { machines: [] },
+  });
+  await assert.rejects(plain.store.put('xv/probe/a', 'x', { signal }), {
+    code: 'store_credentials',
+    message: /set XVAULT_SSE/,
+  });
+});
+
+test('what lies there unencrypted is read, and copied from, after a key of ours is set', async (t) => {
+  const server = await startEmbedded({ etag: 'fast' });
+  t.after(() => server.stop());
+  const one = await startEncrypted(server, CUSTOMER);
+  await using world = one.world;
+  const before = { ...one.settings, encryption: undefined };
+  await using plain = await startWorld({ store: before, pool: { machines: [] } });
+  await plain.store.put('xv/jobs/old', 'from before', { signal });
+  const found = await world.store.get('xv/jobs/old', { signal });
+  assert.equal(Buffer.from(found?.bytes ?? []).toString(), 'from before');
+  assert.equal((await world.store.head('xv/jobs/old', { signal }))?.sizeBytes, 11);
+  const bytes = randomBytes(6 * MIB);
+  const { etag } = await plain.store.put('xv/probe/plain', bytes, { signal });
+  const from = { key: 'xv/probe/plain', sizeBytes: bytes.length, etag };
+  await world.store.copy({ from, to: 'xv/probe/copy', contentType: 'text/plain' }, { signal });
+  const copy = await world.store.get('xv/probe/copy', { signal });
+  assert.ok(bytes.equals(copy?.bytes ?? Buffer.alloc(0)));
+  assert.equal((await encryptionOf(one)).get('xv/probe/copy'), 'refused 400');
+});
