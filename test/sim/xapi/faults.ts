@@ -43,7 +43,7 @@ export interface FaultParams {
   'import-refused': { code: string; params?: string[] };
   /** The import's connection just closes, without any answer; the task stays pending. */
   'import-no-response': object;
-  /** The host takes the import's connection and never answers nor reads. */
+  /** The host swallows the import's whole body and never answers. */
   'import-hangs': object;
   /** The import fails in the middle: cleaned up, the task fails, a whole HTTP 500 is appended. */
   'import-error': { afterBytes: number; code?: string; params?: string[] };
@@ -51,7 +51,7 @@ export interface FaultParams {
   'import-reset': { afterBytes: number };
   /** The host's xapi is killed in the middle: nothing is cleaned up, the task stays pending for ever. */
   'import-killed': { afterBytes: number };
-  /** The host reads nothing for so long, then goes on. */
+  /** The host reads nothing for so long, or until the task is cancelled, then goes on. */
   'import-silent': { afterBytes: number; silentMs: number };
   /** Everything was read, then the import fails and is cleaned up. */
   'import-task-failure': { code?: string; params?: string[] };

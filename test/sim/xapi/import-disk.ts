@@ -134,7 +134,7 @@ async function fill(
   const sizeBytes = int(sim.world.get('VDI', vdi), 'virtual_size');
   const disk = sim.disks.get(vdi) ?? emptyDisk(sizeBytes);
   sim.disks.set(vdi, disk);
-  const accidents = planAccidents(sim, { host, socket, signal }, undefined);
+  const accidents = planAccidents(sim, { host, socket, signal, task }, undefined);
   const vbd = attachDisk(sim, host, vdi);
   let at = 0;
   try {

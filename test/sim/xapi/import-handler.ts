@@ -158,7 +158,7 @@ async function importVm(exchange: ImportExchange, sr: string, task: string): Pro
     endTask(sim, task, { status: 'failure', error });
     return drop(socket, bareRefusal(status) + internalError('1.1', error.message));
   }
-  if (sim.faults.take('import-hangs') !== undefined) return untilClosed(socket);
+  if (sim.faults.take('import-hangs') !== undefined) return hang(message);
   const look = { method: '/import', params: [text(sim.world.get('SR', sr), 'uuid')] };
   await sim.faults.watch?.({ ...look, done: false });
   socket.write(importHead({ task, server: serverName(sim) }));
@@ -189,7 +189,11 @@ export async function* bodyOf(message: IncomingMessage): AsyncGenerator<Uint8Arr
   }
 }
 
-function untilClosed(socket: Socket): Promise<void> {
+/** Swallows the body without a word. It has to be read: node:http does not see the end of what it does not read. */
+function hang(message: IncomingMessage): Promise<void> {
+  const { socket } = message;
+  message.on('error', () => undefined); // the client hung up, which is what this waits for
+  message.resume();
   return new Promise((resolve) => {
     if (socket.destroyed) resolve();
     else socket.once('close', () => resolve());

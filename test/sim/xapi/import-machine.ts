@@ -146,7 +146,7 @@ function plan(run: Run, inventory: Inventory): void {
     sim.world.set('task', task, { other_config: otherConfig });
   }
   run.totalBytes = inventory.disks.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  run.accidents = planAccidents(sim, input, uuidOf(state));
+  run.accidents = planAccidents(sim, { ...input, task }, uuidOf(state));
 }
 
 function assertCompatible(sim: Sim, { version }: Inventory): void {
@@ -160,9 +160,10 @@ function assertCompatible(sim: Sim, { version }: Inventory): void {
 /** Takes the faults that break off or hold up the reading of a body. */
 export function planAccidents(
   sim: Sim,
-  { socket, signal, host }: Pick<ImportInput, 'socket' | 'signal' | 'host'>,
+  input: Pick<ImportInput, 'socket' | 'signal' | 'host'> & { task: string },
   vm: string | undefined,
 ): Accident[] {
+  const { socket, signal, host, task } = input;
   const accidents: Accident[] = [];
   const failing = sim.faults.take('import-error', { vm });
   if (failing !== undefined) {
@@ -188,9 +189,11 @@ export function planAccidents(
   }
   const silent = sim.faults.take('import-silent', { vm });
   if (silent !== undefined) {
-    const never = () => undefined;
-    const happen = () =>
-      waitFor<void>(sim, never, { signal, timeoutMs: silent.silentMs }).catch(() => undefined);
+    const cancelled = () => isCancelled(sim, task) || undefined;
+    const happen = async () => {
+      // a client that hangs up ends the silence too: what follows is then the end of the body
+      await waitFor(sim, cancelled, { signal, timeoutMs: silent.silentMs }).catch(() => undefined);
+    };
     accidents.push({ afterBytes: silent.afterBytes, happen });
   }
   return accidents.sort((a, b) => a.afterBytes - b.afterBytes);
