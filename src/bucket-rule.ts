@@ -33,3 +33,25 @@ export interface LifecycleRule {
   /** Elements this version does not know: such a rule can be left where it is, but not be written back. */
   unknown?: string[];
 }
+
+/** What rules can do on a store; part of its facts. */
+export interface LifecycleLimits {
+  /** Delete objects by prefix, and can be written by S3 calls. */
+  expires: boolean;
+  /** `itself`: unfinished uploads go without a rule, and there is none for them. */
+  aborts: 'rule' | 'itself';
+  noncurrent: boolean;
+  transitions: boolean;
+  maxRules: number;
+  /** What people should know of it. */
+  note?: string;
+}
+
+/** As Amazon S3 has them. */
+export const ALL_RULES: LifecycleLimits = {
+  expires: true,
+  aborts: 'rule',
+  noncurrent: true,
+  transitions: true,
+  maxRules: 1000,
+};

@@ -7,7 +7,7 @@
  * half-open. Every call that can wait takes a signal and rejects with the signal's reason when it is aborted.
  */
 import type { BucketProtection } from './bucket-protection.ts';
-import type { LifecycleRule } from './bucket-rule.ts';
+import type { LifecycleLimits, LifecycleRule } from './bucket-rule.ts';
 import type {
   PoolFacts,
   PoolLeftover,
@@ -206,6 +206,8 @@ export interface StoreFacts {
   equalParts: boolean;
   /** False where unfinished uploads cannot be listed by prefix. */
   listsUploads?: boolean;
+  /** What rules of the bucket can do; all of it unless said. */
+  lifecycle?: LifecycleLimits;
 }
 
 /**

@@ -29,6 +29,8 @@ export interface Keys {
   readonly leasesPrefix: string;
   readonly stagingPrefix: string;
   readonly verifiedPrefix: string;
+  readonly rebuiltPrefix: string;
+  readonly idempotencyPrefix: string;
   /** Where the store adapter tries out what the bucket can. */
   readonly probePrefix: string;
   classPrefix(retention: string): string;
@@ -108,6 +110,8 @@ export function createKeys(prefix: string): Keys {
     leasesPrefix: `${root}leases/`,
     stagingPrefix: `${root}staging/`,
     verifiedPrefix: `${root}verified/`,
+    rebuiltPrefix: `${root}indexes/`,
+    idempotencyPrefix: `${root}idempotency/`,
     probePrefix: `${root}probe/`,
     classPrefix: (retention) => `${root}backups/${retention}/`,
     vmPrefix: (retention, pool, vmUuid) =>

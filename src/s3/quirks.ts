@@ -6,6 +6,7 @@
  * says yes, since a version or a versioned bucket may take it away. Docs read and servers measured in November 2026.
  */
 
+import { ALL_RULES, type LifecycleLimits } from '../bucket-rule.ts';
 import { BackupError } from '../errors.ts';
 
 /** The store's rules that change what we send. */
@@ -34,6 +35,8 @@ export interface Quirks {
   listUploads: boolean;
   /** ListParts answers, so that parts can be compared where there is no checksum. */
   listParts: boolean;
+  /** What rules of the bucket can do. */
+  lifecycle: LifecycleLimits;
 }
 
 const MIB = 1024 ** 2;
@@ -57,6 +60,7 @@ const GENERIC: Quirks = {
   checksum: 'crc32',
   listUploads: true,
   listParts: true,
+  lifecycle: ALL_RULES,
 };
 
 interface Row {
@@ -75,6 +79,7 @@ const ROWS: Row[] = [
       copyConditions: true,
       maxObjectBytes: 10_000 * 5 * GIB,
       partsInFlight: 8,
+      lifecycle: { ...ALL_RULES, note: 'rules act some hours after midnight UTC' },
     },
   },
   {
@@ -90,6 +95,12 @@ const ROWS: Row[] = [
       partsInFlight: 2,
       checksum: 'none',
       listParts: false,
+      // developers.cloudflare.com/r2/buckets/object-lifecycles: prefix only; its one other class is STANDARD_IA.
+      lifecycle: {
+        ...ALL_RULES,
+        noncurrent: false,
+        note: 'rules select by prefix alone, and act within a day of when they are due',
+      },
     },
   },
   {
@@ -100,6 +111,8 @@ const ROWS: Row[] = [
       copyConditions: true,
       maxObjectBytes: 50 * TIB,
       listUploads: false,
+      // internal/bucket/lifecycle/rule.go has no AbortIncompleteMultipartUpload; cmd/erasure-multipart.go drops them after a day.
+      lifecycle: { ...ALL_RULES, aborts: 'itself' },
     },
   },
   {
@@ -115,11 +128,23 @@ const ROWS: Row[] = [
       conditionalWrites: 'no',
       conditionalComplete: 'no',
       objectTags: false,
+      lifecycle: {
+        ...ALL_RULES,
+        noncurrent: false,
+        transitions: false,
+        note: 'rules select by prefix and size, and act once a day',
+      },
     },
   },
   {
     // weed/s3api (August 2026): preconditions under a lock for each object; upload checksums not verified.
-    quirks: { ...GENERIC, name: 'seaweedfs', copyConditions: true, checksum: 'none' },
+    quirks: {
+      ...GENERIC,
+      name: 'seaweedfs',
+      copyConditions: true,
+      checksum: 'none',
+      lifecycle: { ...ALL_RULES, transitions: false },
+    },
   },
   {
     // PutObject with If-None-Match answers 501 (reports of January and July 2026).
@@ -131,12 +156,29 @@ const ROWS: Row[] = [
       conditionalComplete: 'no',
       objectTags: false,
       maxObjectBytes: 10 * 10 ** 12,
+      // Docs of b2 "Lifecycle Rules": every bucket keeps versions, an expired file is hidden first; at most 100 rules.
+      lifecycle: {
+        ...ALL_RULES,
+        transitions: false,
+        maxRules: 100,
+        note: 'every bucket keeps old versions: what a rule deletes is hidden first, and freed by the rule for old versions',
+      },
     },
   },
   {
     // Says nothing of conditional writes or checksums: probed, and used only if they hold.
     hosts: /(^|\.)wasabisys\.com$/,
-    quirks: { ...GENERIC, name: 'wasabi', conditionalComplete: 'no' },
+    quirks: {
+      ...GENERIC,
+      name: 'wasabi',
+      conditionalComplete: 'no',
+      // docs.wasabi.com/docs/lifecycle-1
+      lifecycle: {
+        ...ALL_RULES,
+        transitions: false,
+        note: 'rules act once a day at 0:00 UTC, a day or two after they were made; 90 days of storage are paid for whatever goes earlier',
+      },
+    },
   },
   {
     // cloud.google.com/storage/docs/multipart-uploads: own generation conditions, no UploadPartCopy, no S3 tags.
@@ -149,6 +191,12 @@ const ROWS: Row[] = [
       copyParts: false,
       objectTags: false,
       checksum: 'none',
+      // Its XML has other elements than S3's.
+      lifecycle: {
+        ...ALL_RULES,
+        expires: false,
+        note: 'rules of this store are not those of S3: set them with gcloud storage buckets update --lifecycle-file',
+      },
     },
   },
   { quirks: GENERIC },

@@ -177,6 +177,7 @@ function createFacts(context: StoreContext, prefix: string): ObjectStore['facts'
     copyParts: quirks.copyParts,
     equalParts: quirks.equalParts,
     listsUploads: quirks.listUploads,
+    lifecycle: quirks.lifecycle,
   });
   return async ({ signal }) => {
     signal.throwIfAborted();
