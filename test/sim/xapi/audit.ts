@@ -1,6 +1,7 @@
 /**
  * What a backup or a restore may leave behind on a pool, found by comparing with how the pool was at the start.
- * A machine that is there on purpose is named in `kept`: then it and what belongs to it do not count.
+ * A machine that is there on purpose is named in `kept`: then it and what belongs to it do not count, as with those
+ * that were there from the start.
  *
  * Tasks that are marked for destruction count as gone: a client cannot do more about a task nobody works on (xapi
  * removes it after a day).
@@ -117,7 +118,9 @@ export function createAudit(sim: Sim, listeners: HostListener[]): Audit {
   // by ref: a machine that was renamed is no new one
   const present = presentRefs(sim);
   const look = ({ kept = [] }: AuditOptions = {}) => {
-    const known = new Set([...present, ...belongings(sim, kept)]);
+    // a disk somebody hung on a machine that was there is no leftover
+    const machines = [...present, ...kept].filter((ref) => sim.world.find('VM', ref));
+    const known = new Set([...present, ...belongings(sim, machines)]);
     const left = leftovers(sim).filter((line) => !before.has(line));
     const found = [...objects(sim, known), ...left];
     const open = listeners.reduce((sum, { sockets }) => sum + sockets.size, 0);
