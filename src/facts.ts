@@ -124,15 +124,23 @@ export interface SnapshotFacts {
 
 /** Something on a pool that carries our prefix, whether its job lives or not. */
 export interface PoolLeftover {
-  /** `snapshot_disk`: a disk of a snapshot whose machine record is gone. */
-  kind: 'snapshot' | 'snapshot_disk' | 'task';
+  /**
+   * `snapshot_disk`: a disk of a snapshot whose machine record is gone. `restored_machine`, `restored_disk`: what came in
+   * by a restore that is not done (imports.ts).
+   */
+  kind: 'snapshot' | 'snapshot_disk' | 'task' | 'restored_machine' | 'restored_disk';
   ref: string;
   uuid: string;
   nameLabel: string;
-  /** The text that begins with the prefix: a snapshot's name, a task's description; '' for a disk. */
+  /**
+   * The text that begins with the prefix: a snapshot's name, a task's description; prefix and mark of what was restored;
+   * '' for a snapshot's disk.
+   */
   label: string;
   /** The entries of other_config whose keys begin with the prefix. */
   marker: Readonly<Record<string, string>>;
   /** By the pool's clock; absent where the pool does not say. */
   createdAt?: number;
+  /** Of a restored machine: it is not halted. */
+  running?: boolean;
 }

@@ -1,8 +1,9 @@
 /**
- * What dead runs left on one pool: snapshots, disks of snapshots, tasks.
+ * What dead runs left on one pool: snapshots, disks of snapshots, tasks, machines and disks of unfinished restores.
  *
  * Name and marker say which job made it. They must agree, and the job's record must lie in this bucket: two
  * installations may work on one pool, each with a bucket of its own, and neither knows which jobs of the other live.
+ * A restored machine is somebody's last hope: it goes only if its restore failed or was cancelled, and it does not run.
  */
 import type { Cancellable, Pool, PoolLeftover } from '../ports.ts';
 import { type Engine, SNAPSHOT_PREFIX } from './context.ts';
@@ -51,7 +52,20 @@ function verdictOf(item: PoolLeftover, owner: Owner, pool: string): Verdict {
   if ('job' in owner && owner.job.vm.pool !== pool) {
     return { remove: false, reason: `its job belongs to pool ${owner.job.vm.pool}` };
   }
+  if (isRestored(item) && 'job' in owner && owner.state === 'ended') {
+    const { status } = owner.job;
+    if (status !== 'failed' && status !== 'cancelled') {
+      return { remove: false, reason: `its restore ${status}: only the mark was left` };
+    }
+    if (item.running === true) {
+      return { remove: false, reason: `its restore ${status}, but somebody has started it` };
+    }
+  }
   return judge(owner, {});
+}
+
+function isRestored({ kind }: PoolLeftover): boolean {
+  return kind === 'restored_machine' || kind === 'restored_disk';
 }
 
 /** The job it carries the id of; undefined when it carries none, or two. */

@@ -146,7 +146,17 @@ export const sweepReportSchema = z
     counts: z.object({ removed: z.int(), would_remove: z.int(), kept: z.int() }),
     findings: z.array(
       z.object({
-        kind: z.enum(['snapshot', 'snapshot_disk', 'task', 'upload', 'staging', 'lease', 'probe']),
+        kind: z.enum([
+          'snapshot',
+          'snapshot_disk',
+          'task',
+          'restored_machine',
+          'restored_disk',
+          'upload',
+          'staging',
+          'lease',
+          'probe',
+        ]),
         pool: z.string().optional(),
         id: z.string(),
         name: z.string(),

@@ -5,12 +5,15 @@
  * nothing when somebody destroyed the snapshot's record (VM.destroy deletes no disks): it is known by the marker in its
  * own other_config, and by its uuid in there, because clones and snapshots of a disk inherit the whole map. A task has
  * the prefix in its description, which `task.create` takes: its other_config is not ours to write with the role vm-power-admin, as far as we know.
+ * What a restore brought in has its mark (import-remains.ts).
  * Everything is read again before it is removed: between two looks a person may have renamed or attached it.
  */
 import { BackupError } from '../errors.ts';
+import { type ImportRemains, RESTORE_MARK } from '../imports.ts';
 import type { Cancellable, PoolLeftover, VmRef } from '../ports.ts';
 import { isXapiError } from './errors.ts';
 import { date, flag, text, textMap, texts, toRecords, type XapiRecord } from './fields.ts';
+import { findImported, removeImported } from './import-remains.ts';
 import { DISK_KEY, destroyDisk, readIfThere, removeSnapshot, toSnapshotFacts } from './snapshot.ts';
 import type { TaskDeps } from './task.ts';
 
@@ -18,10 +21,11 @@ const SNAPSHOTS = 'field "is_a_snapshot"="true"';
 
 /** Everything that carries the prefix, of living jobs, too; snapshots first. */
 export async function findLeftovers(
-  { session }: TaskDeps,
+  deps: TaskDeps,
   { prefix }: { prefix: string },
   options: Cancellable,
 ): Promise<PoolLeftover[]> {
+  const { session } = deps;
   const read = async (method: string, params: string[]) =>
     [...toRecords(await session.call(method, params, options))].map(([ref, record]) => ({
       ref,
@@ -30,6 +34,7 @@ export async function findLeftovers(
   const vms = await read('VM.get_all_records_where', [SNAPSHOTS]);
   const vdis = await read('VDI.get_all_records_where', [SNAPSHOTS]);
   const tasks = await read('task.get_all_records', []);
+  const restored = await findImported(deps, {}, options);
   return [
     ...vms
       .filter(({ record }) => flag(record, 'is_a_snapshot'))
@@ -42,7 +47,25 @@ export async function findLeftovers(
       .filter(({ record }) => !isGoing(record))
       .map((task) => leftover('task', task, { prefix, label: 'name_description', at: 'created' }))
       .filter(({ label }) => label.startsWith(prefix)),
+    ...restored.map(restoredLeftover).filter(({ label }) => label.startsWith(prefix)),
   ];
+}
+
+const RESTORED = { machine: 'restored_machine', disk: 'restored_disk' } as const;
+/** Of jobs, as in the names of their snapshots. */
+const LABEL_PREFIX = 'xvault:';
+
+function restoredLeftover(found: ImportRemains): PoolLeftover {
+  const { kind, ref, uuid, nameLabel, mark, powerState } = found;
+  return {
+    kind: RESTORED[kind],
+    ref,
+    uuid,
+    nameLabel,
+    label: `${LABEL_PREFIX}${mark}`,
+    marker: { [RESTORE_MARK]: mark },
+    running: powerState !== undefined && powerState !== 'Halted',
+  };
 }
 
 function leftover(
@@ -81,7 +104,13 @@ export async function removeLeftover(
   found: PoolLeftover,
   options: Cancellable,
 ): Promise<void> {
-  const remove = { snapshot: removeNamed, snapshot_disk: removeOrphan, task: removeTask };
+  const remove = {
+    snapshot: removeNamed,
+    snapshot_disk: removeOrphan,
+    task: removeTask,
+    restored_machine: removeRestored,
+    restored_disk: removeRestored,
+  };
   await remove[found.kind](deps, found, options);
 }
 
@@ -100,6 +129,14 @@ async function removeOrphan(deps: TaskDeps, found: PoolLeftover, options: Cancel
   if (record === undefined) return;
   if (!isOrphan(record)) throw changed(found, 'it is in use again');
   await destroyDisk(deps, found.ref, options);
+}
+
+async function removeRestored(deps: TaskDeps, found: PoolLeftover, options: Cancellable) {
+  const { ref, uuid, nameLabel, marker } = found;
+  const kind = found.kind === RESTORED.machine ? 'machine' : 'disk';
+  const mark = marker[RESTORE_MARK] ?? '';
+  const remains = { kind, ref, uuid, nameLabel, mark, importing: false } as const;
+  await removeImported(deps, remains, options);
 }
 
 async function removeTask({ session }: TaskDeps, found: PoolLeftover, options: Cancellable) {

@@ -61,8 +61,9 @@ export async function startSweepWorld(over: WorldOptions = {}): Promise<SweepWor
     },
     snapshotOf: (job: Job) => snapshot(`xvault:${job.id}`, { 'xvault:job': job.id }),
     destroyRecord: ({ ref }: SnapshotFacts) => {
-      const { VBDs } = sim.world.get('VM', ref);
+      const { VBDs, VIFs } = sim.world.get('VM', ref);
       for (const vbd of VBDs as string[]) sim.world.destroy('VBD', vbd);
+      for (const vif of VIFs as string[]) sim.world.destroy('VIF', vif);
       sim.world.destroy('VM', ref);
     },
     task: (description: string) =>

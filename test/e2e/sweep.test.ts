@@ -160,6 +160,39 @@ describe('a sweep', () => {
     assert.ok(!report.findings.some(({ kind }) => kind === 'snapshot_disk'));
   });
 
+  test('takes away what a failed restore left, and nothing that came in whole or was started', async () => {
+    const { sim, record, pool } = world;
+    const failed = await record({ kind: 'restore' });
+    const done = await record({ kind: 'restore', status: 'succeeded' });
+    const marked = (job: Job, name: string) => {
+      const { ref, disks } = sim.machine(name);
+      const objects = [['VM', ref], ...disks.map((disk) => ['VDI', disk.ref])] as const;
+      for (const [cls = '', object = ''] of objects) {
+        sim.world.set(cls, object, { other_config: { 'xvault:restore': job.id } });
+      }
+    };
+    marked(failed, 'app');
+    marked(failed, 'stick');
+    marked(done, 'other');
+    const report = await post();
+    assert.deepEqual(
+      report.findings.map(({ kind, action, id }) => [kind, action, id]),
+      [
+        ['restored_machine', 'kept', sim.machine('app').uuid],
+        ['restored_machine', 'kept', sim.machine('other').uuid],
+        ['restored_machine', 'removed', sim.machine('stick').uuid],
+      ],
+      JSON.stringify(report, undefined, 1),
+    );
+    const reasons = report.findings.map(({ reason }) => reason);
+    assert.match(
+      reasons.join(),
+      /somebody has started it.*only the mark was left.*has ended: failed/,
+    );
+    const names = (await pool.listVms(options)).map(({ nameLabel }) => nameLabel);
+    assert.deepEqual(names, ['app', 'other', 'twin', 'twin']);
+  });
+
   test('touches nothing of a running job', async () => {
     const job = await runningJob();
     const before = world.everything();

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { isBackupError } from '../../src/errors.ts';
-import { EXPORT } from '../../src/xapi/direction.ts';
+import { EXPORT, IMPORT } from '../../src/xapi/direction.ts';
 import { isXapiError } from '../../src/xapi/errors.ts';
 import { type Origin, parseOrigin } from '../../src/xapi/origin.ts';
 import { requestTransfer, type TransferRequestDeps } from '../../src/xapi/transfer-request.ts';
@@ -129,4 +129,25 @@ test('a redirect is followed to a host with another certificate only when that o
   await response?.receiver.fill(name, { signal });
   assert.equal(name.toString(), 'ova.xml');
   response?.receiver.destroy();
+});
+
+test('an import is redirected before a byte of it is sent', async (t) => {
+  const sim = await startSimPool({ machines: [] });
+  t.after(() => sim.close());
+  if (sim.urls.length < 2) return t.skip('needs two loopback addresses');
+  const session = sim.world.create('session', { originator: 'test', last_active: new Date() });
+  const response = await requestTransfer(
+    {
+      direction: IMPORT,
+      origin: parseOrigin(sim.url),
+      path: `/import?sr_id=${sim.storage('local:1').ref}`,
+      sessionRef: session,
+      sizeBytes: 1024,
+    },
+    deps({ kind: 'insecure' }),
+    { signal },
+  );
+  assert.equal(response?.origin.hostname, new URL(sim.urls[1] ?? '').hostname);
+  response?.receiver.destroy();
+  assert.deepEqual(await sim.auditWhenQuiet({ ignore: /^session/ }), []);
 });
