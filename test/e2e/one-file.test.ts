@@ -1,0 +1,149 @@
+/**
+ * docs/one-file.md, run as it stands: curl, nbdkit and qemu read files, partitions and disks out of backups through the
+ * service, and what they get is what the machine has. Programs that are not installed skip their part.
+ */
+import assert from 'node:assert/strict';
+import { execFile, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, type TestContext, test } from 'node:test';
+import { promisify } from 'node:util';
+import { createAdaptorServer } from '@hono/node-server';
+import { systemClock } from '../../src/clock.ts';
+import { createListener } from '../../src/commands/listener.ts';
+import { createGeneratedDisk } from '../sim/disk.ts';
+import { readFixtureManifest } from '../sim/disks/fixture.ts';
+import { compareVolume, missingTool } from '../sim/disks/read-files.ts';
+import { DEFAULT_MACHINES } from '../sim/machines.ts';
+import { createCertificate } from '../sim/xapi/certificate.ts';
+import { type HttpWorld, READ_TOKEN, startHttpWorld } from './app.ts';
+
+const isLong = process.env.XVAULT_TEST_LONG !== undefined;
+const PAGE = readFileSync(new URL('../../docs/one-file.md', import.meta.url), 'utf8');
+const BLOCKS = [...PAGE.matchAll(/^```sh\n(.*?)^```/gms)].map(([, text]) => text ?? '');
+const [NEWEST = '', LOOK = '', ONE_FILE = '', WINDOWS = '', QEMU = ''] = BLOCKS;
+
+const SMALL_BYTES = 18 * 1_048_576 + 1536;
+const openSmall = () => createGeneratedDisk({ sizeBytes: SMALL_BYTES, seed: 8, density: 0.5 });
+const SMALL = {
+  name: 'small',
+  disks: [{ name: 'root', storage: 'nfs' as const, open: openSmall }],
+};
+
+const execute = promisify(execFile);
+const folder = mkdtempSync(join(tmpdir(), 'xvault-one-file-'));
+const servers: Server[] = [];
+let world: HttpWorld;
+/** Where the service listens, without and with TLS. */
+let [plain, secure] = ['', ''];
+
+before(async () => {
+  const machines = [...DEFAULT_MACHINES.filter(({ name }) => /^(web|win)-01$/.test(name)), SMALL];
+  world = await startHttpWorld({ pool: { machines } });
+  const { keyPem: key, certPem: cert } = createCertificate({
+    address: '127.0.0.1',
+    serial: 1,
+    nowMs: Date.now(),
+  });
+  const fetch = (request: Request) => world.fetch(request);
+  const listener = createListener({ fetch, log: world.log, clock: systemClock });
+  const serverOptions = { key, cert };
+  const tls = createAdaptorServer({ fetch, createServer: createTlsServer, serverOptions });
+  plain = `http://127.0.0.1:${await listen(listener)}`;
+  secure = `https://127.0.0.1:${await listen(tls as Server)}`;
+  writeFileSync(join(folder, 'token'), READ_TOKEN);
+  writeFileSync(join(folder, 'ca.pem'), cert);
+});
+after(async () => {
+  for (const server of servers) {
+    if ('closeAllConnections' in server) (server.closeAllConnections as () => void)();
+    server.close();
+  }
+  await world[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true });
+});
+
+async function listen(server: Server): Promise<number> {
+  servers.push(server);
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+/** Runs commands of the page in the folder with the token. */
+async function run(script: string, env: Record<string, string> = {}): Promise<string> {
+  const { stdout } = await execute('bash', ['-euo', 'pipefail', '-c', script], {
+    cwd: folder,
+    env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin`, XVAULT_URL: plain, ...env },
+  });
+  return stdout;
+}
+
+/** Skips the test where one of the programs is not there. */
+function skipped(t: TestContext, programs: readonly string[]): boolean {
+  const missing = programs.find((name) => spawnSync(name, ['--version']).error !== undefined);
+  if (missing !== undefined) t.skip(`${missing} is not installed`);
+  return missing !== undefined;
+}
+
+async function backUp(vm: string, body: object): Promise<string> {
+  const { result, error } = await world.run(vm, body);
+  assert.ok(result, JSON.stringify(error));
+  return result.id;
+}
+
+test('the page has the commands that are tried here, and no others', () => {
+  assert.deepEqual(
+    BLOCKS.map((block) => /backup=|fdisk|ext2file|windows\.img|qemu-img/.exec(block)?.[0]),
+    ['backup=', 'fdisk', 'ext2file', 'windows.img', 'qemu-img'],
+  );
+});
+
+test('three commands get one file out of the newest backup of a machine', async (t) => {
+  if (skipped(t, ['curl', 'jq', 'nbdkit', 'nbdcopy', '/sbin/fdisk'])) return;
+  await backUp('web-01', {});
+  const id = await backUp('web-01', { compression: 'zstd', mode: 'full' });
+  const backup = (await run(`${NEWEST} echo "$backup"`)).trim();
+  assert.equal(backup, id);
+  const looked = await run(LOOK, { backup });
+  assert.match(looked, /^0 {2}3221225472 {2}web-01 root$/m);
+  assert.match(looked, /start\.img2 +133120 /, 'the second partition begins at 65 MiB');
+  await run(ONE_FILE, { backup });
+  const root = readFixtureManifest('linux-root').volumes[1];
+  const { sizeBytes } = root?.files.find(({ path }) => path === 'etc/hostname') ?? {};
+  assert.equal(readFileSync(join(folder, 'hostname')).length, sizeBytes);
+  // and over https, with a certificate of one's own
+  const command = `${ONE_FILE.replace('curl url=', 'curl cainfo=ca.pem url=')} cat hostname`;
+  rmSync(join(folder, 'hostname'));
+  assert.equal(await run(command, { backup, XVAULT_URL: secure }), 'web-1\n');
+});
+
+test('qemu takes a disk of a backup for a disk, and copies it bit for bit', async (t) => {
+  if (skipped(t, ['qemu-img'])) return;
+  const formats = spawnSync('sh', ['-c', 'ls /usr/lib/*/qemu/block-curl.so'], { encoding: 'utf8' });
+  if (formats.status !== 0) return t.skip('qemu-block-extra is not installed');
+  const [, backup = ''] = [await backUp('small', {}), await backUp('small', { mode: 'delta' })];
+  const said = await run(QEMU, { backup });
+  assert.match(said, new RegExp(`virtual size: .* \\(${SMALL_BYTES} bytes\\)`));
+  const wanted = Buffer.alloc(SMALL_BYTES);
+  openSmall().read(0, wanted);
+  assert.ok(readFileSync(join(folder, 'disk.raw')).equals(wanted));
+  const overTls = QEMU.replace('file.driver=http', 'file.driver=https,file.sslverify=off');
+  assert.match(await run(overTls, { backup, XVAULT_URL: secure }), new RegExp(`${SMALL_BYTES}`));
+});
+
+test('a Windows partition is copied, and every file in it is read', async (t) => {
+  if (!isLong) return t.skip('in the long run');
+  if (skipped(t, ['nbdkit', 'nbdcopy'])) return;
+  const missing = await missingTool('ntfs');
+  if (missing !== undefined) return t.skip(missing);
+  const windows = await backUp('win-01', {});
+  assert.match(await run(WINDOWS, { windows }), /Windows/);
+  const [volume] = readFixtureManifest('windows').volumes;
+  assert.ok(volume);
+  const image = join(folder, 'windows.img');
+  assert.deepEqual(await compareVolume(image, { ...volume, offsetBytes: 0 }), []);
+});
