@@ -35,14 +35,23 @@ export interface ImportedDisk extends ExpectedDisk {
   checksums: ('xxhash' | 'checksum')[];
 }
 
+/** A chunk that was just written. */
+export interface WrittenChunk {
+  offset: number;
+  lengthBytes: number;
+  checksum: 'xxhash' | 'checksum';
+}
+
 /** What a simulated host does while it imports; the importer itself only reads and checks. */
 export interface ImportSteps {
+  /** How the archive is compressed; nothing is read yet. */
+  opened?(compression: Compression): void;
   /** ova.xml is read, no chunk yet: the host makes its objects now. */
   planned?(inventory: Inventory): void;
   /** Where a disk's content goes; a sparse image in memory unless given. */
   open?(disk: ExpectedDisk): SimDisk;
   /** A chunk is written. */
-  wrote?(disk: ExpectedDisk, chunk: { offset: number; lengthBytes: number }): Promise<void> | void;
+  wrote?(disk: ExpectedDisk, chunk: WrittenChunk): Promise<void> | void;
   /** The whole disk is there. */
   filled?(disk: ExpectedDisk): void;
   /** Wrong checksums are let pass, as a host does when forced to. */
@@ -78,6 +87,7 @@ export async function importXva(
   const pieces = bytes[Symbol.asyncIterator]();
   const { compression, plain } = await openPlain({ [Symbol.asyncIterator]: () => pieces });
   try {
+    steps.opened?.(compression);
     const archive = createArchive(plain);
     const planned = await readOva(archive);
     steps.planned?.(planned);
@@ -143,7 +153,7 @@ async function importDisk(
       refuse(`${where} is ${content.length} bytes long and not the last one`);
     }
     writeSparse(image, offset, content);
-    await steps.wrote?.(disk, { offset, lengthBytes: content.length });
+    await steps.wrote?.(disk, { offset, lengthBytes: content.length, checksum });
     offset += content.length;
     last = number;
     result.chunks++;

@@ -1,9 +1,10 @@
 /**
  * Constructors of disks, drives and network cards, and VM.import.
  *
- * Source: xen-api `ocaml/idl` (which fields a constructor must be given), `ocaml/xapi/xapi_vdi.ml`, `xapi_vm.ml`. A
- * constructor takes one record; a mandatory field that is missing is an INTERNAL_ERROR that names it.
+ * Source: xen-api `ocaml/xapi/xapi_vdi.ml`, `xapi_vm.ml`, `server_helpers.ml`. A constructor takes one record; a mandatory
+ * field that is missing is an INTERNAL_ERROR that names it.
  */
+import { constructorFields, MANDATORY } from './constructors.ts';
 import { createVbd, createVif } from './devices.ts';
 import { coerce } from './generic-calls.ts';
 import { importFromUrl } from './import-url.ts';
@@ -11,21 +12,6 @@ import { EMPTY_RECORDS } from './records.ts';
 import { type CallContext, type CallTable, type Sim, seesStorage } from './sim.ts';
 import { createDisk } from './storage.ts';
 import { flag, type Rec, text, type Value, XenError } from './values.ts';
-
-const QOS = ['qos_algorithm_type', 'qos_algorithm_params'];
-
-const MANDATORY: Readonly<Record<string, readonly string[]>> = {
-  VDI: ['SR', 'virtual_size', 'type', 'sharable', 'read_only', 'other_config'],
-  VBD: ['VM', 'VDI', 'userdevice', 'bootable', 'mode', 'type', 'empty', 'other_config', ...QOS],
-  VIF: ['device', 'network', 'VM', 'MAC', 'MTU', 'other_config', ...QOS],
-};
-
-/** What a constructor may be given besides. */
-const OPTIONAL: Readonly<Record<string, readonly string[]>> = {
-  VDI: ['name_label', 'name_description', 'xenstore_data', 'sm_config', 'tags'],
-  VBD: ['unpluggable'],
-  VIF: ['locking_mode', 'ipv4_allowed', 'ipv6_allowed'],
-};
 
 function readRecord(cls: string, given: Value | undefined): Rec {
   const source = (typeof given === 'object' ? given : {}) as Rec;
@@ -36,7 +22,7 @@ function readRecord(cls: string, given: Value | undefined): Rec {
     const text = `Server_helpers.Dispatcher_FieldNotFound("${missing}")`;
     throw new XenError('INTERNAL_ERROR', [text]);
   }
-  const fields = [...mandatory, ...(OPTIONAL[cls] ?? [])].filter((field) => field in source);
+  const fields = constructorFields(cls).filter((field) => field in source);
   const read = fields.map((field) => [field, coerce(field, empty[field], source[field])]);
   return { ...empty, ...Object.fromEntries(read) };
 }

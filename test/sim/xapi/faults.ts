@@ -39,8 +39,8 @@ export interface FaultParams {
   'redirect-unreachable': { member?: boolean };
   /** /export answers with a redirect to itself, for ever. */
   'redirect-loop': object;
-  /** An import answers 500 before its headers, and the task fails with the same error. */
-  'import-refused': { code: string; params?: string[] };
+  /** An import answers 500, or 403 (no role), before its headers, and the task fails with the same error. */
+  'import-refused': { code: string; params?: string[]; forbidden?: boolean };
   /** The import's connection just closes, without any answer; the task stays pending. */
   'import-no-response': object;
   /** The host swallows the import's whole body and never answers. */

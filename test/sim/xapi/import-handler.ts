@@ -150,7 +150,8 @@ async function importVm(exchange: ImportExchange, sr: string, task: string): Pro
   if (fault !== undefined) {
     const error = new XenError(fault.code, fault.params);
     endTask(sim, task, { status: 'failure', error });
-    return drop(socket, internalError(message.httpVersion, error.message));
+    const page = internalError(message.httpVersion, error.message);
+    return drop(socket, fault.forbidden === true ? refusal('403 Forbidden') : page);
   }
   const refused = refuse(exchange, sr);
   if (refused !== undefined) {

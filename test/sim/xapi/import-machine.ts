@@ -5,11 +5,11 @@
  * restore is possible; all objects; `object_creation=complete` on the task; disk after disk, each on dom0 meanwhile;
  * the machine's operation ends. Reading stops after the last needed block. The reader is the strict importer of the
  * tests: what a host would let pass in silence is an error here. On an error all that was made goes again, unless the
- * caller forced the import or the host's xapi died on the way.
+ * caller forced the import or the host's xapi died on the way. Hosts that write no zstd and no XXH64 read none either.
  */
 import type { Socket } from 'node:net';
 import type { ExpectedDisk, Inventory } from '../../importer/inventory.ts';
-import { ImportRefused, importXva } from '../../importer.ts';
+import { ImportRefused, importXva, type WrittenChunk } from '../../importer.ts';
 import { ioError, reset } from './export-faults.ts';
 import {
   assertCanRestore,
@@ -68,6 +68,11 @@ export async function importMachine(sim: Sim, input: ImportInput): Promise<strin
   };
   try {
     await importXva(countBytes(run), {
+      opened: (compression) => {
+        // an older host knows only gzip, which makes nothing of it
+        if (compression !== 'zstd' || sim.persona.zstd) return;
+        throw new XenError('IMPORT_ERROR_PREMATURE_EOF');
+      },
       planned: (inventory) => plan(run, inventory),
       open: (disk) => attach(run, disk),
       wrote: (disk, chunk) => written(run, disk, chunk),
@@ -231,12 +236,12 @@ function assertNotCancelled({ sim, input }: Run): void {
   if (isCancelled(sim, task)) throw new XenError('TASK_CANCELLED', [task]);
 }
 
-function written(
-  run: Run,
-  disk: ExpectedDisk,
-  chunk: { offset: number; lengthBytes: number },
-): void {
+function written(run: Run, disk: ExpectedDisk, chunk: WrittenChunk): void {
   const { sim, input } = run;
+  if (chunk.checksum === 'xxhash' && sim.persona.checksum === 'sha1') {
+    const text = 'Expected to find an inline checksum, instead found a file called: ';
+    throw new XenError('IMPORT_ERROR', [`${text}${disk.id}`]);
+  }
   if (!growDisk(sim, vdiOf(run, disk), chunk.lengthBytes)) throw ioError();
   if (sim.clock.elapsed() < run.reportAtMs) return;
   assertNotCancelled(run);

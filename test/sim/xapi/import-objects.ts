@@ -9,6 +9,7 @@
  */
 import type { Entity } from '../../importer/inventory.ts';
 import type { Value as ArchiveValue, Struct } from '../../importer/value.ts';
+import { constructed } from './constructors.ts';
 import { createNetwork, createVbd, createVif } from './devices.ts';
 import { BACK_LINKS, EMPTY_RECORDS } from './records.ts';
 import type { Sim } from './sim.ts';
@@ -118,12 +119,8 @@ const importDisk: Handler = (sim, state, { id }, record) => {
   }
   // sm_config travels verbatim to the storage, with the task's ref so that it can tell an import
   const ref = createDisk(sim, lookUp(state, text(record, 'SR')), {
-    ...record,
-    sm_config: { import_task: config.task, ...map(record, 'sm_config') },
-    is_a_snapshot: false,
-    snapshot_of: NULL_REF,
-    parent: NULL_REF,
-    crash_dumps: [],
+    ...constructed('VDI', record),
+    sm_config: { ...map(record, 'sm_config'), import_task: config.task },
   });
   state.cleanup.push(() => destroyDisk(sim, ref));
   table.set(id, ref);
@@ -244,7 +241,7 @@ const importNetwork: Handler = (sim, state, { id }, record) => {
     return;
   }
   const otherConfig = { ...map(record, 'other_config'), import_task: state.config.task };
-  const ref = createNetwork(sim, { ...record, other_config: otherConfig });
+  const ref = createNetwork(sim, { ...constructed('network', record), other_config: otherConfig });
   undo(state, sim, 'network', ref);
   state.table.set(id, ref);
 };
@@ -281,7 +278,7 @@ const importVbd: Handler = (sim, state, { id }, record) => {
   // a disk that is not there is left out; a CD that is not there is ejected
   if (vdi === undefined && isDisk) return;
   const medium = vdi === undefined ? { VDI: NULL_REF, empty: true } : { VDI: vdi };
-  const ref = createVbd(sim, { ...record, VM: vm, ...medium });
+  const ref = createVbd(sim, { ...constructed('VBD', record), VM: vm, ...medium });
   keepUuid(sim, state, 'VBD', ref, record);
   undo(state, sim, 'VBD', ref);
   if (attached) sim.world.set('VBD', ref, { currently_attached: true });
@@ -295,7 +292,7 @@ const importVif: Handler = (sim, state, { id }, record) => {
     return;
   }
   const ref = createVif(sim, {
-    ...record,
+    ...constructed('VIF', record),
     VM: lookUp(state, text(record, 'VM')),
     network: lookUp(state, text(record, 'network')),
     MAC: state.config.fullRestore ? text(record, 'MAC') : '',
