@@ -126,6 +126,10 @@ export interface MachineFigures {
   copiedBytes?: number;
   verifiedAtSeconds?: number;
   isDamaged?: boolean;
+  /** When the bucket deletes the newest good backup. */
+  expiresAtSeconds?: number;
+  /** False: it will be deleted within the margin, and nothing keeps it. */
+  isGuarded?: boolean;
 }
 
 export interface MetricsDeps {
@@ -254,6 +258,14 @@ const MACHINE_GAUGES: Readonly<
   backup_last_copied_bytes: {
     help: 'Bytes copied in the store for the newest good backup',
     of: (figures) => figures.copiedBytes,
+  },
+  backup_expires_timestamp_seconds: {
+    help: 'When the rules of the bucket delete the newest good backup; absent when none does',
+    of: (figures) => figures.expiresAtSeconds,
+  },
+  backup_guarded: {
+    help: '0 when the rules delete the newest good backup soon and nothing keeps it, else 1',
+    of: ({ isGuarded }) => (isGuarded === undefined ? undefined : Number(isGuarded)),
   },
   backup_last_verified_timestamp_seconds: {
     help: 'When the newest good backup was last verified without a fault',

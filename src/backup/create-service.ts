@@ -16,6 +16,7 @@ import { createNormaliser } from '../xva/normaliser.ts';
 import type { Hasher } from '../xva/types.ts';
 import type { Engine } from './context.ts';
 import { createDiskViews } from './disk-view.ts';
+import { createEndings, type Endings } from './endings.ts';
 import { createGuard } from './guard.ts';
 import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
@@ -88,7 +89,7 @@ export interface RunningService extends Service {
 export function createService(deps: ServiceDeps, settings: ServiceSettings): RunningService {
   const engine = createEngine(deps, settings);
   const { clock, log } = deps;
-  const guards = createGuards(engine, settings);
+  const { guards, endings } = createGuards(engine, settings);
   const runner = createJobRunner(engine, {
     instance: settings.instance,
     retentionClasses: settings.retentionClasses,
@@ -105,6 +106,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   const sweeps = createSweeps(engine, { runner, deps, settings });
   const queries = createQueries(engine, {
     stateStore: deps.stateStore,
+    endings,
     freshMs: Math.min(LISTED_EVERY_MS, settings.catalogTtlMs ?? LISTED_EVERY_MS),
   });
   const disks = createDiskViews(engine, deps);
@@ -163,10 +165,17 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   };
 }
 
-function createGuards(engine: Engine, settings: ServiceSettings): GuardSchedule {
-  const marginMs = engine.rotation.lastGoodDays * DAY_MS;
-  const guard = createGuard(engine, { marginMs, retentionDays: settings.retentionDays ?? {} });
-  return createGuardSchedule(engine, guard);
+/** Who keeps the last good backups, when, and what is told of it. */
+function createGuards(
+  engine: Engine,
+  { retentionDays = {} }: ServiceSettings,
+): { guards: GuardSchedule; endings: Endings } {
+  const settings = { marginMs: engine.rotation.lastGoodDays * DAY_MS, retentionDays };
+  const guard = createGuard(engine, settings);
+  return {
+    guards: createGuardSchedule(engine, guard),
+    endings: createEndings(engine, { settings, failures: guard.failures }),
+  };
 }
 
 function createSweeps(

@@ -6,6 +6,8 @@ import type { Cancellable, ObjectStore, Pool, StoreFacts, VmFacts } from '../por
 import { NEVER } from '../signals.ts';
 import { parseTime } from '../time.ts';
 import { type Engine, poolOf } from './context.ts';
+import { createEndings, type Endings } from './endings.ts';
+import { goneAtRisk } from './guard-verdict.ts';
 import { uuidTimeMs } from './ids.ts';
 import { pageOf } from './page.ts';
 import type { Page, PageInput, Readiness, Service, VmView } from './service.ts';
@@ -19,6 +21,8 @@ const SKIP_TAG = 'xvault:skip';
 const LAST_JOBS = 500;
 /** Probes come every few seconds from everywhere: the bucket is asked this often at most. */
 const READY_CACHE_MS = 30_000;
+/** Where nobody guards, ends are told all the same. */
+const NO_GUARD = { marginMs: 0, retentionDays: {} };
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export type Queries = Pick<
@@ -30,17 +34,20 @@ export type Queries = Pick<
 interface Asking {
   engine: Engine;
   share: Share;
+  endings: Endings;
 }
 
 /** The reading half of the service; `freshMs`: how old a listing of machines or jobs may be. */
 export function createQueries(
   engine: Engine,
-  { freshMs, stateStore = engine.store }: { freshMs: number; stateStore?: ObjectStore } = {
-    freshMs: 0,
-  },
+  {
+    freshMs,
+    stateStore = engine.store,
+    endings = createEndings(engine, { settings: NO_GUARD, failures: new Map() }),
+  }: { freshMs: number; stateStore?: ObjectStore; endings?: Endings } = { freshMs: 0 },
 ): Queries {
   const { catalog, jobs, clock } = engine;
-  const asking: Asking = { engine, share: createShare(clock, { freshMs }) };
+  const asking: Asking = { engine, share: createShare(clock, { freshMs }), endings };
   let ready: { at: number; answer: Promise<Readiness> } | undefined;
 
   return {
@@ -74,12 +81,14 @@ export function createQueries(
       };
       const page = await pageOf(entries, input, filter, (entry) => entry.backupId, load);
       const { items, ...rest } = withUnreadable(engine, page, seen);
-      return { ...rest, items: await withVerified(items, engine, options) };
+      const verified = await withVerified(items, engine, options);
+      return { ...rest, items: await endings.withEnds(verified, options) };
     },
     getBackup: async (id, options) => {
       const entry = await catalog.find(id);
       const backup = entry && (await catalog.record(entry, options));
-      return backup && (await withVerified([backup], engine, options))[0];
+      const shown = backup && (await withVerified([backup], engine, options));
+      return shown && (await endings.withEnds(shown, options))[0];
     },
     archiveLink: async (id, { expiresSeconds }) => {
       const entry = await catalog.find(id);
@@ -211,6 +220,7 @@ async function status(
     lastJobOfEach(asking),
   ]);
   const goods = await newestGoodOf(newest, engine, options);
+  const guards = await asking.endings.guards(idsOf(goods), options);
   const unreachablePools: string[] = [];
   const lists = await Promise.all(
     pools.map(async (pool) => {
@@ -230,11 +240,13 @@ async function status(
   const vms = lists.flat().map(({ uuid, nameLabel, pool, skipped }) => {
     const found = goods.get(`${pool}/${uuid}`);
     const job = lastJobs.get(`${pool}/${uuid}`);
+    const guard = guards.get(`${pool}/${uuid}`);
     return {
       uuid,
       name: nameLabel,
       pool,
       skipped,
+      ...(guard && { guard }),
       ...(found?.good ? { lastBackup: lastOf(found.good) } : {}),
       ...(found?.damaged ? { damaged: damagedOf(found.damaged) } : {}),
       ...(job ? { lastJob: jobSummary(job) } : {}),
@@ -246,7 +258,16 @@ async function status(
     unreachablePools,
     unreadable: engine.unreadable.list(),
     vms,
+    atRisk: goneAtRisk(guards, { seen: vms, newest, pool: input.pool }, engine.clock.now()),
   });
+}
+
+/** The ids, by machine. */
+function idsOf(goods: ReadonlyMap<string, NewestGood>): Map<string, string> {
+  const ids = [...goods].flatMap(([machine, { good }]): [string, string][] =>
+    good === undefined ? [] : [[machine, good.backup.id]],
+  );
+  return new Map(ids);
 }
 
 function lastOf({ backup: { id }, verified }: NonNullable<NewestGood['good']>) {

@@ -2,6 +2,8 @@
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Verification } from '../catalog/verified.ts';
 import { formatTime, parseTime } from '../time.ts';
+import type { MachineGuard } from './endings.ts';
+import { withGuard } from './guard-verdict.ts';
 import type { StatusReport, Verdict } from './service.ts';
 
 export interface StatusInput {
@@ -19,21 +21,28 @@ export interface StatusInput {
     /** A newer one that is. */
     damaged?: { id: string; verified: Verification };
     lastJob?: { id: string; status: string; finishedAt?: string; errorCode?: string };
+    /** How its last good backup is kept. */
+    guard?: MachineGuard;
   }[];
+  /** Machines on no pool whose last good backup is about to be deleted, with the reason. */
+  atRisk?: NonNullable<StatusReport['gone_at_risk']>;
 }
 
 const RANK: Record<Verdict, number> = { ok: 0, warning: 1, critical: 2 };
 
 /**
- * critical: no good backup, or too old. warning: there is a good one, but a newer one is damaged, a verification found fault with
- * it, the last try failed, a pool is silent, or a record cannot be read.
+ * critical: no good backup, or too old, or the bucket deletes it today and nothing keeps it. warning: there is a good one, but a
+ * newer one is damaged, a verification found fault with it, the last try failed, the bucket deletes it soon and nothing keeps it
+ * yet, a pool is silent, or a record cannot be read.
  */
 export function statusOf(input: StatusInput): StatusReport {
-  const vms = input.vms.filter((vm) => !vm.skipped).map((vm) => judge(vm, input));
+  const vms = input.vms
+    .filter((vm) => !vm.skipped)
+    .map((vm) => withGuard(judge(vm, input), vm.guard, input.nowMs));
   vms.sort((a, b) => RANK[b.status] - RANK[a.status] || a.vm.name.localeCompare(b.vm.name));
-  const { unreachablePools, unreadable = [] } = input;
+  const { unreachablePools, unreadable = [], atRisk = [] } = input;
   const doubts: Verdict[] = unreachablePools.length + unreadable.length > 0 ? ['warning'] : [];
-  const verdicts = [...doubts, ...vms.map((vm) => vm.status)];
+  const verdicts = [...doubts, ...vms.map((vm) => vm.status), ...atRisk.map((vm) => vm.status)];
   return {
     status: verdicts.reduce((worst, one) => (RANK[one] > RANK[worst] ? one : worst), 'ok'),
     checked_at: formatTime(input.nowMs),
@@ -41,6 +50,7 @@ export function statusOf(input: StatusInput): StatusReport {
     vms,
     unreachable_pools: unreachablePools,
     ...(unreadable.length === 0 ? {} : { unreadable_records: unreadable }),
+    ...(atRisk.length === 0 ? {} : { gone_at_risk: atRisk }),
   };
 }
 

@@ -3,6 +3,7 @@
  *
  * Answers have the shape of the HTTP API in both cases, so `--json` says the same.
  */
+import type { GuardReport } from '../backup/guard-service.ts';
 import type { StatusReport, SweepReport } from '../backup/service.ts';
 import type { BackupRequest } from '../catalog/record.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
@@ -55,6 +56,7 @@ export interface ServiceClient extends AsyncDisposable {
     options: Cancellable,
   ): Promise<StatusReport>;
   sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
+  renewLastGood(input: { dryRun: boolean }, options: Cancellable): Promise<GuardReport>;
 }
 
 export interface ClientInput {

@@ -55,6 +55,7 @@ export function createDirectClient(
       return { backups: items.map(backupView), ...restOf(page) };
     },
     status: (input, options) => service.status(input, options),
+    renewLastGood: (input, options) => service.renewLastGood(input, options),
     sweep: (input, options) => service.sweep(input, options),
     [Symbol.asyncDispose]: close,
   };

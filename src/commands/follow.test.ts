@@ -23,6 +23,7 @@ function scriptedClient(end: Partial<Job>) {
     listBackups: never,
     status: never,
     sweep: never,
+    renewLastGood: never,
     cancelJob: () => {
       asked.resolve();
       return Promise.resolve(jobView({ ...job, cancel_requested: true }));

@@ -6,6 +6,7 @@
  * waited for, since the job goes on there. Starting carries an idempotency key, so it may be sent twice.
  */
 import { randomUUID } from 'node:crypto';
+import type { GuardReport } from '../backup/guard-service.ts';
 import type { StatusReport, SweepReport } from '../backup/service.ts';
 import { systemClock } from '../clock.ts';
 import { BackupError, ERROR_CODES, type ErrorCode, isBackupError } from '../errors.ts';
@@ -22,6 +23,8 @@ const START_ATTEMPTS = 3;
 const CALL_TIMEOUT_MS = 60_000;
 /** The service ends a sweep after ten minutes: disks in use are waited for. */
 const SWEEP_TIMEOUT_MS = 11 * 60_000;
+/** The store copies whole archives: some 200 MiB a second. */
+const RENEW_TIMEOUT_MS = 6 * 3_600_000;
 
 export interface HttpClientSettings {
   url: string;
@@ -84,6 +87,14 @@ export function createHttpClient(
         path: '/v1/sweep',
         body: { dry_run: dryRun },
         timeoutMs: SWEEP_TIMEOUT_MS,
+        signal,
+      }),
+    renewLastGood: ({ dryRun }, { signal }) =>
+      json<GuardReport>({
+        method: 'POST',
+        path: '/v1/rotation/renew',
+        body: { dry_run: dryRun },
+        timeoutMs: RENEW_TIMEOUT_MS,
         signal,
       }),
     [Symbol.asyncDispose]: () => Promise.resolve(),

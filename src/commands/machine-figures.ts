@@ -35,6 +35,10 @@ async function figuresOf(
   if (entry.damaged_backup_id !== undefined) figures.isDamaged = true;
   else if (at !== undefined) figures.isDamaged = false;
   if (at !== undefined) figures.lastSuccessAtSeconds = Date.parse(at) / 1000;
+  if (entry.expires_at !== undefined) {
+    figures.expiresAtSeconds = Date.parse(entry.expires_at) / 1000;
+  }
+  if (entry.guard !== undefined) figures.isGuarded = entry.guard !== 'due';
   if (job?.finished_at !== undefined) {
     figures.lastCompletionAtSeconds = Date.parse(job.finished_at) / 1000;
     figures.lastSucceeded = job.status === 'succeeded';

@@ -17,12 +17,23 @@ const links = (names: readonly string[], optional: readonly string[] = []) =>
     ...Object.fromEntries(names.map((name) => [name, z.string()])),
     ...Object.fromEntries(optional.map((name) => [name, z.string().optional()])),
   });
+const GUARD_STATES = ['none', 'safe', 'renewed', 'pinned', 'due', 'released'] as const;
 const verdict = z.enum(['ok', 'warning', 'critical']);
 const check = z.enum(['pass', 'warn', 'fail']);
+
+/** Of a backup, or of the newest good one. */
+const expirySchemas = {
+  expires_at: time.optional().meta({
+    description:
+      'When the bucket deletes it; absent when no rule does, or the rules cannot be read.',
+  }),
+  expires_by: z.string().optional().meta({ description: 'The rule that will.' }),
+};
 
 export const backupAnswerSchema = backupSchema
   .extend({
     verified: verificationSchema.optional(),
+    ...expirySchemas,
     links: links(['self', 'xva', 'job', 'vm']),
   })
   .meta({ id: 'Backup' });
@@ -110,6 +121,15 @@ export const statusSchema = z
         age_seconds: seconds.optional(),
         verified: verificationSchema.optional(),
         damaged_backup_id: z.string().optional(),
+        ...expirySchemas,
+        guard: z
+          .enum(GUARD_STATES)
+          .optional()
+          .meta({
+            description:
+              'How its last good backup is kept. safe: it lasts. renewed, pinned: a copy out of rotation keeps it. due: the bucket ' +
+              'deletes it soon and nothing keeps it yet. released: somebody gave it up.',
+          }),
         last_job: z
           .object({
             id: z.string(),
@@ -122,6 +142,20 @@ export const statusSchema = z
     ),
     unreachable_pools: z.array(z.string()),
     unreadable_records: unreadable,
+    gone_at_risk: z
+      .array(
+        z.object({
+          vm: vmNameSchema,
+          status: z.enum(['warning', 'critical']),
+          reason: z.string(),
+          last_backup_id: z.string(),
+        }),
+      )
+      .optional()
+      .meta({
+        description:
+          'Machines that are on no pool any more, whose last good backup the bucket is about to delete.',
+      }),
   })
   .meta({ id: 'Status' });
 
