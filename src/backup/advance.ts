@@ -26,6 +26,7 @@ import { prepareIndex, rebuildIndex } from './index-steps.ts';
 import { inspect, snapshotName } from './look.ts';
 import { type Preflight, type PreflightInput, preflight } from './preflight.ts';
 import { planQuiesce } from './quiesce.ts';
+import { cleanRestore, importRestore, prepareRestore, verifyRestore } from './restore-steps.ts';
 import { maxArchiveBytes } from './size.ts';
 import { snapshotStep } from './snapshot-step.ts';
 import { prepareVerify, verifyArchive } from './verify-steps.ts';
@@ -45,7 +46,12 @@ const STEPS: Record<Job['kind'], Partial<Record<Job['phase'], Step>>> = {
     cleaning: clean,
   },
   index: { preparing: prepareIndex, verifying: rebuildIndex, cleaning: end },
-  restore: { cleaning: end },
+  restore: {
+    preparing: prepareRestore,
+    importing: importRestore,
+    verifying: verifyRestore,
+    cleaning: endRestore,
+  },
   verify: { preparing: prepareVerify, verifying: verifyArchive, cleaning: end },
 };
 
@@ -64,7 +70,11 @@ export function failed(job: Job, thrown: unknown, context: StepContext): Job {
   if (job.phase !== 'cleaning') {
     return { ...job, phase: 'cleaning', error: problemOf(error, { jobId: job.id }) };
   }
-  const left = `the snapshot ${snapshotName(job)} may be left on pool ${job.vm.pool} (${error.message}): the next sweep removes it`;
+  const what =
+    job.kind === 'restore'
+      ? `what carries xvault:restore=${job.id} in its other_config`
+      : `the snapshot ${snapshotName(job)}`;
+  const left = `${what} may be left on pool ${job.vm.pool} (${error.message}): the next sweep removes it`;
   return endOf(job, formatTime(clock.now()), left);
 }
 
@@ -143,6 +153,11 @@ async function clean(given: Job, context: StepContext): Promise<Job> {
   if (removed.status === 'rejected') throw removed.reason;
   if (job.error) await abandonUploads(job, context);
   return endOf(job, now());
+}
+
+async function endRestore(job: Job, context: StepContext): Promise<Job> {
+  await cleanRestore(job, context);
+  return endOf(job, formatTime(context.engine.clock.now()));
 }
 
 /** Of a kind that leaves nothing behind. */

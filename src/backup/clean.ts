@@ -39,7 +39,7 @@ async function removeOnce(job: Job, context: StepContext): Promise<void> {
 }
 
 /** An instance that died after it made the export's task, and before it asked for the export, leaves it pending for ever. */
-async function removeOurTasks(pool: Pool, job: Job, options: Cancellable): Promise<void> {
+export async function removeOurTasks(pool: Pool, job: Job, options: Cancellable): Promise<void> {
   const left = await pool.findLeftovers({ prefix: snapshotName(job) }, options);
   for (const one of left) {
     if (one.kind === 'task') await pool.removeLeftover(one, options);

@@ -21,6 +21,7 @@ import { createGuard } from './guard.ts';
 import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
 import { createQueries } from './queries.ts';
+import { createRestoreService } from './restore-service.ts';
 import type { Service } from './service.ts';
 import { createSweep } from './sweep.ts';
 import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
@@ -126,6 +127,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   return {
     ...queries,
     ...createVerifyService(engine, runner),
+    ...createRestoreService(engine, runner),
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,
     startBackup: (input, options) => runner.start(input, options),

@@ -10,6 +10,7 @@ import type { Verification } from '../catalog/verified.ts';
 import type { Cancellable, PoolLeftover } from '../ports.ts';
 import type { DiskService } from './disk-view.ts';
 import type { GuardService } from './guard-service.ts';
+import type { RestoreService } from './restore-service.ts';
 import type { VerifyService } from './verify-service.ts';
 
 export interface Page<T> {
@@ -124,7 +125,7 @@ export interface BackupExtras {
 
 export type ListedBackup = Backup & BackupExtras;
 
-export interface Service extends VerifyService, DiskService, GuardService {
+export interface Service extends VerifyService, DiskService, GuardService, RestoreService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
    * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),

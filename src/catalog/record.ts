@@ -6,6 +6,12 @@
  * reader would misread the record; unknown fields are kept out of the way, never an error when read.
  */
 import { z } from 'zod';
+import {
+  restoreCheckpointSchema,
+  restoredSchema,
+  restorePlanSchema,
+  restoreRequestSchema,
+} from './restore.ts';
 import { verificationSchema, verifyWishSchema } from './verified.ts';
 
 const bytes = z.int().nonnegative();
@@ -248,6 +254,7 @@ export const checkpointSchema = z.object({
     .object({ round: z.int().positive(), owed: z.boolean(), problem: z.string().optional() })
     .optional(),
   consistency: consistencySchema.optional(),
+  restore: restoreCheckpointSchema.optional(),
 });
 export type Checkpoint = z.infer<typeof checkpointSchema>;
 
@@ -285,6 +292,10 @@ export const jobSchema = z.object({
   /** Of a verify job: what was asked for, and what came of it. */
   verify: verifyWishSchema.optional(),
   verified: verificationSchema.optional(),
+  /** Of a restore: what was asked for, what that means on this pool, and what is there since. */
+  restore: restoreRequestSchema.optional(),
+  restore_plan: restorePlanSchema.optional(),
+  restored: restoredSchema.optional(),
   checkpoint: checkpointSchema,
 });
 export type Job = z.infer<typeof jobSchema>;

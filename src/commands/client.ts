@@ -6,6 +6,7 @@
 import type { GuardReport } from '../backup/guard-service.ts';
 import type { StatusReport, SweepReport } from '../backup/service.ts';
 import type { BackupRequest } from '../catalog/record.ts';
+import type { RestoreRequest } from '../catalog/restore.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import { readSettings, type Settings } from '../config.ts';
 import type { BackupView, JobView } from '../http/views.ts';
@@ -28,6 +29,7 @@ export interface BackupsPage {
 }
 
 export type Wishes = Partial<BackupRequest>;
+export type RestoreWishes = Partial<RestoreRequest>;
 
 export interface ServiceClient extends AsyncDisposable {
   /** 'direct': the engine runs here and ends with this process. */
@@ -39,6 +41,11 @@ export interface ServiceClient extends AsyncDisposable {
   startIndex(input: { backupId: string }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startVerify(input: { backupId: string; percent: number }, options: Cancellable): Promise<JobView>;
+  /** Errors: `not_found`, `restore_refused`. */
+  startRestore(
+    input: { backupId: string; wishes: RestoreWishes },
+    options: Cancellable,
+  ): Promise<JobView>;
   /** The job now, then whenever it changed, up to its end. */
   watchJob(id: string, options: Cancellable): AsyncIterable<JobView>;
   /** Errors: `not_found`. */

@@ -1,7 +1,9 @@
 /** The client of an engine in this process. */
 import { userInfo } from 'node:os';
+import type { z } from 'zod';
 import type { Page, Service } from '../backup/service.ts';
 import { backupRequestSchema, isEnded } from '../catalog/record.ts';
+import { restoreRequestSchema } from '../catalog/restore.ts';
 import { BackupError } from '../errors.ts';
 import { backupView, jobView } from '../http/views.ts';
 import type { ServiceClient } from './client.ts';
@@ -15,15 +17,9 @@ export function createDirectClient(
     kind: 'direct',
     instance,
     startBackup: async ({ vm, wishes }, options) => {
-      const parsed = backupRequestSchema.safeParse(wishes);
-      if (!parsed.success) {
-        const issues = parsed.error.issues.map(
-          (issue) => `${issue.path.join('.')}: ${issue.message}`,
-        );
-        throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
-      }
+      const request = parseWishes(backupRequestSchema, wishes);
       const triggeredBy = `command line (${userName()})`;
-      return jobView(await service.startBackup({ vm, request: parsed.data, triggeredBy }, options));
+      return jobView(await service.startBackup({ vm, request, triggeredBy }, options));
     },
     startIndex: async ({ backupId }, options) => {
       const triggeredBy = `command line (${userName()})`;
@@ -34,6 +30,11 @@ export function createDirectClient(
       return jobView(
         await service.startVerify({ backupId, wish: { percent }, triggeredBy }, options),
       );
+    },
+    startRestore: async ({ backupId, wishes }, options) => {
+      const request = parseWishes(restoreRequestSchema, wishes);
+      const triggeredBy = `command line (${userName()})`;
+      return jobView(await service.startRestore({ backupId, request, triggeredBy }, options));
     },
     watchJob: async function* (id, options) {
       for await (const job of service.watchJob(id, options)) {
@@ -59,6 +60,14 @@ export function createDirectClient(
     sweep: (input, options) => service.sweep(input, options),
     [Symbol.asyncDispose]: close,
   };
+}
+
+/** The request the wishes are short for. Errors: `invalid_request`. */
+function parseWishes<T>(schema: z.ZodType<T>, wishes: unknown): T {
+  const parsed = schema.safeParse(wishes);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
 }
 
 /** As the HTTP API says it. */

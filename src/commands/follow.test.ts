@@ -18,6 +18,7 @@ function scriptedClient(end: Partial<Job>) {
     kind: 'remote',
     startBackup: never,
     startIndex: never,
+    startRestore: never,
     startVerify: never,
     listJobs: never,
     listBackups: never,

@@ -67,6 +67,8 @@ export function createHttpClient(
         {},
         options,
       ),
+    startRestore: ({ backupId, wishes }, options) =>
+      start(`/v1/backups/${encodeURIComponent(backupId)}/restore`, wishes, options),
     watchJob: (id, { signal }) =>
       watch({ call, clock: deps.clock, pollMs: settings.pollMs ?? POLL_MS }, id, signal),
     cancelJob: (id, { signal }) =>

@@ -30,6 +30,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Check that a backup is still what was stored',
     load: () => import('./verify.ts'),
   },
+  restore: {
+    summary: 'Bring a backup back: a machine, or one of its disks',
+    load: () => import('./restore.ts'),
+  },
   cancel: { summary: 'Cancel a job', load: () => import('./cancel.ts') },
   sweep: { summary: 'Remove what crashed runs left', load: () => import('./sweep.ts') },
   doctor: {

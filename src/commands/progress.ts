@@ -28,6 +28,9 @@ const PHASES: Record<string, string> = {
   verifying: 'verifying',
 };
 
+/** Phases in which bytes go by. */
+const COUNTED = ['exporting', 'importing', 'verifying'];
+
 /** Bytes a second over the last fifteen seconds. */
 export interface RateMeter {
   add(bytes: number): void;
@@ -69,7 +72,7 @@ export function progressText(job: JobView, rate: number | undefined): string {
     return why === undefined ? 'waiting' : `waiting: ${plain(why)}`;
   }
   const phase = job.cancel_requested ? 'stopping' : (PHASES[job.phase] ?? job.phase);
-  if (job.phase !== 'exporting' && job.phase !== 'verifying') return phase;
+  if (!COUNTED.includes(job.phase)) return phase;
   const { read_bytes: read, total_bytes: total } = job.progress;
   if (read === 0) return phase;
   const parts = [`${phase}  ${formatBytes(read)}`];
@@ -93,6 +96,7 @@ export function endText(job: JobView): string {
   }
   if (job.verified !== undefined) return `${name}: ${verifiedText(job, job.verified)}`;
   if (job.index !== undefined) return `${name}: ${indexText(job, job.index)}`;
+  if (job.kind === 'restore' && error === undefined) return `${name}: ${restoreText(job)}`;
   if (job.dry_run !== undefined) {
     const { disks, excluded_disks: excluded, estimated_bytes: estimate } = job.dry_run;
     const { mode, estimated_sent_bytes: sent } = job.dry_run;
@@ -126,6 +130,17 @@ function verifiedText({ backup_id: id }: JobView, { percent, ...seen }: Verifica
     : `${percent} % of backup ${id} are what was stored (${read})`;
 }
 
+/** What a restore made, or would make. */
+function restoreText({ restored, restore_plan: plan, status }: JobView): string {
+  if (plan === undefined) return status;
+  const size = formatBytes(plan.disks.reduce((sum, disk) => sum + disk.virtual_size_bytes, 0));
+  const what = `${plain(plan.name)} on ${plain(plan.pool)}, ${count(plan.disks.length, 'disk')} of ${size}`;
+  if (restored === undefined) return `would be restored as ${what}`;
+  const uuid = restored.vm?.uuid ?? restored.disks[0]?.vdi_uuid ?? '';
+  const state = restored.started ? ', started' : '';
+  return `restored as ${what} in ${formatSeconds(restored.duration_seconds)}${state}: ${uuid}`;
+}
+
 /** Full or delta, why, and what that took. */
 export function modeText(job: JobView): string | undefined {
   const made = job.result ?? job.dry_run;
@@ -135,6 +150,23 @@ export function modeText(job: JobView): string | undefined {
   if (requests === undefined || cost === undefined) return why;
   const amount = cost.amount === 0 ? '' : `, about ${cost.amount} ${plain(cost.currency)}`;
   return `${why}; ${count(requests.total, 'request')}${amount}`;
+}
+
+/** Where a restore put things, and how. */
+function restoreLines({ restore_plan: plan, status }: JobView): string[] {
+  if (plan === undefined || status !== 'succeeded') return [];
+  return [
+    `${plan.via}: ${plain(plan.via_reason)}`,
+    ...plan.disks.map((disk) => `disk ${plain(disk.userdevice)} on ${plain(disk.sr.name)}`),
+    ...plan.networks.map(
+      ({ device, to, because }) =>
+        `interface ${plain(device)} on ${to ? plain(to.name) : 'nothing'} (${plain(because)})`,
+    ),
+  ];
+}
+
+function warningsOf({ result, dry_run: dryRun, restored, restore_plan: plan }: JobView): string[] {
+  return (result ?? dryRun ?? restored ?? plan)?.warnings ?? [];
 }
 
 export interface ProgressView {
@@ -173,7 +205,8 @@ export function createProgressView(terminal: Terminal, clock: Clock): ProgressVi
       terminal.err(`${mark(job)} ${endText(job)}\n`);
       const mode = modeText(job);
       if (mode !== undefined) terminal.err(`  ${mode}\n`);
-      for (const warning of job.result?.warnings ?? job.dry_run?.warnings ?? []) {
+      for (const line of restoreLines(job)) terminal.err(`  ${line}\n`);
+      for (const warning of warningsOf(job)) {
         terminal.err(`  ${style('yellow', 'warning:')} ${plain(warning)}\n`);
       }
       const excluded = job.result?.excluded_disks ?? job.dry_run?.excluded_disks ?? [];

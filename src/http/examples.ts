@@ -8,6 +8,7 @@ const VM = { uuid: '6a3c2d6e-8a61-4a0e-9d4f-3f8f4f6f0a11', name: 'web-1', pool: 
 const JOB_ID = '019aaf4a-2f3e-7c51-8f0a-5b7d0c1e2f34';
 const BACKUP_ID = '019aaf4a-4d10-7e02-a6b1-9c8d7e6f5a43';
 const MIB = 1024 * 1024;
+const RESTORE_SR = { uuid: '8f7e6d5c-4b3a-4291-a0b1-c2d3e4f5a6b7', name: 'NFS store' };
 
 const BACKUP: Backup = {
   version: 1,
@@ -139,6 +140,70 @@ const VERIFY_JOB: Job = {
   },
 };
 
+const RESTORE_JOB: Job = {
+  ...ABOUT_BACKUP,
+  id: '019ab0c8-52d3-7f16-8a4e-0b1c2d3e4f50',
+  kind: 'restore',
+  progress: {
+    read_bytes: BACKUP.archive.size_bytes,
+    sent_bytes: BACKUP.archive.size_bytes,
+    copied_bytes: 0,
+    total_bytes: BACKUP.archive.size_bytes,
+  },
+  triggered_by: 'ops',
+  restore: {
+    sr: 'NFS store',
+    disk_srs: {},
+    name: 'web-1 of monday',
+    mac: 'new',
+    uuid: 'new',
+    networks: { 'Pool-wide network associated with eth0': 'VM network' },
+    start: false,
+    via: 'auto',
+    dry_run: false,
+  },
+  restore_plan: {
+    pool: VM.pool,
+    name: 'web-1 of monday',
+    mac: 'new',
+    start: false,
+    via: 'stream',
+    via_reason: 'its networks are mapped, so the archive is edited',
+    disks: [
+      { userdevice: '0', name: 'web-1 root', virtual_size_bytes: 20_480 * MIB, sr: RESTORE_SR },
+    ],
+    left_out_disks: [],
+    networks: [
+      {
+        device: '0',
+        mac: '3a:5e:11:08:4c:d2',
+        from: 'Pool-wide network associated with eth0',
+        to: { uuid: '0c1d2e3f-4a5b-4c6d-8e7f-9a0b1c2d3e4f', name: 'VM network' },
+        because: 'asked for',
+      },
+    ],
+    warnings: [],
+  },
+  restored: {
+    pool: VM.pool,
+    vm: { uuid: '51f0c8d7-6a2b-4e19-b3c4-d5e6f7a8b9c0', name: 'web-1 of monday' },
+    disks: [
+      {
+        userdevice: '0',
+        vdi_uuid: 'e7d6c5b4-a392-4817-8605-f4e3d2c1b0a9',
+        virtual_size_bytes: 20_480 * MIB,
+        sr: RESTORE_SR.name,
+      },
+    ],
+    networks: [{ device: '0', mac: 'c2:41:7f:90:1e:5b', network: 'VM network' }],
+    started: false,
+    via: 'stream',
+    duration_seconds: 72.4,
+    warnings: [],
+  },
+};
+
+export const RESTORE_JOB_EXAMPLE = jobView(RESTORE_JOB);
 export const VERIFY_JOB_EXAMPLE = jobView(VERIFY_JOB);
 export const INDEX_JOB_EXAMPLE = jobView(INDEX_JOB);
 export const BACKUP_EXAMPLE = backupView(BACKUP);

@@ -4,7 +4,7 @@ import { value } from '../../test/fuzz/foreign-archive.ts';
 import { loadHasher } from './hash.ts';
 import { judgeChecksum, withSha1, writeMember } from './member.ts';
 import { type Ova, type OvaObject, parseOva, textOf } from './ova.ts';
-import { editOva, type OvaEdit } from './ova-edit.ts';
+import { editOva, type NetworkPlace, type OvaEdit } from './ova-edit.ts';
 import { describeOva } from './ova-facts.ts';
 import { readHeader } from './tar.ts';
 
@@ -94,7 +94,7 @@ function archived(): Ova {
   return parseOva(Buffer.from(value({ version, objects })));
 }
 
-const PLACES: OvaEdit['networks'] = new Map([
+const PLACES = new Map<string, NetworkPlace>([
   ['Ref:700', { nameLabel: 'Office', bridge: 'xenbr4' }],
   ['Ref:701', 'none'],
 ]);
@@ -177,7 +177,10 @@ test('a disk left out goes with its drive and its storage; text that looks like 
 test('an identity of its own: machine, seed, drives and interfaces are others, the addresses stay', () => {
   let made = 0;
   const { ova, all } = edit({
-    networks: new Map([...PLACES, ['Ref:701', { nameLabel: 'Lab', bridge: 'b' }]]),
+    networks: new Map<string, NetworkPlace>([
+      ...PLACES,
+      ['Ref:701', { nameLabel: 'Lab', bridge: 'b' }],
+    ]),
     identity: {
       vmUuid: 'other',
       macSeed: 'other seed',

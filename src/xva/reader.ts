@@ -109,7 +109,12 @@ export async function readArchive(
  */
 export function indexArchive(
   fill: Fill,
-  input: { hash: Hasher; digestKey: Uint8Array; frames?: () => FrameTable },
+  input: {
+    hash: Hasher;
+    digestKey: Uint8Array;
+    visitor?: ArchiveVisitor;
+    frames?: () => FrameTable;
+  },
   { signal }: { signal: AbortSignal },
 ): Promise<ArchiveSummary> {
   return readArchive(fill, { ...input, order: 'kept' }, { signal });

@@ -77,7 +77,13 @@ export interface TestWorld extends AsyncDisposable {
   /** Everything left on the pool and, beside complete backups and records, in the bucket. */
   audit(): Promise<string[]>;
   /** Another process on the same pool and bucket. */
-  secondService(over?: { clock?: Clock; store?: ObjectStore; pool?: Pool }): RunningService;
+  secondService(over?: {
+    clock?: Clock;
+    store?: ObjectStore;
+    pool?: Pool;
+    /** Beside it. */
+    otherPools?: readonly Pool[];
+  }): RunningService;
 }
 
 /** Starts everything on free loopback ports. */
@@ -117,12 +123,22 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
     { ...deps, clock: options.poolClock ?? clock },
   );
   const open: TestWorld['secondService'] = (over = {}) => {
-    const { store: archives, pool: only, ...rest } = { store, pool, ...deps, ...over };
+    const {
+      store: archives,
+      pool: only,
+      otherPools = [],
+      ...rest
+    } = {
+      store,
+      pool,
+      ...deps,
+      ...over,
+    };
     return createService(
       {
         ...rest,
         ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
-        pools: [only],
+        pools: [only, ...otherPools],
         store: archives,
         stateStore: archives,
         ids: systemIds,

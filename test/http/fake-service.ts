@@ -97,6 +97,18 @@ export function createFakeService(): FakeService {
       jobs.set(job.id, job);
       return job;
     },
+    startRestore: async (input) => {
+      enter('startRestore', input);
+      const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
+      const job: Job = {
+        ...newJob(++started, { ...input, vm: vm.name, request: exampleJob().request }),
+        kind: 'restore',
+        backup_id: backupId,
+        restore: input.request,
+      };
+      jobs.set(job.id, job);
+      return job;
+    },
     getJob: async (id) => {
       enter('getJob', id);
       return jobs.get(id);

@@ -5,6 +5,7 @@ import { DISK_ROUTES } from './disks.ts';
 import { GUARD_ROUTES } from './guard.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
+import { RESTORE_ROUTES } from './restore.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
 import { VERIFY_ROUTES } from './verify.ts';
 import { WATCH_ROUTES } from './watch.ts';
@@ -14,6 +15,7 @@ export const ROUTES: readonly AnyRoute[] = [
   ...BACKUP_ROUTES,
   ...DISK_ROUTES,
   ...VERIFY_ROUTES,
+  ...RESTORE_ROUTES,
   ...WATCH_ROUTES,
   ...GUARD_ROUTES,
   ...SWEEP_ROUTES,

@@ -1,0 +1,216 @@
+/**
+ * The importing step of a restore: the machine by the host's own import, disks of other SRs as raw bytes behind it.
+ *
+ * A host that reads the archive by itself gets a link that is good for a day. Where it cannot read it (no way to the
+ * bucket, no trust in its certificate), and nobody insisted, the bytes go through this process after all; the job says so.
+ */
+import type { Job, Progress } from '../catalog/record.ts';
+import type { RestoreCheckpoint, RestorePlan } from '../catalog/restore.ts';
+import { BackupError, isBackupError } from '../errors.ts';
+import { RESTORE_MARK } from '../imports.ts';
+import type { ImportLabel, ImportStream, VdiRef, VmRef } from '../ports.ts';
+import { editOva, type OvaEdit } from '../xva/ova-edit.ts';
+import type { StepContext } from './context.ts';
+import { snapshotName } from './look.ts';
+import { type RestoreLook, requestOf } from './restore-look.ts';
+import type { PlannedDisk } from './restore-plan.ts';
+import { pass, sendDisks, sendMachine, sentLength } from './restore-send.ts';
+
+/** A host asks for the link at once, and reads one answer to its end: it need not outlive the slowest import. */
+const LINK_SECONDS = 86_400;
+
+export interface RestoreRun {
+  job: Job;
+  look: RestoreLook;
+  progress: Tally;
+  made(): RestoreCheckpoint;
+  /** Written to the bucket before it resolves. */
+  note(patch: Partial<RestoreCheckpoint>): Promise<void>;
+}
+
+/** Bytes of a job that reads its archive more than once. */
+export interface Tally {
+  /** Of the pass that is under way. */
+  at(read: number, sent: number): void;
+  /** The pass is done: the next counts from here. */
+  next(): void;
+  /** Of a host that reads by itself, 0 to 1. */
+  share(progress: number): void;
+  last(): Progress;
+}
+
+/** Counts from nothing: what an earlier try sent is gone. */
+export function createTally({ progress }: Job, context: StepContext): Tally {
+  const { percent: _, ...given } = progress;
+  let base = { ...given, read_bytes: 0, sent_bytes: 0 };
+  let last: Progress = base;
+  const tell = (now: Progress) => {
+    last = now;
+    context.report(now);
+  };
+  return {
+    at: (read, sent) =>
+      tell({ ...base, read_bytes: base.read_bytes + read, sent_bytes: base.sent_bytes + sent }),
+    next: () => {
+      base = { ...base, read_bytes: last.read_bytes, sent_bytes: last.sent_bytes };
+    },
+    share: (part) => tell({ ...base, percent: Math.round(Math.min(1, part) * 990) / 10 }),
+    last: () => last,
+  };
+}
+
+/** Imports the machine with the disks of its SR. `way`: how it was done in the end. */
+export async function importMachine(
+  run: RestoreRun,
+  context: StepContext,
+): Promise<{ vm: VmRef; way: Pick<RestorePlan, 'via' | 'via_reason'> }> {
+  const { plan } = run.look.planned;
+  const way = { via: plan.via, via_reason: plan.via_reason };
+  if (plan.via === 'stream') return { vm: await streamMachine(run, context), way };
+  try {
+    return { vm: await pullMachine(run, context), way };
+  } catch (error) {
+    const why = whyNoLink(error);
+    if (why === undefined || requestOf(run.job).via === 'url') throw error;
+    const reason = `the host could not read the archive from the bucket (${why})`;
+    context.engine.log.warn('restore by link not possible', { job_id: run.job.id, error: why });
+    const vm = await streamMachine(run, context);
+    return { vm, way: { via: 'stream', via_reason: reason } };
+  }
+}
+
+/** Of a link that could not be made or read; undefined for what would fail on the other way as well. */
+function whyNoLink(error: unknown): string | undefined {
+  if (!(error instanceof BackupError)) return undefined;
+  const isLink =
+    error.details.fetch === true || isBackupError(error, 'store_refused', 'configuration');
+  return isLink ? error.message : undefined;
+}
+
+async function pullMachine(run: RestoreRun, context: StepContext): Promise<VmRef> {
+  const { engine, signal } = context;
+  const { look, job, progress } = run;
+  const { archive } = look.stored;
+  const url = await engine.store.presignGet({
+    key: archive.key,
+    expiresSeconds: LINK_SECONDS,
+    fileName: 'restore.xva',
+  });
+  const refs = await look.pool.importFromUrl(
+    { url, sr: look.planned.sr.ref, keepIdentity: false, ...labelOf(run) },
+    { signal, onProgress: progress.share },
+  );
+  const vm = onlyOne(refs, job);
+  await look.pool.markMachine({ vm, mark: job.id }, { signal });
+  return vm;
+}
+
+async function streamMachine(run: RestoreRun, context: StepContext): Promise<VmRef> {
+  const { look, job, progress } = run;
+  const { signal } = context;
+  const { sr, disks, keepIdentity, sha1 } = look.planned;
+  const own = disks.filter(({ apart }) => !apart);
+  const member = editOva(look.ova, editOf(run, own, context));
+  const sizeBytes = sentLength(member, own);
+  await using stream = await look.pool.openImport(
+    { sr: sr.ref, sizeBytes, keepIdentity, ...labelOf(run) },
+    { signal },
+  );
+  const visitor = sendMachine({ member, disks: own, sha1 }, (bytes) =>
+    stream.write(bytes, { signal }),
+  );
+  const onRead = (read: number) => progress.at(read, stream.sentBytes);
+  await pass({ ...look.stored, visitor, onRead }, context);
+  const refs = await stream.settle({ signal });
+  progress.at(look.stored.archive.sizeBytes, stream.sentBytes);
+  progress.next();
+  return onlyOne(refs, job);
+}
+
+function editOf(
+  { job, look, made }: RestoreRun,
+  disks: readonly PlannedDisk[],
+  { engine }: StepContext,
+): OvaEdit {
+  const { plan, networks, version } = look.planned;
+  const { vm_uuid: vmUuid, mac_seed: macSeed, generation_id: generationId } = made();
+  return {
+    nameLabel: job.restore_plan?.name ?? plan.name,
+    marks: { [RESTORE_MARK]: job.id },
+    disks: new Set(disks.map(({ facts }) => facts.archiveId)),
+    networks,
+    ...(version === undefined ? {} : { version }),
+    ...(vmUuid === undefined || generationId === undefined
+      ? {}
+      : {
+          identity: {
+            vmUuid,
+            generationId,
+            freshUuid: () => engine.ids.uuid(),
+            ...(macSeed === undefined ? {} : { macSeed }),
+          },
+        }),
+  };
+}
+
+/** Disks of other SRs, and a disk alone: made, marked, written in one pass, attached. */
+export async function importApart(run: RestoreRun, context: StepContext): Promise<void> {
+  const { job, look, made, note, progress } = run;
+  const { pool, planned, stored } = look;
+  const { signal } = context;
+  const disks = planned.disks.filter(({ apart }) => apart);
+  if (disks.length === 0) return;
+  for (const disk of disks) {
+    const { facts, sr } = disk;
+    const created = await pool.createDisk(
+      {
+        sr: sr.ref,
+        sizeBytes: facts.virtualSizeBytes,
+        nameLabel: planned.alone ? planned.plan.name : facts.nameLabel,
+        nameDescription: `restored from backup ${stored.backup.id}`,
+        mark: job.id,
+      },
+      { signal },
+    );
+    const { ref, uuid } = created;
+    await note({ disks: { ...made().disks, [facts.archiveId]: { ref, uuid } } });
+  }
+  const refOf = ({ facts }: PlannedDisk) => made().disks[facts.archiveId]?.ref as VdiRef;
+  await using streams = new AsyncDisposableStack();
+  const open = async (disk: PlannedDisk): Promise<ImportStream<void>> => {
+    const sizeBytes = disk.facts.virtualSizeBytes;
+    const input = { vdi: refOf(disk), sizeBytes, ...labelOf(run) };
+    return streams.use(await pool.openDiskImport(input, { signal }));
+  };
+  const visitor = sendDisks(
+    disks.map((disk) => ({ disk, open: () => open(disk) })),
+    { signal },
+  );
+  const onRead = (read: number) => progress.at(read, visitor.sentBytes());
+  await pass({ ...stored, visitor, onRead }, context);
+  progress.next();
+  const vm = made().vm_ref as VmRef | undefined;
+  if (vm === undefined) return;
+  for (const disk of disks) {
+    const { userdevice, bootable, readOnly } = disk.facts;
+    await pool.attachDisk({ vm, vdi: refOf(disk), userdevice, bootable, readOnly }, { signal });
+  }
+}
+
+/** How it shows up among the pool's tasks, and is found again there. */
+function labelOf({ job, made, note }: RestoreRun): ImportLabel {
+  return {
+    label: `xvault restore of ${job.vm.name}`,
+    description: snapshotName(job),
+    onTask: (task) => note({ tasks: [...made().tasks, task] }),
+  };
+}
+
+function onlyOne(refs: readonly VmRef[], job: Job): VmRef {
+  const [vm] = refs;
+  if (vm !== undefined && refs.length === 1) return vm;
+  throw new BackupError(
+    'target_failed',
+    `import job=${job.id}: the pool made ${refs.length} machines`,
+  );
+}
