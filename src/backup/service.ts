@@ -9,6 +9,8 @@ import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Verification } from '../catalog/verified.ts';
 import type { Cancellable, PoolLeftover } from '../ports.ts';
 import type { DiskService } from './disk-view.ts';
+import type { BackupEnd } from './endings.ts';
+import type { GuardState } from './guard-plan.ts';
 import type { GuardService } from './guard-service.ts';
 import type { RestoreService } from './restore-service.ts';
 import type { VerifyService } from './verify-service.ts';
@@ -60,11 +62,23 @@ export interface StatusReport {
     /** A newer backup than the last good one, which is known not to hold what was backed up. */
     damaged_backup_id?: string;
     last_job?: { id: string; status: string; finished_at?: string; error_code?: string };
+    /** When the bucket deletes the newest good backup, and by which rule; absent when no rule does. */
+    expires_at?: string;
+    expires_by?: string;
+    /** What keeps it; absent where nobody can tell. */
+    guard?: GuardState;
   }[];
   /** Pools that did not answer: their machines are known from the bucket only. */
   unreachable_pools: string[];
   /** Records that cannot be read, as far as this instance looked; absent when there are none. */
   unreadable_records?: UnreadableRecord[];
+  /** Machines that are on no pool any more, whose last good backup the bucket is about to delete. */
+  gone_at_risk?: {
+    vm: { uuid: string; name: string; pool: string };
+    status: Exclude<Verdict, 'ok'>;
+    reason: string;
+    last_backup_id: string;
+  }[];
 }
 
 export interface Readiness {
@@ -118,7 +132,7 @@ export interface IndexInput {
 }
 
 /** What is known of a backup beside its record, which never changes. */
-export interface BackupExtras {
+export interface BackupExtras extends BackupEnd {
   /** The verification that counts; absent when there was none. */
   verified?: Verification;
 }
