@@ -46,6 +46,8 @@ export const ERROR_CODES = {
     'The pool does not take the machine in as asked: the detail says what is in the way and what mends it.',
   target_failed:
     'The host failed while importing: the detail has its text, and what it had made of the machine is removed.',
+  rotation_refused:
+    'The rules of the bucket were not written: the detail says what they would delete or lose, and the mend.',
   store_unavailable:
     'The object store does not answer: check endpoint and network, then try again.',
   store_refused: 'The object store refused the call: the detail has its code.',

@@ -22,6 +22,7 @@ import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
 import { createQueries } from './queries.ts';
 import { createRestoreService } from './restore-service.ts';
+import { createRotationService } from './rotation-service.ts';
 import type { Service } from './service.ts';
 import { createSweep } from './sweep.ts';
 import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
@@ -127,6 +128,11 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   return {
     ...queries,
     ...createVerifyService(engine, runner),
+    ...createRotationService(engine, {
+      stateStore: deps.stateStore,
+      retentionDays: settings.retentionDays ?? {},
+      onApplied: guards.soon,
+    }),
     ...createRestoreService(engine, runner),
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,

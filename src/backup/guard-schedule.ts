@@ -16,6 +16,8 @@ const LOOK_EVERY_MS = 6 * 3_600_000;
 export interface GuardSchedule extends GuardService {
   /** A job ended, well or not; the look is made in the background. */
   jobEnded(job: Job): void;
+  /** Looks at all machines now, in the background. */
+  soon(): void;
   /** Begins, in the background. */
   start(): void;
   /** Lets looks under way end within `drainMs`, then ends them. */
@@ -64,6 +66,8 @@ export function createGuardSchedule(
       const look = () => guard.look({ pool, vmUuid }, { signal: stopped.signal });
       void track(quietly(look));
     },
+    soon: () =>
+      void track(quietly(() => guard.all({ dryRun: false }, { signal: stopped.signal }))),
     start: () => void track(regularly()),
     stop: async ({ drainMs }) => {
       const reason = new BackupError('draining', 'guard: this instance is shutting down');

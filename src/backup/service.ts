@@ -13,6 +13,7 @@ import type { BackupEnd } from './endings.ts';
 import type { GuardState } from './guard-plan.ts';
 import type { GuardService } from './guard-service.ts';
 import type { RestoreService } from './restore-service.ts';
+import type { RotationService } from './rotation-service.ts';
 import type { VerifyService } from './verify-service.ts';
 
 export interface Page<T> {
@@ -139,7 +140,12 @@ export interface BackupExtras extends BackupEnd {
 
 export type ListedBackup = Backup & BackupExtras;
 
-export interface Service extends VerifyService, DiskService, GuardService, RestoreService {
+export interface Service
+  extends VerifyService,
+    DiskService,
+    RestoreService,
+    GuardService,
+    RotationService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
    * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),

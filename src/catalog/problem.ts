@@ -33,6 +33,7 @@ export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   source_failed: 502,
   restore_refused: 409,
   target_failed: 502,
+  rotation_refused: 409,
   store_unavailable: 503,
   store_refused: 502,
   store_credentials: 502,

@@ -4,6 +4,7 @@
  * Answers have the shape of the HTTP API in both cases, so `--json` says the same.
  */
 import type { GuardReport } from '../backup/guard-service.ts';
+import type { AppliedRotation, RotationReport } from '../backup/rotation-service.ts';
 import type { StatusReport, SweepReport } from '../backup/service.ts';
 import type { BackupRequest } from '../catalog/record.ts';
 import type { RestoreRequest } from '../catalog/restore.ts';
@@ -63,6 +64,9 @@ export interface ServiceClient extends AsyncDisposable {
     options: Cancellable,
   ): Promise<StatusReport>;
   sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
+  rotation(options: Cancellable): Promise<RotationReport>;
+  /** Errors: `rotation_refused`. */
+  applyRotation(input: { dryRun: boolean }, options: Cancellable): Promise<AppliedRotation>;
   renewLastGood(input: { dryRun: boolean }, options: Cancellable): Promise<GuardReport>;
 }
 

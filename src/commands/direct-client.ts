@@ -57,6 +57,8 @@ export function createDirectClient(
     },
     status: (input, options) => service.status(input, options),
     renewLastGood: (input, options) => service.renewLastGood(input, options),
+    rotation: (options) => service.rotation(options),
+    applyRotation: (input, options) => service.applyRotation(input, options),
     sweep: (input, options) => service.sweep(input, options),
     [Symbol.asyncDispose]: close,
   };

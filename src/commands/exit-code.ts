@@ -48,6 +48,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   source_failed: 1,
   restore_refused: 1,
   target_failed: 1,
+  rotation_refused: 1,
   store_unavailable: 13,
   store_refused: 1,
   store_credentials: 12,

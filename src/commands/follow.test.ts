@@ -25,6 +25,8 @@ function scriptedClient(end: Partial<Job>) {
     status: never,
     sweep: never,
     renewLastGood: never,
+    rotation: never,
+    applyRotation: never,
     cancelJob: () => {
       asked.resolve();
       return Promise.resolve(jobView({ ...job, cancel_requested: true }));

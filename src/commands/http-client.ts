@@ -7,6 +7,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { GuardReport } from '../backup/guard-service.ts';
+import type { AppliedRotation, RotationReport } from '../backup/rotation-service.ts';
 import type { StatusReport, SweepReport } from '../backup/service.ts';
 import { systemClock } from '../clock.ts';
 import { BackupError, ERROR_CODES, type ErrorCode, isBackupError } from '../errors.ts';
@@ -97,6 +98,14 @@ export function createHttpClient(
         path: '/v1/rotation/renew',
         body: { dry_run: dryRun },
         timeoutMs: RENEW_TIMEOUT_MS,
+        signal,
+      }),
+    rotation: ({ signal }) => json<RotationReport>({ path: '/v1/rotation', signal }),
+    applyRotation: ({ dryRun }, { signal }) =>
+      json<AppliedRotation>({
+        method: 'POST',
+        path: '/v1/rotation/apply',
+        body: { dry_run: dryRun },
         signal,
       }),
     [Symbol.asyncDispose]: () => Promise.resolve(),

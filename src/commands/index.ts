@@ -35,6 +35,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./restore.ts'),
   },
   cancel: { summary: 'Cancel a job', load: () => import('./cancel.ts') },
+  lifecycle: {
+    summary: 'The rules of the bucket: as they are, as they should be',
+    load: () => import('./lifecycle.ts'),
+  },
   sweep: { summary: 'Remove what crashed runs left', load: () => import('./sweep.ts') },
   doctor: {
     summary: 'Check pool, bucket and settings, and say the mend',

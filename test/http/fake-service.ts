@@ -9,6 +9,7 @@ import { type Backup, type BackupRequest, isEnded, type Job } from '../../src/ca
 import { BackupError } from '../../src/errors.ts';
 import { STATUS_EXAMPLE, SWEEP_EXAMPLE, VM_EXAMPLE } from '../../src/http/examples.ts';
 import { GUARD_EXAMPLE } from '../../src/http/guard-answers.ts';
+import { APPLIED_EXAMPLE, ROTATION_EXAMPLE } from '../../src/http/rotation-answers.ts';
 import { exampleBackup, exampleJob } from './records.ts';
 
 export interface FakeService extends Service {
@@ -176,6 +177,14 @@ export function createFakeService(): FakeService {
     sweep: async (input) => {
       enter('sweep', input);
       return { ...SWEEP_EXAMPLE, dry_run: input.dryRun };
+    },
+    rotation: async () => {
+      enter('rotation', undefined);
+      return ROTATION_EXAMPLE;
+    },
+    applyRotation: async (input) => {
+      enter('applyRotation', input);
+      return { ...APPLIED_EXAMPLE, dry_run: input.dryRun, applied: !input.dryRun };
     },
     renewLastGood: async (input) => {
       enter('renewLastGood', input);

@@ -6,6 +6,7 @@ import { GUARD_ROUTES } from './guard.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
 import { RESTORE_ROUTES } from './restore.ts';
+import { ROTATION_ROUTES } from './rotation.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
 import { VERIFY_ROUTES } from './verify.ts';
 import { WATCH_ROUTES } from './watch.ts';
@@ -19,5 +20,6 @@ export const ROUTES: readonly AnyRoute[] = [
   ...WATCH_ROUTES,
   ...GUARD_ROUTES,
   ...SWEEP_ROUTES,
+  ...ROTATION_ROUTES,
   ...PAGE_ROUTES,
 ];
