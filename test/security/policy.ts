@@ -1,6 +1,6 @@
 /**
- * The policy users are given (infra/bucket-policy.json), held to by the embedded server: what it does not allow is refused
- * and remembered, and so is what was used of it.
+ * The policies users are given (infra/*-policy.json), held to by the embedded server: what they do not allow is refused
+ * and remembered, and so is what was used of them.
  */
 import { readFileSync } from 'node:fs';
 
@@ -16,13 +16,17 @@ export interface PolicyDocument {
   Statement: Statement[];
 }
 
-const FILE = new URL('../../infra/bucket-policy.json', import.meta.url);
+const FOLDER = new URL('../../infra/', import.meta.url);
 const BUCKET_ACTION = /^s3:(ListBucket|\w+Lifecycle|\w+Bucket)/;
 const BUCKET_ARN = 'arn:aws:s3:::vm-backups';
 
 /** The document for this bucket and prefix instead of the example's. */
-export function readPolicy(bucket: string, prefix: string): PolicyDocument {
-  const document = JSON.parse(readFileSync(FILE, 'utf8')) as PolicyDocument;
+export function readPolicy(
+  bucket: string,
+  prefix: string,
+  file: 'bucket-policy.json' | 'restore-policy.json' | 'admin-policy.json' = 'bucket-policy.json',
+): PolicyDocument {
+  const document = JSON.parse(readFileSync(new URL(file, FOLDER), 'utf8')) as PolicyDocument;
   const resourceFor = (arn: string) =>
     arn
       .replace(`${BUCKET_ARN}/`, `arn:aws:s3:::${bucket}/${prefix}`)

@@ -1,0 +1,337 @@
+/**
+ * The ready-made files of infra/: each is parsed as its users' programs would, names only settings and commands there are, and
+ * says what the code says. What a cluster or a cloud makes of them is not seen from here.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { parseArgs } from 'node:util';
+import { PutBucketLifecycleConfigurationCommand, S3Client } from '@aws-sdk/client-s3';
+import { r2Rules, s3Rules } from '../../infra/rules.ts';
+import { createArena } from '../../src/arena.ts';
+import { ALL_RULES } from '../../src/bucket-rule.ts';
+import { createKeys } from '../../src/catalog/keys.ts';
+import { planRotation } from '../../src/catalog/rotation.ts';
+import { systemClock } from '../../src/clock.ts';
+import { COMMANDS } from '../../src/commands/index.ts';
+import { inspectSettings } from '../../src/config.ts';
+import { ROUTES } from '../../src/http/routes/index.ts';
+import { createS3Store } from '../../src/s3/store.ts';
+import { DEFAULT_ROTATION } from '../../src/settings-rotation.ts';
+import { SETTING_NAMES, settingMeta } from '../../src/settings-table.ts';
+import { NEVER } from '../../src/signals.ts';
+import { UNIT_BYTES } from '../conformance/store-target.ts';
+import { createTestLog, silentMeter } from '../e2e/world.ts';
+import { readPolicy } from '../security/policy.ts';
+import { startSimS3 } from '../sim/s3/index.ts';
+import { createCertificate } from '../sim/xapi/certificate.ts';
+import { at, list, read, readEnv, readTofu, readUnit, readYaml } from './files.ts';
+
+const MIB = 1_048_576;
+/** What a process needs besides XVAULT_MEMORY_MIB (docs/deploy.md). */
+const OVERHEAD_MIB = 150;
+
+const certificate = { address: '127.0.0.1', serial: 1, nowMs: Date.now() };
+const { certPem } = createCertificate(certificate);
+
+/** Complains of every setting there is not; secrets may be given as NAME_FILE. */
+function assertSettings(names: Iterable<string>, where: string): void {
+  const known = new Set<string>(SETTING_NAMES);
+  for (const name of names) {
+    if (!name.startsWith('XVAULT_')) continue;
+    const plain = name.replace(/_FILE$/, '');
+    const isSecretFile = known.has(plain) && settingMeta(plain as 'XVAULT_TOKEN').secret === true;
+    assert.ok(known.has(name) || isSecretFile, `${where}: ${name} is no setting`);
+  }
+}
+
+/** The service would start with these. */
+function assertStarts(env: Record<string, string>, where: string): void {
+  assertSettings(Object.keys(env), where);
+  const needs = ['pools', 'bucket'] as const;
+  const readFile = (path: string) => (path.endsWith('.pem') ? certPem : 'a-long-enough-secret');
+  const { mistakes, warnings } = inspectSettings({ env, needs, readFile });
+  assert.deepEqual({ mistakes, warnings }, { mistakes: [], warnings: [] }, where);
+}
+
+/** The command takes these words. */
+async function assertCommand(words: readonly string[], where: string): Promise<void> {
+  const [name = '', ...args] = words;
+  const entry = COMMANDS[name];
+  assert.ok(entry, `${where}: no command ${name}`);
+  const { command } = await entry.load();
+  parseArgs({ args, options: command.options, allowPositionals: false });
+}
+
+describe('rules', () => {
+  test('the files are those the code makes: npm run docs writes them', () => {
+    assert.equal(read('lifecycle.json'), s3Rules());
+    assert.equal(read('r2/lifecycle.json'), r2Rules());
+  });
+
+  test('where they were set, xvault lifecycle finds nothing to change', async () => {
+    await using sim = await startSimS3({ buckets: ['vm-backups'] });
+    const { endpoint, region, accessKeyId, secretAccessKey } = sim;
+    const access = { endpoint, region, credentials: { accessKeyId, secretAccessKey } };
+    const store = createS3Store(
+      { ...access, bucket: 'vm-backups', prefix: '' },
+      {
+        clock: systemClock,
+        log: createTestLog(),
+        arena: createArena({ totalBytes: UNIT_BYTES, unitBytes: UNIT_BYTES }),
+        meter: silentMeter,
+      },
+    );
+    const client = new S3Client({ ...access, forcePathStyle: true });
+    const { settings } = inspectSettings({ env: {} });
+    const { Rules } = JSON.parse(read('lifecycle.json')) as { Rules: { ID: string }[] };
+    for (const versioned of [true, false]) {
+      const some = Rules.filter(({ ID }) => versioned || !ID.startsWith('xvault:versions-'));
+      const LifecycleConfiguration = { Rules: some as never };
+      const input = { Bucket: 'vm-backups', LifecycleConfiguration };
+      await client.send(new PutBucketLifecycleConfigurationCommand(input));
+      const { changes, warnings } = planRotation({
+        found: (await store.lifecycle({ signal: NEVER })) ?? [],
+        wish: {
+          keys: createKeys(''),
+          retentionDays: settings?.retentionDays ?? {},
+          rotation: DEFAULT_ROTATION,
+          holds: { archives: true, state: true },
+          versioned,
+        },
+        limits: ALL_RULES,
+        classesInUse: [],
+      });
+      assert.deepEqual(
+        changes.filter(({ action }) => action !== 'keep'),
+        [],
+      );
+      assert.deepEqual(warnings, []);
+    }
+    client.destroy();
+    store.close();
+  });
+
+  test('locks of R2 end before their class does, and leave state alone', () => {
+    const { rules } = JSON.parse(read('r2/lock.json')) as { rules: object[] };
+    const days = inspectSettings({ env: {} }).settings?.retentionDays ?? {};
+    assert.ok(rules.length > 0);
+    for (const rule of rules) {
+      const [, name = ''] = /^backups\/([a-z]+)\/$/.exec(String(at(rule, 'prefix'))) ?? [];
+      const seconds = Number(at(rule, 'condition', 'maxAgeSeconds'));
+      assert.ok(seconds > 0 && seconds / 86_400 < (days[name] ?? 0), name);
+      assert.equal(at(rule, 'condition', 'type'), 'Age');
+    }
+  });
+});
+
+describe('OpenTofu', () => {
+  test('every file parses; the bucket is private, encrypted, and kept', async () => {
+    const files = list('tofu/aws/*.tf');
+    assert.deepEqual(
+      files.map((file) => file.split('/').at(-1)),
+      ['main.tf', 'outputs.tf', 'policies.tf', 'variables.tf'],
+    );
+    const main = await readTofu('tofu/aws/main.tf');
+    const one = (type: string, name = 'this') => at(main, 'resource', type, name, 0);
+    const access = one('aws_s3_bucket_public_access_block') as Record<string, unknown>;
+    const walls = Object.entries(access).filter(([name]) => /^(block|ignore|restrict)_/.test(name));
+    assert.deepEqual(
+      walls.map(([, value]) => value),
+      [true, true, true, true],
+    );
+    assert.equal(at(one('aws_s3_bucket'), 'lifecycle', 0, 'prevent_destroy'), true);
+    assert.equal(
+      at(one('aws_s3_bucket_ownership_controls'), 'rule', 0, 'object_ownership'),
+      'BucketOwnerEnforced',
+    );
+    const encryption = at(
+      one('aws_s3_bucket_server_side_encryption_configuration'),
+      'rule',
+      0,
+      'apply_server_side_encryption_by_default',
+      0,
+      'sse_algorithm',
+    );
+    assert.match(String(encryption), /"AES256" : "aws:kms"/);
+    for (const type of ['aws_s3_bucket_policy', 'aws_s3_bucket_lifecycle_configuration']) {
+      assert.equal(at(one(type), 'for_each'), `$\{aws_s3_bucket.this}`, type);
+    }
+    const https = at(main, 'data', 'aws_iam_policy_document', 'https_only', 0, 'statement', 0);
+    assert.equal(at(https, 'condition', 0, 'variable'), 'aws:SecureTransport');
+  });
+
+  test('rules and policies are the files of infra/, and every name in these is replaced', async () => {
+    const main = read('tofu/aws/main.tf');
+    const text = read('tofu/aws/policies.tf');
+    const named = [...(main + text).matchAll(/file\("\$\{path\.module\}\/\.\.\/\.\.\/([^"]+)"\)/g)];
+    assert.deepEqual(named.map(([, name]) => name).sort(), [
+      'admin-policy.json',
+      'bucket-policy.json',
+      'lifecycle.json',
+      'restore-policy.json',
+    ]);
+    const policies = await readTofu('tofu/aws/policies.tf');
+    assert.equal(at(policies, 'locals', 0, 'example'), 'arn:aws:s3:::vm-backups');
+    const folders = /\(jobs\|idempotency\|leases\)/;
+    assert.match(text, folders);
+    assert.match(main, /state_folders = \["jobs\/", "idempotency\/", "leases\/"\]/);
+  });
+
+  test('the settings it gives exist', async () => {
+    const outputs = await readTofu('tofu/aws/outputs.tf');
+    const value = String(at(outputs, 'output', 'settings', 0, 'value'));
+    const names = value.match(/XVAULT_\w+/g) ?? [];
+    assert.ok(names.length >= 5);
+    assertSettings(names, 'outputs.tf');
+    const variables = await readTofu('tofu/aws/variables.tf');
+    const days = at(variables, 'variable', 'retention_days', 0, 'default');
+    assert.deepEqual(days, inspectSettings({ env: {} }).settings?.retentionDays);
+  });
+});
+
+test('who restores cannot write or delete a backup, and who sets rules can do nothing else', () => {
+  const actionsOn = (file: Parameters<typeof readPolicy>[2], folder: string) =>
+    readPolicy('b', '', file)
+      .Statement.filter(({ Resource }) => Resource.some((arn) => arn.includes(`b/${folder}`)))
+      .flatMap(({ Action }) => Action);
+  for (const folder of ['backups/', 'pinned/']) {
+    assert.deepEqual(actionsOn('restore-policy.json', folder), ['s3:GetObject']);
+    assert.deepEqual(actionsOn('admin-policy.json', folder), ['s3:GetObject']);
+  }
+  const changes = readPolicy('b', '', 'admin-policy.json')
+    .Statement.flatMap(({ Action }) => Action)
+    .filter((action) => !/^s3:(Get|List)/.test(action));
+  assert.deepEqual(changes, ['s3:PutLifecycleConfiguration']);
+  for (const file of ['restore-policy.json', 'admin-policy.json'] as const) {
+    for (const { Action } of readPolicy('b', '', file).Statement) {
+      assert.ok(!Action.some((action) => action.includes('*')), file);
+    }
+  }
+});
+
+describe('Kubernetes', () => {
+  const kustomization = readYaml('kubernetes/kustomization.yaml')[0];
+  const files = at(kustomization, 'resources') as string[];
+  const objects = files.flatMap((file) => readYaml(`kubernetes/${file}`));
+  const find = (kind: string) => objects.find((object) => object.kind === kind);
+  const config = at(find('ConfigMap'), 'data') as Record<string, string>;
+  const pods = [
+    at(find('Deployment'), 'spec', 'template', 'spec'),
+    at(find('CronJob'), 'spec', 'jobTemplate', 'spec', 'template', 'spec'),
+  ];
+
+  test('every file is listed, every object has a kind, a version and a name of its own', () => {
+    const there = list('kubernetes/*.yaml').map((file) => file.split('/')[1]);
+    assert.deepEqual(
+      there.filter((file) => file !== 'kustomization.yaml'),
+      files.toSorted(),
+    );
+    const names = objects.map((object) => `${object.kind} ${at(object, 'metadata', 'name')}`);
+    assert.equal(new Set(names).size, objects.length);
+    for (const object of objects) assert.match(String(object.apiVersion), /^([a-z0-9.-]+\/)?v1$/);
+  });
+
+  test('xvault starts with what it is given, and has time and memory enough', async () => {
+    for (const pod of pods) {
+      const container = at(pod, 'containers', 0);
+      const own = (at(container, 'env') as { name: string; value?: string }[]).map(
+        ({ name, value }) => [name, value ?? 'xvault-0'],
+      );
+      const env: Record<string, string> = { ...config, ...Object.fromEntries(own) };
+      assertStarts(env, 'kubernetes');
+      const args = at(container, 'args') as string[];
+      await assertCommand(args, 'kubernetes');
+      const grace = Number(at(pod, 'terminationGracePeriodSeconds'));
+      assert.ok(grace > Number(config.XVAULT_DRAIN_SECONDS), `grace ${grace}`);
+      const limit = Number.parseInt(String(at(container, 'resources', 'limits', 'memory')), 10);
+      assert.ok(limit >= Number(config.XVAULT_MEMORY_MIB) + OVERHEAD_MIB, `${limit} MiB`);
+      const mounts = at(container, 'volumeMounts') as { mountPath: string }[];
+      for (const value of Object.values(env).filter((text) => text.startsWith('/run/'))) {
+        assert.ok(
+          mounts.some(({ mountPath }) => value.startsWith(`${mountPath}/`)),
+          value,
+        );
+      }
+    }
+    const keys = at(find('ExternalSecret'), 'spec', 'data') as { secretKey: string }[];
+    assert.deepEqual(keys.map(({ secretKey }) => secretKey).sort(), [
+      'pool-ca.pem',
+      'pool-password',
+      'token',
+    ]);
+  });
+
+  test('it has no rights it does not need', () => {
+    for (const pod of pods) {
+      assert.equal(at(pod, 'automountServiceAccountToken'), false);
+      assert.equal(at(pod, 'securityContext', 'runAsNonRoot'), true);
+      assert.equal(at(pod, 'securityContext', 'seccompProfile', 'type'), 'RuntimeDefault');
+      const own = at(pod, 'containers', 0, 'securityContext');
+      assert.deepEqual(own, {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      });
+    }
+    const network = at(find('NetworkPolicy'), 'spec');
+    assert.deepEqual(at(network, 'policyTypes'), ['Ingress', 'Egress']);
+    assert.deepEqual(at(network, 'podSelector'), {});
+  });
+
+  test('probes ask routes there are; one instance at a time; one night does not run into the next', () => {
+    const container = at(pods[0], 'containers', 0);
+    const paths = new Set(ROUTES.map(({ path }) => path));
+    for (const probe of ['livenessProbe', 'readinessProbe']) {
+      assert.ok(paths.has(String(at(container, probe, 'httpGet', 'path'))), probe);
+    }
+    assert.equal(at(container, 'ports', 0, 'containerPort'), 8080);
+    assert.equal(at(find('Deployment'), 'spec', 'replicas'), 1);
+    assert.equal(at(find('Deployment'), 'spec', 'strategy', 'type'), 'Recreate');
+    assert.equal(at(find('CronJob'), 'spec', 'concurrencyPolicy'), 'Forbid');
+    assert.equal(at(pods[1], 'restartPolicy'), 'Never');
+    const labels = at(find('Deployment'), 'spec', 'template', 'metadata', 'labels');
+    assert.deepEqual(at(find('Service'), 'spec', 'selector'), labels);
+  });
+});
+
+describe('systemd', () => {
+  const file = readEnv(read('systemd/xvault.env').split('\n'));
+
+  for (const name of ['xvault.service', 'xvault-run@.service']) {
+    test(`${name}: xvault starts with what it is given, and writes nothing`, async () => {
+      const { Service = {} } = readUnit(`systemd/${name}`);
+      assertStarts({ ...file, ...readEnv(Service.Environment ?? []) }, name);
+      const credentials = (Service.LoadCredential ?? []).map((text) => text.split(':')[0]);
+      const used = Object.values(readEnv(Service.Environment ?? [])).map((path) =>
+        path.replace('%d/', ''),
+      );
+      assert.deepEqual(used, credentials);
+      const [, words = ''] =
+        /^\/usr\/bin\/env xvault (.+)$/.exec(Service.ExecStart?.[0] ?? '') ?? [];
+      await assertCommand(words.replace('%I', 'web-1').split(' '), name);
+      assert.ok(Number(Service.TimeoutStopSec?.[0]) > Number(file.XVAULT_DRAIN_SECONDS));
+      const limit = Number.parseInt(Service.MemoryMax?.[0] ?? '', 10);
+      assert.ok(limit * MIB >= (Number(file.XVAULT_MEMORY_MIB) + OVERHEAD_MIB) * MIB);
+      for (const wall of ['DynamicUser', 'NoNewPrivileges', 'PrivateTmp', 'PrivateDevices']) {
+        assert.deepEqual(Service[wall], ['yes'], wall);
+      }
+      assert.deepEqual(Service.ProtectSystem, ['strict']);
+    });
+  }
+
+  test('the timer starts the unit of its name, and makes up for nights that were missed', () => {
+    const { Timer = {}, Install = {} } = readUnit('systemd/xvault-run@.timer');
+    assert.deepEqual(Timer.Persistent, ['true']);
+    assert.deepEqual(Install.WantedBy, ['timers.target']);
+    assert.ok(Timer.OnCalendar?.[0]);
+  });
+});
+
+test('each folder says in a few lines how it is used, and docs/deploy.md leads there', () => {
+  const page = read('../docs/deploy.md');
+  for (const folder of ['tofu/aws', 'r2', 'kubernetes', 'systemd']) {
+    const text = read(`${folder}/README.md`);
+    assert.ok(text.split('\n').length <= 22, folder);
+    assert.ok(page.includes(`../infra/${folder}`), `docs/deploy.md does not name infra/${folder}`);
+  }
+});
