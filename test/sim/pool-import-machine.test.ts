@@ -2,6 +2,7 @@
  * The simulated pool takes machines in as a host does: PUT /import, what it makes, what it refuses.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { ImportRefused, importXva } from '../importer.ts';
 import {
@@ -207,6 +208,22 @@ for (const [from, to, error] of PERSONA_CASES) {
     } finally {
       await old.pool.close();
     }
+  });
+}
+
+for (const program of ['gzip', 'zstd'] as const) {
+  test(`the program a host runs decompresses the archive too: ${program}`, async (t) => {
+    if (spawnSync(program, ['--version']).error) return t.skip(`no ${program} command here`);
+    const bytes = await source.archive(program);
+    await withTarget({ realPrograms: true }, async ({ pool, send, left }) => {
+      const { vms } = await send(bytes);
+      assertSameDisks(source.pool, pool, vms[0] ?? '');
+      const cut = await send(bytes.subarray(0, bytes.length - 100));
+      assert.deepEqual(cut.task.error_info, ['IMPORT_ERROR_PREMATURE_EOF']);
+      pool.faults.set('import-error', { afterBytes: bytes.length });
+      assert.deepEqual((await send(bytes)).task.error_info, ['VDI_IO_ERROR', 'Device I/O error']);
+      assert.deepEqual(await left(vms), []);
+    });
   });
 }
 

@@ -84,6 +84,7 @@ const DEFAULTS: SimSettings = {
   operationWaitMs: 7_200_000,
   sessionIdleMs: 86_400_000,
   guestBootMs: 50,
+  realPrograms: false,
 };
 
 /** Ports to try until one is free on every host's address. */

@@ -10,6 +10,7 @@
 import type { Socket } from 'node:net';
 import type { ExpectedDisk, Inventory } from '../../importer/inventory.ts';
 import { ImportRefused, importXva, type WrittenChunk } from '../../importer.ts';
+import { decompress } from './decompress.ts';
 import { ioError, reset } from './export-faults.ts';
 import {
   assertCanRestore,
@@ -45,6 +46,8 @@ interface Run {
   accidents: Accident[];
   /** Refs of dom0's drives, by VDI. */
   attached: Map<string, string>;
+  /** Of the stream, compressed as it came. */
+  readBytes: number;
   totalBytes: number;
   /** Sizes of the disks already filled. */
   filledBytes: number;
@@ -62,12 +65,14 @@ export async function importMachine(sim: Sim, input: ImportInput): Promise<strin
     state,
     accidents: [],
     attached: new Map(),
+    readBytes: 0,
     totalBytes: 0,
     filledBytes: 0,
     reportAtMs: sim.clock.elapsed() + sim.settings.progressIntervalMs,
   };
   try {
-    await importXva(countBytes(run), {
+    const bytes = countBytes(run);
+    await importXva(sim.settings.realPrograms ? decompress(bytes) : bytes, {
       opened: (compression) => {
         // an older host knows only gzip, which makes nothing of it
         if (compression !== 'zstd' || sim.persona.zstd) return;
@@ -128,13 +133,17 @@ function vdiOf({ state }: Run, disk: ExpectedDisk): string {
 
 /** Hands the stream on and lets the planned accidents happen where they belong. */
 async function* countBytes(run: Run): AsyncGenerator<Uint8Array> {
-  let bytes = 0;
   for await (const piece of run.input.source) {
-    bytes += piece.length;
-    while ((run.accidents[0]?.afterBytes ?? Number.POSITIVE_INFINITY) <= bytes) {
-      await run.accidents.shift()?.happen();
-    }
+    run.readBytes += piece.length;
+    await strike(run);
     yield piece;
+  }
+}
+
+/** Accidents whose byte was read: of a small archive it may all be read before they are planned. */
+async function strike({ accidents, readBytes }: Run): Promise<void> {
+  while ((accidents[0]?.afterBytes ?? Number.POSITIVE_INFINITY) <= readBytes) {
+    await accidents.shift()?.happen();
   }
 }
 
@@ -236,8 +245,9 @@ function assertNotCancelled({ sim, input }: Run): void {
   if (isCancelled(sim, task)) throw new XenError('TASK_CANCELLED', [task]);
 }
 
-function written(run: Run, disk: ExpectedDisk, chunk: WrittenChunk): void {
+async function written(run: Run, disk: ExpectedDisk, chunk: WrittenChunk): Promise<void> {
   const { sim, input } = run;
+  await strike(run);
   if (chunk.checksum === 'xxhash' && sim.persona.checksum === 'sha1') {
     const text = 'Expected to find an inline checksum, instead found a file called: ';
     throw new XenError('IMPORT_ERROR', [`${text}${disk.id}`]);

@@ -46,6 +46,8 @@ export interface SimSettings {
   sessionIdleMs: number;
   /** How long after a start the guest's tools report. */
   guestBootMs: number;
+  /** Whether an import is decompressed by the programs a host runs, which must be there then. */
+  realPrograms: boolean;
 }
 
 export interface Sim {
