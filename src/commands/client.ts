@@ -13,6 +13,7 @@ import { readSettings, type Settings } from '../config.ts';
 import type { BackupView, JobView } from '../http/views.ts';
 import { createConsoleLog } from '../log.ts';
 import type { Cancellable } from '../ports.ts';
+import type { ArchiveClient } from './archive-client.ts';
 import type { Terminal } from './command.ts';
 
 export interface JobsPage {
@@ -32,7 +33,7 @@ export interface BackupsPage {
 export type Wishes = Partial<BackupRequest>;
 export type RestoreWishes = Partial<RestoreRequest>;
 
-export interface ServiceClient extends AsyncDisposable {
+export interface ServiceClient extends AsyncDisposable, ArchiveClient {
   /** 'direct': the engine runs here and ends with this process. */
   readonly kind: 'direct' | 'remote';
   /** With 'direct': the name leases and jobs of this process carry. */
@@ -40,6 +41,8 @@ export interface ServiceClient extends AsyncDisposable {
   startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startIndex(input: { backupId: string }, options: Cancellable): Promise<JobView>;
+  /** Of this process alone, which was given the archive. */
+  startAdopt(input: Omit<AdoptInput, 'triggeredBy'>, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startVerify(input: { backupId: string; percent: number }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`, `restore_refused`. */

@@ -6,6 +6,7 @@ import { backupRequestSchema, isEnded } from '../catalog/record.ts';
 import { restoreRequestSchema } from '../catalog/restore.ts';
 import { BackupError } from '../errors.ts';
 import { backupView, jobView } from '../http/views.ts';
+import { createDirectArchives } from './archive-client.ts';
 import type { ServiceClient } from './client.ts';
 
 /** Wraps a service; `close` is called when the client is disposed. */
@@ -21,6 +22,7 @@ export function createDirectClient(
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startBackup({ vm, request, triggeredBy }, options));
     },
+    ...createDirectArchives(service),
     startIndex: async ({ backupId }, options) => {
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startIndex({ backupId, triggeredBy }, options));

@@ -18,6 +18,8 @@ function scriptedClient(end: Partial<Job>) {
     kind: 'remote',
     startBackup: never,
     startIndex: never,
+    getBackup: never,
+    readArchive: () => assert.fail('not asked here'),
     startRestore: never,
     startVerify: never,
     listJobs: never,

@@ -14,6 +14,7 @@ import { BackupError, ERROR_CODES, type ErrorCode, isBackupError } from '../erro
 import type { JobView } from '../http/views.ts';
 import type { Cancellable, Clock } from '../ports.ts';
 import type { Secret } from '../secret.ts';
+import { createHttpArchives } from './archive-client.ts';
 import type { BackupsPage, JobsPage, ServiceClient } from './client.ts';
 
 const POLL_MS = 1000;
@@ -58,6 +59,10 @@ export function createHttpClient(
   };
   return {
     kind: 'remote',
+    ...createHttpArchives(settings, {
+      fetch: deps.fetch,
+      getJson: (path, { signal }) => json({ path, signal }),
+    }),
     startBackup: ({ vm, wishes }, options) =>
       start(`/v1/vms/${encodeURIComponent(vm)}/backups`, wishes, options),
     startIndex: ({ backupId }, options) =>

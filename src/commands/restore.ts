@@ -47,6 +47,11 @@ const OPTIONS: Record<string, OptionHelp> = {
     help: 'auto (default), stream: through this process, url: the host reads a link by itself',
   },
   'dry-run': { type: 'boolean', help: 'Only say what would be done' },
+  to: {
+    type: 'string',
+    value: '<file>',
+    help: 'Fetch the archive into this file or folder, or - for stdout, instead of a restore',
+  },
 };
 
 export const command: Command = {
@@ -58,15 +63,27 @@ export const command: Command = {
     'xvault restore 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --name web-1-test --network "LAN=Lab" --start',
     'xvault restore 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --pool dr --sr "NFS store" --uuid keep',
     'xvault restore 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --disk 1 --sr "Local storage"',
+    'xvault restore 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --to web-1.xva',
   ],
   options: { ...OPTIONS, ...WAIT_OPTIONS },
   words: { min: 1, max: 1 },
   notes: `Nothing that is there is replaced: the machine is new and halted. Disks are named by userdevice, uuid or name. A restore that
-fails or is cancelled (Ctrl-C) leaves nothing on the pool (docs/restore.md).`,
+fails or is cancelled (Ctrl-C) leaves nothing on the pool (docs/restore.md).
+
+With --to nothing is made on any pool: the archive is fetched, every block of it checked, and named last; a download that ended
+early goes on where it stopped. docs/restore-without-xvault.md says what to do with it.`,
   async run(invocation) {
     const { positionals, options, signal } = invocation;
     const backupId = (positionals[0] ?? '').toLowerCase();
     const wishes = readWishes(options);
+    const to = textOption(options, 'to');
+    if (to !== undefined) {
+      if (Object.keys(wishes).length > 0) {
+        throw new BackupError('invalid_request', 'use --to alone: nothing is restored with it');
+      }
+      const { fetchArchive } = await import('./download.ts');
+      return await fetchArchive(invocation, { backupId, to });
+    }
     return await startJob(invocation, (client) =>
       client.startRestore({ backupId, wishes }, { signal }),
     );

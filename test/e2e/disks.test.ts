@@ -3,17 +3,25 @@
  * requests, and all memory given back. What programs of others make of it is in one-file.test.ts.
  */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Backup } from '../../src/catalog/record.ts';
+import { systemClock } from '../../src/clock.ts';
+import { download } from '../../src/commands/download.ts';
+import { createHttpClient } from '../../src/commands/http-client.ts';
+import { createSecret } from '../../src/secret.ts';
 import { NEVER } from '../../src/signals.ts';
 import { openIndex } from '../../src/xva/blocks-index.ts';
 import { createFrameMap } from '../../src/xva/frames.ts';
 import { loadHasher } from '../../src/xva/hash.ts';
+import { importXva } from '../importer.ts';
 import { createGeneratedDisk } from '../sim/disk.ts';
 import type { MachineSpec, SimMachine } from '../sim/pool.ts';
-import { type HttpWorld, startHttpWorld } from './app.ts';
+import { type HttpWorld, READ_TOKEN, startHttpWorld } from './app.ts';
 import { createDraw } from './delta-world.ts';
-import { BUCKET, readObject } from './world.ts';
+import { BUCKET, contentDigest, readObject } from './world.ts';
 
 const MIB = 1_048_576;
 const options = { signal: NEVER };
@@ -144,6 +152,39 @@ test('an archive through the service is the one in the bucket, with its entity t
   });
   assert.ok(rest.bytes.equals(whole.bytes.subarray(1_050_100)));
 });
+
+for (const [way, isNear] of [
+  ['a link to the store', true],
+  ['the service, where the store is out of reach', false],
+] as const) {
+  test(`a file is fetched through ${way}, and the importer takes it`, async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'xvault-fetch-'));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const asked: string[] = [];
+    const near = async (url: string | URL | Request, init?: RequestInit) => {
+      const request = new Request(url, init);
+      const { pathname, search, hostname } = new URL(request.url);
+      const isService = hostname === 'xvault';
+      asked.push(isService ? `${pathname.split('/').at(-1)}${search}` : 'store');
+      if (isService) return await world.fetch(request);
+      if (!isNear) throw new TypeError('fetch failed');
+      return await fetch(request);
+    };
+    const settings = { url: 'http://xvault', token: createSecret(READ_TOKEN) };
+    await using client = createHttpClient(settings, { fetch: near, clock: systemClock });
+    const terminal = { err: () => undefined, errIsTty: false, columns: () => 80 };
+    const { id } = backups.zstd;
+    const to = join(folder, 'files.xva');
+    await download({ client, backupId: id, to, terminal, ...options });
+    const imported = await importXva(to);
+    assert.deepEqual(
+      imported.disks.map(({ image }) => contentDigest(image)),
+      machine.disks.map(({ disk }) => contentDigest(disk)),
+    );
+    const ways = isNear ? ['xva', 'store'] : ['xva', 'store', 'xva?direct=1'];
+    assert.deepEqual(asked, [id, ...ways]);
+  });
+}
 
 for (const compression of ['none', 'zstd'] as const) {
   test(`a damaged block of compression ${compression} is never given out, and named before the first byte`, async () => {
