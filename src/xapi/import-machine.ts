@@ -11,6 +11,7 @@ import type { Cancellable, VdiRef, VmRef } from '../ports.ts';
 import { isXapiError } from './errors.ts';
 import { date, flag, ref, text, textMap, texts, toRecord, type XapiRecord } from './fields.ts';
 import { mapParallel } from './parallel.ts';
+import type { Session } from './session.ts';
 import { mark, readIfThere } from './snapshot.ts';
 import { runTask, type TaskDeps } from './task.ts';
 import { inspectVm } from './vm.ts';
@@ -78,7 +79,10 @@ export interface OwnDisk {
   vdi: XapiRecord;
 }
 
-/** Disks that hang on this machine and on no other; never a CD, a snapshot or what lies in an ISO library. */
+/**
+ * Disks that hang on this machine and on no other; never a CD, a snapshot or what lies in an ISO library. The control
+ * domain does not count: it has a disk attached while it writes it, and for a while after it was killed.
+ */
 export async function readOwnDisks(
   { session }: TaskDeps,
   vm: VmRef,
@@ -92,11 +96,24 @@ export async function readOwnDisks(
     if (vdiRef === undefined) return [];
     const vdi = await readIfThere(session.call('VDI.get_record', [vdiRef], options));
     if (vdi === undefined || flag(vdi, 'is_a_snapshot')) return [];
-    if (texts(vdi, 'VBDs').some((other) => !vbdRefs.includes(other))) return [];
+    const others = texts(vdi, 'VBDs').filter((other) => !vbdRefs.includes(other));
+    const users = await mapParallel(others, (other) => isOfMachine(session, other, options));
+    if (users.includes(true)) return [];
     const content = await session.call('SR.get_content_type', [text(vdi, 'SR')], options);
     return content === 'iso' ? [] : [{ vdiRef: vdiRef as VdiRef, vdi }];
   });
   return disks.flat();
+}
+
+async function isOfMachine(
+  session: Session,
+  vbdRef: string,
+  options: Cancellable,
+): Promise<boolean> {
+  const vbd = await readIfThere(session.call('VBD.get_record', [vbdRef], options));
+  if (vbd === undefined) return false;
+  const vm = await readIfThere(session.call('VM.get_record', [text(vbd, 'VM')], options));
+  return vm !== undefined && !flag(vm, 'is_control_domain');
 }
 
 /** Gives it another name. */

@@ -4,7 +4,8 @@
  * xapi removes what a failed import made, but not when its toolstack or host dies meanwhile; and a machine that came in
  * whole is nobody's failure but ours. Everything is read again before it is removed, and only what still carries the very mark
  * or task is: a person who wants to keep a half restored machine takes the mark away. Disks go first and the machine last,
- * as with snapshots (snapshot.ts): the record is the one thing by which the rest is found.
+ * as with snapshots (snapshot.ts): the record is the one thing by which the rest is found. A network that an import made because
+ * it found none of that name carries import_task, too, and goes unless somebody uses it.
  * Source: xen-api ocaml/xapi/import.ml (import_task in VM.other_config), xapi_vm.ml (destroy), xapi_vdi.ml (destroy).
  */
 import { BackupError } from '../errors.ts';
@@ -15,13 +16,12 @@ import { flag, text, textMap, texts, toRecords, type XapiRecord } from './fields
 import { readOwnDisks, stopVm } from './import-machine.ts';
 import { destroyChecked, readIfThere } from './snapshot.ts';
 import { dropTask, readTask, resultRefs, runTask, type TaskDeps, type TaskState } from './task.ts';
+import { ORDINARY } from './vm.ts';
 
 /** Disks are removed one after another; a storage manager takes seconds for each. */
 const CLEANUP_MS = 60_000;
 
 const DISKS = 'field "is_a_snapshot"="false" and field "managed"="true"';
-/** A template only if somebody made it one meanwhile. */
-const MACHINES = 'field "is_a_snapshot"="false" and field "is_control_domain"="false"';
 
 /** In other_config of a machine: the task that imported it, ended or not. */
 const TASK_KEY = 'import_task';
@@ -34,7 +34,7 @@ export async function findImported(
 ): Promise<ImportRemains[]> {
   const where = (cls: string, expression: string) =>
     session.call(`${cls}.get_all_records_where`, [expression], options).then(toRecords);
-  const [vms, vdis] = await Promise.all([where('VM', MACHINES), where('VDI', DISKS)]);
+  const [vms, vdis] = await Promise.all([where('VM', ORDINARY), where('VDI', DISKS)]);
   const wanted = ({ mark: found, task }: ImportRemains) =>
     (found !== '' && (mark === undefined ? tasks.length === 0 : found === mark)) ||
     (task !== undefined && tasks.includes(task));
@@ -124,10 +124,25 @@ async function removeMachine(deps: TaskDeps, found: ImportRemains, options: Canc
     };
     await destroyChecked(deps, { vdiRef, check: still }, options);
   }
+  const { task } = toMachine(vm, record);
   try {
     await runTask(deps, { method: 'VM.destroy', params: [vm] }, options);
   } catch (error) {
     if (!isXapiError(error, 'HANDLE_INVALID')) throw error;
+  }
+  if (task !== undefined) await removeNetworks(deps, task, options);
+}
+
+async function removeNetworks({ session, log }: TaskDeps, task: string, options: Cancellable) {
+  const networks = toRecords(await session.call('network.get_all_records', [], options));
+  for (const [network, record] of networks) {
+    const made = textMap(record, 'other_config')[TASK_KEY] === task;
+    if (!made || texts(record, 'VIFs').length > 0) continue;
+    await session.call('network.destroy', [network], options).catch((error) => {
+      if (!isXapiError(error)) throw error;
+      // the machine is gone, and a network without cards harms nobody
+      log.warn('network of the import not removed', { network, reason: String(error) });
+    });
   }
 }
 

@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, test } from 'node:test';
 import { RESTORE_MARK } from '../../src/imports.ts';
-import type { Pool, VmRef } from '../../src/ports.ts';
+import type { Pool, VdiRef, VmRef } from '../../src/ports.ts';
 import { createSparseDisk } from '../sim/disk.ts';
 import { assertSameDisks, type Source, startSource } from '../sim/import-world.ts';
 import {
@@ -186,6 +186,45 @@ test('what lost its mark, or another job marked, is not removed', async (t) => {
   }
   await pool.renameMachine({ vm, nameLabel: 'mine now' }, options);
   assert.equal((await pool.describeMachine(vm, options)).nameLabel, 'mine now');
+});
+
+test('a disk that another machine uses stays; one that the control domain let go does not', async (t) => {
+  const bench = await startImportBench(t);
+  const { pool, sim } = bench;
+  const { world } = sim;
+  const [vm, other] = [...(await send(bench, archive)), ...(await send(bench, archive))] as VmRef[];
+  assert.ok(vm !== undefined && other !== undefined);
+  bench.kept.push(other);
+  await pool.markMachine({ vm, mark: 'job-1' }, options);
+  const [root, data] = sim.disksOf(vm);
+  const hang = { bootable: false, readOnly: false, userdevice: '7' };
+  await pool.attachDisk({ ...hang, vm: other, vdi: root?.ref as VdiRef }, options);
+  const dom0 = world.all('VM').find(([, record]) => record.is_control_domain === true)?.[0] ?? '';
+  await pool.attachDisk({ ...hang, vm: dom0 as VmRef, vdi: data?.ref as VdiRef }, options);
+  await removeAll(pool);
+  assert.equal(world.find('VM', vm), undefined);
+  assert.notEqual(world.find('VDI', root?.ref ?? ''), undefined);
+  assert.equal(world.find('VDI', data?.ref ?? ''), undefined);
+});
+
+test('a network that the host made for the machine goes with it', async (t) => {
+  const networks = [{ name: 'management', bridge: 'xenbr9' }];
+  const bench = await startImportBench(t, { sim: { networks } });
+  const [vm] = (await send(bench, archive)) as [VmRef];
+  assert.ok((await bench.pool.importTargets(options)).networks.length > 1);
+  await bench.pool.markMachine({ vm, mark: 'job-1' }, options);
+  await removeAll(bench.pool);
+  assert.equal((await bench.pool.importTargets(options)).networks.length, 1);
+});
+
+test('an import by link that is cancelled leaves nothing', async (t) => {
+  const bench = await startImportBench(t, { pool: { stallTimeoutMs: 3600_000 } });
+  bench.sim.faults.set('import-silent', { afterBytes: 3 * MIB, silentMs: 600_000 });
+  const cancel = new AbortController();
+  const given = { ...LABEL, sr: bench.sr('nfs'), keepIdentity: false, url: linkTo('archive') };
+  const onTask = () => setImmediate(() => cancel.abort(new Error('enough')));
+  const work = bench.pool.importFromUrl({ ...given, onTask }, { signal: cancel.signal });
+  await assert.rejects(work, /enough/);
 });
 
 async function startedMachine(bench: ImportBench): Promise<VmRef> {

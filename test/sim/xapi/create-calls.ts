@@ -11,7 +11,7 @@ import { importFromUrl } from './import-url.ts';
 import { EMPTY_RECORDS } from './records.ts';
 import { type CallContext, type CallTable, type Sim, seesStorage } from './sim.ts';
 import { createDisk } from './storage.ts';
-import { flag, type Rec, text, type Value, XenError } from './values.ts';
+import { flag, list, type Rec, text, type Value, XenError } from './values.ts';
 
 function readRecord(cls: string, given: Value | undefined): Rec {
   const source = (typeof given === 'object' ? given : {}) as Rec;
@@ -40,6 +40,20 @@ function createVdi({ sim }: CallContext, params: Value[]): Value {
   return createDisk(sim, text(record, 'SR'), record);
 }
 
+/** xen-api `ocaml/xapi/xapi_network.ml`: cards that are not attached are no hindrance, interfaces of hosts are. */
+function destroyNetwork({ sim }: CallContext, params: Value[]): Value {
+  const ref = String(params[0]);
+  const network = sim.world.get('network', ref);
+  const attached = list(network, 'VIFs').filter((vif) =>
+    flag(sim.world.get('VIF', vif), 'currently_attached'),
+  );
+  if (attached.length > 0) throw new XenError('NETWORK_CONTAINS_VIF', attached);
+  const interfaces = list(network, 'PIFs');
+  if (interfaces.length > 0) throw new XenError('NETWORK_CONTAINS_PIF', interfaces);
+  sim.world.destroy('network', ref);
+  return '';
+}
+
 function destroyVif({ sim }: CallContext, params: Value[]): Value {
   const ref = String(params[0]);
   if (flag(sim.world.get('VIF', ref), 'currently_attached')) {
@@ -64,5 +78,6 @@ export const createCalls: CallTable = {
     run: ({ sim }, [record]) => createVif(sim, readRecord('VIF', record)),
   },
   'VIF.destroy': { params: [1, 1], asyncable: true, run: destroyVif },
+  'network.destroy': { params: [1, 1], asyncable: true, run: destroyNetwork },
   'VM.import': { params: [4, 4], asyncable: true, run: importFromUrl },
 };
