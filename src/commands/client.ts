@@ -41,8 +41,6 @@ export interface ServiceClient extends AsyncDisposable, ArchiveClient {
   startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startIndex(input: { backupId: string }, options: Cancellable): Promise<JobView>;
-  /** Of this process alone, which was given the archive. */
-  startAdopt(input: Omit<AdoptInput, 'triggeredBy'>, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startVerify(input: { backupId: string; percent: number }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`, `restore_refused`. */
