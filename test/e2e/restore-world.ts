@@ -5,13 +5,13 @@ import assert from 'node:assert/strict';
 import type { RunningService } from '../../src/backup/create-service.ts';
 import type { Backup, BackupRequest, Job } from '../../src/catalog/record.ts';
 import { type RestoreRequest, restoreRequestSchema } from '../../src/catalog/restore.ts';
-import { systemClock } from '../../src/clock.ts';
-import type { ObjectStore, Pool } from '../../src/ports.ts';
+import type { ObjectStore, Pool, VmRef } from '../../src/ports.ts';
 import { NEVER } from '../../src/signals.ts';
 import { createXapiPool } from '../../src/xapi/pool.ts';
 import { clipDisk, createGeneratedDisk, createSparseDisk, digestDisk } from '../sim/disk.ts';
 import type { MachineSpec, SimPoolOptions } from '../sim/pool.ts';
 import { type SimMachine, type SimPool, startSimPool } from '../sim/pool.ts';
+import { createFastClock } from '../xapi/fast-clock.ts';
 import { resultOf } from './delta-world.ts';
 import { startWorld, type TestWorld, type WorldOptions } from './world.ts';
 
@@ -61,6 +61,10 @@ export interface RestoreWorld extends AsyncDisposable {
   restore(backup: Backup, request?: Partial<RestoreRequest>, by?: RunningService): Promise<Job>;
   /** Another process, with another view of the other pool. */
   secondService(over: { target?: Pool; store?: ObjectStore }): RunningService;
+  /** The other pool through a client whose clock runs so many times faster. */
+  openTarget(input: { factor: number }): Pool;
+  /** Removes a restored machine from the other pool, as who has seen enough of it. */
+  removeAgain(vmRef: string): Promise<void>;
   /** What a failed restore must not leave: nothing. */
   audit(): Promise<string[]>;
 }
@@ -72,17 +76,19 @@ export async function startRestoreWorld(
   const { target: targetOptions, ...rest } = options;
   const world = await startWorld({ pool: { seed: 9, machines: [TWO_DISKS] }, ...rest });
   const target = await startSimPool({ seed: 77, machines: [], name: 'disaster', ...targetOptions });
-  const targetPool = createXapiPool(
-    {
-      name: 'dr',
-      urls: target.urls,
-      username: target.username,
-      password: target.password,
-      trust: { kind: 'fingerprint', sha256: target.fingerprints },
-      taskPollMs: 50,
-    },
-    { clock: systemClock, log: world.log, meter: world.meter },
-  );
+  const openTarget = ({ factor }: { factor: number }) =>
+    createXapiPool(
+      {
+        name: 'dr',
+        urls: target.urls,
+        username: target.username,
+        password: target.password,
+        trust: { kind: 'fingerprint', sha256: target.fingerprints },
+        taskPollMs: 50 * factor,
+      },
+      { clock: createFastClock(factor), log: world.log, meter: world.meter },
+    );
+  const targetPool = openTarget({ factor: 1 });
   const secondService: RestoreWorld['secondService'] = ({ target: other, ...over }) =>
     world.secondService({ ...over, otherPools: [other ?? targetPool] });
   const service = secondService({});
@@ -91,6 +97,13 @@ export async function startRestoreWorld(
     target,
     service,
     targetPool,
+    openTarget,
+    removeAgain: async (vmRef) => {
+      await targetPool.markMachine({ vm: vmRef as VmRef, mark: 'test' }, { signal: NEVER });
+      for (const found of await targetPool.findImported({ mark: 'test' }, { signal: NEVER })) {
+        await targetPool.removeImported(found, { signal: NEVER });
+      }
+    },
     secondService,
     backUp: async (vm, request = {}) => resultOf(await world.backup(vm, request)),
     restore: async ({ id: backupId }, request = {}, by = service) => {
@@ -132,13 +145,14 @@ export function assertSameDisks(
   pool: SimPool,
   vmRef: string,
   original: Pick<SimMachine, 'disks'>,
+  what = '',
 ): void {
   const disks = pool.disksOf(vmRef);
-  assert.equal(disks.length, original.disks.length);
+  assert.equal(disks.length, original.disks.length, what);
   for (const [i, { disk }] of original.disks.entries()) {
     const found = disks[i];
     assert.ok(found);
     const clipped = clipDisk(found.disk, disk.sizeBytes);
-    assert.equal(digestDisk(clipped), digestDisk(disk), `disk ${i}`);
+    assert.equal(digestDisk(clipped), digestDisk(disk), `disk ${i} ${what}`);
   }
 }
