@@ -222,7 +222,7 @@ test('an import by link that is cancelled leaves nothing', async (t) => {
   bench.sim.faults.set('import-silent', { afterBytes: 3 * MIB, silentMs: 600_000 });
   const cancel = new AbortController();
   const given = { ...LABEL, sr: bench.sr('nfs'), keepIdentity: false, url: linkTo('archive') };
-  const onTask = () => setImmediate(() => cancel.abort(new Error('enough')));
+  const onTask = () => void setImmediate(() => cancel.abort(new Error('enough')));
   const work = bench.pool.importFromUrl({ ...given, onTask }, { signal: cancel.signal });
   await assert.rejects(work, /enough/);
 });
