@@ -6,7 +6,6 @@
  * expects. xapi has one task for all of it, so one table serves the stream, the link and the single disk.
  * Source: xen-api ocaml/xapi/import.ml, importexport.ml, stream_vdi.ml, ocaml/xapi-consts/api_errors.ml.
  */
-import { BackupError } from '../errors.ts';
 import type { RestoreRefusal } from '../imports.ts';
 import type { Direction } from './direction.ts';
 import { isXapiError, type Meaning, meaningOf, toError, translateExport } from './errors.ts';
@@ -114,13 +113,4 @@ export function translateTransfer({ method }: Direction, error: unknown): unknow
   return method === 'GET'
     ? translateExport(error, 'export machine')
     : translateImport(error, 'import machine');
-}
-
-/** A refusal found out here, before the pool had to say it. */
-export function refusal(
-  reason: RestoreRefusal,
-  message: string,
-  details: Readonly<Record<string, unknown>> = {},
-): BackupError {
-  return new BackupError('restore_refused', message, { details: { ...details, reason } });
 }
