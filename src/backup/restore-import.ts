@@ -72,19 +72,21 @@ export async function importMachine(
   } catch (error) {
     const why = whyNoLink(error);
     if (why === undefined || requestOf(run.job).via === 'url') throw error;
-    const reason = `the host could not read the archive from the bucket (${why})`;
+    const reason = `the host could not read the archive by itself (${why})`;
     context.engine.log.warn('restore by link not possible', { job_id: run.job.id, error: why });
     const vm = await streamMachine(run, context);
     return { vm, way: { via: 'stream', via_reason: reason } };
   }
 }
 
-/** Of a link that could not be made or read; undefined for what would fail on the other way as well. */
+/** Why a link cannot be made, read or asked for; undefined for what would fail on the other way as well. */
 function whyNoLink(error: unknown): string | undefined {
   if (!(error instanceof BackupError)) return undefined;
-  const isLink =
-    error.details.fetch === true || isBackupError(error, 'store_refused', 'configuration');
-  return isLink ? error.message : undefined;
+  const { code, details } = error;
+  // reading a link takes a higher role than taking a stream in
+  const isRole = code === 'restore_refused' && details.reason === 'unsupported';
+  const isLink = details.fetch === true || isBackupError(error, 'store_refused', 'configuration');
+  return isLink || isRole ? error.message : undefined;
 }
 
 async function pullMachine(run: RestoreRun, context: StepContext): Promise<VmRef> {

@@ -66,6 +66,14 @@ test('where nothing must be edited the host reads the archive by itself, and not
   assert.equal(restored.via, 'stream');
   assert.match(past.restore_plan?.via_reason ?? '', /could not read the archive/);
   assertSameDisks(lab.target, ref, sim.machine('plain'));
+  lab.target.faults.set('call-fails', {
+    method: 'Async.VM.import',
+    code: 'RBAC_PERMISSION_DENIED',
+    params: ['VM.import', 'vm-power-admin'],
+  });
+  const lowly = await lab.restore(backup);
+  assert.equal(lab.target.faults.fired('call-fails'), 1);
+  assert.equal(machineOf(lab.target, lowly).restored.via, 'stream');
   const insisted = await lab.restore(backup, { via: 'url' }, service);
   assert.equal(insisted.status, 'failed');
   assert.equal(insisted.error?.code, 'target_failed', JSON.stringify(insisted.error));
