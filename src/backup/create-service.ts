@@ -257,10 +257,8 @@ async function warnOfStore({ stateStore, log }: ServiceDeps): Promise<void> {
   try {
     const { conditionalWrites, provider, bucket } = await stateStore.facts({ signal: NEVER });
     if (conditionalWrites) return;
-    log.warn('this bucket has no safe conditional writes: run one instance only', {
-      provider,
-      bucket,
-    });
+    const mend = 'run one instance only, or set XVAULT_STATE_BUCKET to a plain bucket';
+    log.warn(`this bucket has no safe conditional writes: ${mend}`, { provider, bucket });
   } catch (error) {
     log.warn('bucket not reached at start', { error: toBackupError(error).message });
   }
