@@ -1,11 +1,11 @@
 /**
- * docs/one-file.md, run as it stands: curl, nbdkit and qemu read files, partitions and disks out of backups through the
+ * docs/one-file.md and docs/restore-without-xvault.md, run as they stand: curl, nbdkit and qemu read files, partitions and disks out of backups through the
  * service, and what they get is what the machine has. Programs that are not installed skip their part.
  */
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -15,17 +15,20 @@ import { promisify } from 'node:util';
 import { createAdaptorServer } from '@hono/node-server';
 import { systemClock } from '../../src/clock.ts';
 import { createListener } from '../../src/commands/listener.ts';
+import { importXva } from '../importer.ts';
 import { createGeneratedDisk } from '../sim/disk.ts';
 import { readFixtureManifest } from '../sim/disks/fixture.ts';
 import { compareVolume, missingTool } from '../sim/disks/read-files.ts';
 import { DEFAULT_MACHINES } from '../sim/machines.ts';
 import { createCertificate } from '../sim/xapi/certificate.ts';
 import { type HttpWorld, READ_TOKEN, startHttpWorld } from './app.ts';
+import { BUCKET, contentDigest } from './world.ts';
 
 const isLong = process.env.XVAULT_TEST_LONG !== undefined;
-const PAGE = readFileSync(new URL('../../docs/one-file.md', import.meta.url), 'utf8');
-const BLOCKS = [...PAGE.matchAll(/^```sh\n(.*?)^```/gms)].map(([, text]) => text ?? '');
+const BLOCKS = commandsOf('one-file.md');
 const [NEWEST = '', LOOK = '', ONE_FILE = '', WINDOWS = '', QEMU = ''] = BLOCKS;
+const BY_HAND = commandsOf('restore-without-xvault.md');
+const [FIND = '', FETCH = '', CURL = '', CHECK = '', UNPACK = ''] = BY_HAND;
 
 const SMALL_BYTES = 18 * 1_048_576 + 1536;
 const openSmall = () => createGeneratedDisk({ sizeBytes: SMALL_BYTES, seed: 8, density: 0.5 });
@@ -67,6 +70,12 @@ after(async () => {
   rmSync(folder, { recursive: true });
 });
 
+/** The shell commands of a page, block by block. */
+function commandsOf(page: string): string[] {
+  const text = readFileSync(new URL(`../../docs/${page}`, import.meta.url), 'utf8');
+  return [...text.matchAll(/^```sh\n(.*?)^```/gms)].map(([, block]) => block ?? '');
+}
+
 async function listen(server: Server): Promise<number> {
   servers.push(server);
   await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -89,16 +98,24 @@ function skipped(t: TestContext, programs: readonly string[]): boolean {
   return missing !== undefined;
 }
 
-async function backUp(vm: string, body: object): Promise<string> {
+async function archiveOf(vm: string, body: object) {
   const { result, error } = await world.run(vm, body);
   assert.ok(result, JSON.stringify(error));
-  return result.id;
+  return { ...result, key: result.archive.key };
 }
 
-test('the page has the commands that are tried here, and no others', () => {
+async function backUp(vm: string, body: object): Promise<string> {
+  return (await archiveOf(vm, body)).id;
+}
+
+test('the pages have the commands that are tried here, and no others', () => {
   assert.deepEqual(
     BLOCKS.map((block) => /backup=|fdisk|ext2file|windows\.img|qemu-img/.exec(block)?.[0]),
     ['backup=', 'fdisk', 'ext2file', 'windows.img', 'qemu-img'],
+  );
+  assert.deepEqual(
+    BY_HAND.map((block) => /s3\(\)|s3 -o|curl -fsSL|tar|zstd/.exec(block)?.[0]),
+    ['s3()', 's3 -o', 'curl -fsSL', 'tar', 'zstd'],
   );
 });
 
@@ -133,6 +150,48 @@ test('qemu takes a disk of a backup for a disk, and copies it bit for bit', asyn
   assert.ok(readFileSync(join(folder, 'disk.raw')).equals(wanted));
   const overTls = QEMU.replace('file.driver=http', 'file.driver=https,file.sslverify=off');
   assert.match(await run(overTls, { backup, XVAULT_URL: secure }), new RegExp(`${SMALL_BYTES}`));
+});
+
+/** The importer takes it, and the disk is the machine's. */
+async function assertImports(file: string): Promise<void> {
+  const { disks, vm } = await importXva(join(folder, file));
+  assert.equal(vm.name, 'small');
+  assert.deepEqual(
+    disks.map(({ image }) => contentDigest(image)),
+    [contentDigest(openSmall())],
+  );
+}
+
+test('with nothing but the bucket a backup is found, fetched, checked and imported', async (t) => {
+  if (skipped(t, ['curl', 'jq', 'tar'])) return;
+  const [{ key }, { archive }] = [await archiveOf('small', {}), await archiveOf('small', {})];
+  const { endpoint = '', region = '', accessKeyId = '', secretAccessKey = '' } = world.s3 ?? {};
+  const env = {
+    S3: `${endpoint}/${BUCKET}`,
+    AWS_REGION: region,
+    AWS_ACCESS_KEY_ID: accessKeyId,
+    AWS_SECRET_ACCESS_KEY: secretAccessKey,
+    key: archive.key,
+  };
+  const keys = (await run(FIND, env)).trim().split('\n');
+  assert.ok(keys.includes(key) && keys.includes(archive.key));
+  await run(`${FIND} ${FETCH} ${CHECK}`, env);
+  assert.match(readFileSync(join(folder, 'members'), 'latin1'), /^ova\.xml\nRef:\d+\/00000000\n/);
+  await assertImports('web-1.xva');
+});
+
+test('from the service an archive is fetched on where it stopped, unpacked for old hosts and imported', async (t) => {
+  if (skipped(t, ['curl', 'zstd'])) return;
+  const { id, archive } = await archiveOf('small', { compression: 'zstd', mode: 'full' });
+  const file = join(folder, 'web-1.xva');
+  rmSync(file, { force: true });
+  await run(CURL, { backup: id });
+  assert.equal(readFileSync(file).length, archive.size_bytes);
+  truncateSync(file, 5000);
+  await run(CURL.replace('/xva"', '/xva?direct=1"'), { backup: id });
+  await run(UNPACK);
+  await assertImports('web-1.xva');
+  await assertImports('plain.xva');
 });
 
 test('a Windows partition is copied, and every file in it is read', async (t) => {
