@@ -15,6 +15,7 @@ import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { PoolFacts } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import { withClass } from './choose-class.ts';
+import { adoptArchive, prepareAdopt } from './adopt-steps.ts';
 import { removeLeftovers, removeOurSnapshots } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
@@ -51,6 +52,12 @@ const STEPS: Record<Job['kind'], Partial<Record<Job['phase'], Step>>> = {
     importing: importRestore,
     verifying: verifyRestore,
     cleaning: endRestore,
+  },
+  adopt: {
+    preparing: prepareAdopt,
+    exporting: adoptArchive,
+    finishing: publish,
+    cleaning: endAdopt,
   },
   verify: { preparing: prepareVerify, verifying: verifyArchive, cleaning: end },
 };
@@ -158,6 +165,12 @@ async function clean(given: Job, context: StepContext): Promise<Job> {
 async function endRestore(job: Job, context: StepContext): Promise<Job> {
   await cleanRestore(job, context);
   return endOf(job, formatTime(context.engine.clock.now()));
+}
+
+/** Nothing of it is on a pool. */
+async function endAdopt(job: Job, context: StepContext): Promise<Job> {
+  if (job.error) await abandonUploads(job, context);
+  return end(job, context);
 }
 
 /** Of a kind that leaves nothing behind. */

@@ -11,6 +11,7 @@ import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.
 import type { Prices } from '../prices.ts';
 import type { RotationSettings } from '../settings-rotation.ts';
 import type { Hasher, Normaliser, NormaliserInput } from '../xva/types.ts';
+import type { Adoption } from './adopt-steps.ts';
 
 /** Writing the last record, giving a lease back: what must not hold a drain for long. */
 export const CLEANUP_MS = 120_000;
@@ -35,6 +36,8 @@ export interface Engine {
   catalog: BackupCatalog;
   /** What was found when backups were looked at again. */
   verifications: Verifications;
+  /** Archives this process was given, by the job that adopts them. */
+  adoptions: Map<string, Adoption>;
   jobs: JobStore;
   leases: Leases;
   /** What of both cannot be read. */

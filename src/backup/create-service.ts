@@ -14,12 +14,14 @@ import { NEVER } from '../signals.ts';
 import { loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
 import type { Hasher } from '../xva/types.ts';
+import { createAdoptService } from './adopt-service.ts';
 import type { Engine } from './context.ts';
 import { createDiskViews } from './disk-view.ts';
 import { createEndings, type Endings } from './endings.ts';
-import { createGuard } from './guard.ts';
+import { createGuard, type Guard } from './guard.ts';
 import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
+import { createPinService } from './pin-service.ts';
 import { createQueries } from './queries.ts';
 import { createRestoreService } from './restore-service.ts';
 import { createRotationService } from './rotation-service.ts';
@@ -72,6 +74,8 @@ export interface ServiceSettings {
   catalogTtlMs?: number;
   /** XVAULT_RETENTION_DAYS: when the bucket's rules remove a backup; never unless given. */
   retentionDays?: Readonly<Record<string, number>>;
+  /** XVAULT_LOCK: retention class → days. */
+  lockDays?: Readonly<Record<string, number>>;
   /** XVAULT_TIME_ZONE and what the bucket's rules are to do. */
   rotation?: RotationSettings;
   /** XVAULT_SEAM_CHECK_PERCENT; all unless given. */
@@ -91,7 +95,7 @@ export interface RunningService extends Service {
 export function createService(deps: ServiceDeps, settings: ServiceSettings): RunningService {
   const engine = createEngine(deps, settings);
   const { clock, log } = deps;
-  const { guards, endings } = createGuards(engine, settings);
+  const { guard, guards, endings } = createGuards(engine, settings);
   const runner = createJobRunner(engine, {
     instance: settings.instance,
     retentionClasses: settings.retentionClasses,
@@ -128,6 +132,12 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   return {
     ...queries,
     ...createVerifyService(engine, runner),
+    ...createForecastService(engine, {
+      retentionDays: settings.retentionDays ?? {},
+      lockDays: settings.lockDays,
+    }),
+    ...createAdoptService(engine, runner),
+    ...createPinService(engine, { runner, guard }),
     ...createRotationService(engine, {
       stateStore: deps.stateStore,
       retentionDays: settings.retentionDays ?? {},
@@ -177,10 +187,11 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
 function createGuards(
   engine: Engine,
   { retentionDays = {} }: ServiceSettings,
-): { guards: GuardSchedule; endings: Endings } {
+): { guard: Guard; guards: GuardSchedule; endings: Endings } {
   const settings = { marginMs: engine.rotation.lastGoodDays * DAY_MS, retentionDays };
   const guard = createGuard(engine, settings);
   return {
+    guard,
     guards: createGuardSchedule(engine, guard),
     endings: createEndings(engine, { settings, failures: guard.failures }),
   };
@@ -225,6 +236,7 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
       { store, keys, clock, unreadable },
       { ttlMs: settings.catalogTtlMs ?? 30_000 },
     ),
+    adoptions: new Map(),
     verifications: createVerifications(
       { store, keys, clock, log },
       { ttlMs: settings.catalogTtlMs ?? 30_000 },

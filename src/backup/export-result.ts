@@ -1,6 +1,6 @@
 /** What an export becomes: the backup's record, and the job's progress on the way there. */
 import type { Backup, Job } from '../catalog/record.ts';
-import type { StoredObject, UploadCounters, VmState } from '../ports.ts';
+import type { StoredObject, UploadCounters } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import type { Normaliser } from '../xva/types.ts';
 import type { StepContext } from './context.ts';
@@ -26,7 +26,12 @@ export interface Moved {
 }
 
 /** The record of the job's backup, to be published. */
-export function backupOf(job: Job, vm: VmState, moved: Moved, { engine }: StepContext): Backup {
+export function backupOf(
+  job: Job,
+  vm: { powerState: string },
+  moved: Moved,
+  { engine }: StepContext,
+): Backup {
   const { mode, normaliser, stored, counters } = moved;
   const now = engine.clock.now();
   return {

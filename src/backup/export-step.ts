@@ -7,23 +7,17 @@
  * from the same snapshot, aborts the first one's and takes a backup id of its own.
  */
 import type { Job } from '../catalog/record.ts';
-import { BackupError, blameBase, toBackupError } from '../errors.ts';
-import type { ObjectUpload, SnapshotFacts, StoredObject, VmState } from '../ports.ts';
-import { decodeIndex } from '../xva/blocks-index.ts';
-import { createDigestKey } from '../xva/hash.ts';
-import type { DiskTotals, Normaliser, OvaRewrite } from '../xva/types.ts';
+import { BackupError, toBackupError } from '../errors.ts';
+import type { SnapshotFacts, VmState } from '../ports.ts';
+import type { OvaRewrite } from '../xva/types.ts';
 import { poolOf, type StepContext } from './context.ts';
-import { type BaseLoss, baseLoss, createBaseBlocks, tellLoss } from './delta-blocks.ts';
+import { type BaseLoss, baseLoss, tellLoss } from './delta-blocks.ts';
 import { chooseMode, fullMode, type Mode } from './delta-mode.ts';
-import { checkSeams } from './delta-seams.ts';
 import { discardUploads } from './discard-uploads.ts';
-import { exportArchive } from './export-archive.ts';
-import { backupOf, type Moved, percentOf, progressOf } from './export-result.ts';
+import { backupOf, type Moved, progressOf } from './export-result.ts';
 import { siblingId } from './ids.ts';
 import { findOurSnapshot, inspect, snapshotName } from './look.ts';
-import { createPacking, type Packing } from './packing.ts';
-import { createPartPlan } from './plan.ts';
-import { maxArchiveBytes } from './size.ts';
+import { type Incoming, storeArchive } from './store-archive.ts';
 
 /** One try: what is exported, and how. */
 interface Try {
@@ -102,141 +96,16 @@ async function withoutBase(
 }
 
 async function move({ job, snapshot, rewrite, mode }: Try, context: StepContext): Promise<Moved> {
-  const { engine, signal } = context;
-  const { base, order } = mode;
-  const parts = {
-    retention: job.request.retention,
-    pool: job.vm.pool,
-    vmUuid: job.vm.uuid,
-    backupId: job.checkpoint.backup_id,
+  const pool = poolOf(context.engine, job.vm.pool);
+  const wish = {
+    snapshot: snapshot.ref,
+    label: `xvault backup of ${job.vm.name}`,
+    description: snapshotName(job),
   };
-  const key = engine.keys.archive(parts, job.vm.name);
-  const indexKey = engine.keys.index(parts);
-  const digestKey = base?.index.digestKey ?? createDigestKey();
-  const normaliser = await engine.createNormaliser({ rewrite, order, digestKey });
-  const blocks =
-    base && createBaseBlocks(engine.store, { index: base.index, indexKey: base.backup.index_key });
-  await using upload = await engine.store.beginUpload(
-    {
-      key,
-      contentType: job.request.compression === 'zstd' ? 'application/zstd' : 'application/x-xva',
-      stagingPrefix: engine.keys.staging(job.id),
-      maxBytes: maxArchiveBytes(snapshot.disks, job.request.compression),
-      ...(base && { base: base.archive, createPlan: createPartPlan }),
-    },
-    { signal },
-  );
-  await context.remember({
-    backup_id: parts.backupId,
-    archive_key: key,
-    upload_id: upload.uploadId,
-  });
-  const packing = createPacking({ upload, blocks }, job.request.compression);
-  const isArranged = order === 'device';
-  const read = await exportInto(
-    { job, snapshot, upload, normaliser, packing, isArranged },
-    context,
-  );
-  proveDisks(normaliser.totals(), snapshot);
-  const indexBytes = normaliser.index(packing.frames());
-  await engine.store.put(indexKey, indexBytes, { signal, patient: true });
-  const stored = await upload.complete({ signal });
-  const seamReads = await lookAtSeams({ key, stored, indexBytes }, context).catch((error) => {
-    throw base ? blameBase(error) : error;
-  });
-  engine.meter.count('pool_read_bytes_total', read.readBytes, { pool: job.vm.pool });
-  return {
-    ...read,
-    mode,
-    stored,
-    plainBytes: packing.plainBytes,
-    ovaSha256: packing.ovaSha256,
-    counters: upload.counters,
-    reads: (blocks?.reads ?? 0) + seamReads,
-    normaliser,
-    indexKey,
-    archiveKey: key,
-  };
-}
-
-/** The bytes of one export, committed to the upload. */
-async function exportInto(
-  input: Pick<Try, 'job' | 'snapshot'> & {
-    upload: ObjectUpload;
-    normaliser: Normaliser;
-    packing: Packing;
-    isArranged: boolean;
-  },
-  context: StepContext,
-): Promise<Pick<Moved, 'readBytes' | 'exportMs' | 'host'>> {
-  const { job, upload } = input;
-  const { engine, signal } = context;
-  await using source = await poolOf(engine, job.vm.pool).openExport(
-    {
-      snapshot: input.snapshot.ref,
-      label: `xvault backup of ${job.vm.name}`,
-      description: snapshotName(job),
-    },
-    { signal },
-  );
-  const startedAt = engine.clock.elapsed();
-  const onRead = (readBytes: number) => {
-    const percent = percentOf(job, readBytes, source.taskProgress);
-    context.report(progressOf(job, readBytes, upload.counters, percent));
-  };
-  const readBytes = await exportArchive({ ...input, source, onRead }, { signal });
-  return {
-    readBytes,
-    exportMs: engine.clock.elapsed() - startedAt,
-    host: {
-      address: source.host.address,
-      product_version: source.host.productVersion,
-      xapi_version: source.host.xapiVersion,
-    },
-  };
-}
-
-/** A store that proves the whole object by its checksum need not be asked. */
-async function lookAtSeams(
-  { key, stored, indexBytes }: { key: string; stored: StoredObject; indexBytes: Uint8Array },
-  { engine, signal }: StepContext,
-): Promise<number> {
-  const { seams = [], checksum } = stored;
-  const percent = engine.delta.seamCheckPercent;
-  if (checksum !== undefined || seams.length === 0 || percent === 0) return 0;
-  const hash = await engine.hasher();
-  const index = decodeIndex(indexBytes, hash);
-  const reads = await checkSeams(
-    { store: engine.store, key, seams, percent, index, indexBytes, hash },
-    { signal },
-  );
-  engine.meter.count('delta_blocks_read_back_total', reads);
-  return reads;
-}
-
-/** Every disk of the snapshot must be in the archive with its size, and no other. */
-function proveDisks(totals: readonly DiskTotals[], snapshot: SnapshotFacts): void {
-  const seen = new Map(totals.map(({ disk }) => [disk.vdiUuid, disk.virtualSizeBytes]));
-  for (const disk of snapshot.disks) {
-    const size = seen.get(disk.vdiUuid);
-    if (size === disk.virtualSizeBytes) {
-      seen.delete(disk.vdiUuid);
-      continue;
-    }
-    throw new BackupError(
-      'data_corrupt',
-      `prove archive: disk ${disk.userdevice} of ${disk.virtualSizeBytes} bytes is ${size === undefined ? 'not in it' : `${size} bytes in it`}`,
-      { details: { vdi_uuid: disk.vdiUuid, userdevice: disk.userdevice } },
-    );
-  }
-  if (seen.size === 0) return;
-  throw new BackupError(
-    'data_corrupt',
-    'prove archive: it holds a disk the snapshot does not have',
-    {
-      details: { vdi_uuids: [...seen.keys()] },
-    },
-  );
+  const open: Incoming['open'] = (options) => pool.openExport(wish, options);
+  const moved = await storeArchive({ job, disks: snapshot.disks, rewrite, mode, open }, context);
+  context.engine.meter.count('pool_read_bytes_total', moved.readBytes, { pool: pool.name });
+  return moved;
 }
 
 /** The archive shall read as the machine itself: its name and uuid, its disks' uuids and names. */
@@ -255,7 +124,7 @@ function rewriteFor(vm: VmState, snapshot: SnapshotFacts): OvaRewrite {
  * After an earlier try: its upload is aborted, and this one gets a key of its own. The earlier one may have been
  * completed a moment before its instance died, or be completed yet by one that only slept.
  */
-async function startAfresh(job: Job, context: StepContext): Promise<Job> {
+export async function startAfresh(job: Job, context: StepContext): Promise<Job> {
   const { upload_id: uploadId } = job.checkpoint;
   return uploadId === undefined && job.attempt === 1 ? job : afresh(job, context);
 }

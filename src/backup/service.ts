@@ -8,10 +8,13 @@ import type { Backup, BackupRequest, Job } from '../catalog/record.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Verification } from '../catalog/verified.ts';
 import type { Cancellable, PoolLeftover } from '../ports.ts';
+import type { AdoptService } from './adopt-service.ts';
 import type { DiskService } from './disk-view.ts';
 import type { BackupEnd } from './endings.ts';
+import type { ForecastService } from './forecast-service.ts';
 import type { GuardState } from './guard-plan.ts';
 import type { GuardService } from './guard-service.ts';
+import type { PinService } from './pin-service.ts';
 import type { RestoreService } from './restore-service.ts';
 import type { RotationService } from './rotation-service.ts';
 import type { VerifyService } from './verify-service.ts';
@@ -141,11 +144,14 @@ export interface BackupExtras extends BackupEnd {
 export type ListedBackup = Backup & BackupExtras;
 
 export interface Service
-  extends VerifyService,
+  extends AdoptService,
+    VerifyService,
     DiskService,
     RestoreService,
+    ForecastService,
     GuardService,
-    RotationService {
+    RotationService,
+    PinService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.
    * Errors: `not_found`, `vm_ambiguous` (details.candidates), `vm_not_supported`, `job_conflict` (details.job_id),

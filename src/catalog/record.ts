@@ -6,6 +6,7 @@
  * reader would misread the record; unknown fields are kept out of the way, never an error when read.
  */
 import { z } from 'zod';
+import { adoptedSchema } from './adopt.ts';
 import {
   restoreCheckpointSchema,
   restoredSchema,
@@ -20,7 +21,7 @@ const seconds = z.number().nonnegative();
 
 export const JOB_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 /** What a job does. Each kind has steps of its own: STEPS in src/backup/advance.ts. */
-export const JOB_KINDS = ['backup', 'index', 'restore', 'verify'] as const;
+export const JOB_KINDS = ['backup', 'index', 'restore', 'verify', 'adopt'] as const;
 export const JOB_PHASES = [
   'preparing',
   'snapshotting',
@@ -174,6 +175,8 @@ export const backupSchema = z.object({
   note: z.string().optional(),
   triggered_by: z.string(),
   warnings: z.array(z.string()),
+  /** Of an archive that was made by hand and taken in. */
+  adopted: adoptedSchema.optional(),
 });
 export type Backup = z.infer<typeof backupSchema>;
 

@@ -3,9 +3,12 @@
  *
  * Answers have the shape of the HTTP API in both cases, so `--json` says the same.
  */
+import type { AdoptInput } from '../backup/adopt-service.ts';
 import type { GuardReport } from '../backup/guard-service.ts';
+import type { UnpinOutcome } from '../backup/pin-service.ts';
 import type { AppliedRotation, RotationReport } from '../backup/rotation-service.ts';
 import type { StatusReport, SweepReport } from '../backup/service.ts';
+import type { PinWish } from '../catalog/pin.ts';
 import type { BackupRequest } from '../catalog/record.ts';
 import type { RestoreRequest } from '../catalog/restore.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
@@ -41,6 +44,8 @@ export interface ServiceClient extends AsyncDisposable, ArchiveClient {
   startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startIndex(input: { backupId: string }, options: Cancellable): Promise<JobView>;
+  /** Of this process alone, which was given the archive. */
+  startAdopt(input: Omit<AdoptInput, 'triggeredBy'>, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startVerify(input: { backupId: string; percent: number }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`, `restore_refused`. */
@@ -65,6 +70,10 @@ export interface ServiceClient extends AsyncDisposable, ArchiveClient {
     options: Cancellable,
   ): Promise<StatusReport>;
   sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
+  /** Errors: `not_found`. */
+  startPin(input: { backupId: string; wish: PinWish }, options: Cancellable): Promise<JobView>;
+  /** Errors: `not_found`. */
+  unpin(input: { backupId: string }, options: Cancellable): Promise<{ outcome: UnpinOutcome }>;
   rotation(options: Cancellable): Promise<RotationReport>;
   /** Errors: `rotation_refused`. */
   applyRotation(input: { dryRun: boolean }, options: Cancellable): Promise<AppliedRotation>;

@@ -27,6 +27,10 @@ export function createDirectClient(
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startIndex({ backupId, triggeredBy }, options));
     },
+    startAdopt: async (input, options) => {
+      const triggeredBy = `command line (${userName()})`;
+      return jobView(await service.startAdopt({ ...input, triggeredBy }, options));
+    },
     startVerify: async ({ backupId, percent }, options) => {
       const triggeredBy = `command line (${userName()})`;
       return jobView(
@@ -59,6 +63,16 @@ export function createDirectClient(
     },
     status: (input, options) => service.status(input, options),
     renewLastGood: (input, options) => service.renewLastGood(input, options),
+    startPin: async ({ backupId, wish }, options) => {
+      const triggeredBy = `command line (${userName()})`;
+      return jobView(await service.startPin({ backupId, wish, triggeredBy }, options));
+    },
+    unpin: async ({ backupId }, options) => {
+      const by = `command line (${userName()})`;
+      const outcome = await service.unpin({ backupId, by }, options);
+      if (outcome !== undefined) return { outcome };
+      throw new BackupError('not_found', `find backup ${backupId}: there is none of that id`);
+    },
     rotation: (options) => service.rotation(options),
     applyRotation: (input, options) => service.applyRotation(input, options),
     sweep: (input, options) => service.sweep(input, options),

@@ -7,6 +7,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { GuardReport } from '../backup/guard-service.ts';
+import type { UnpinOutcome } from '../backup/pin-service.ts';
 import type { AppliedRotation, RotationReport } from '../backup/rotation-service.ts';
 import type { StatusReport, SweepReport } from '../backup/service.ts';
 import { systemClock } from '../clock.ts';
@@ -36,7 +37,7 @@ export interface HttpClientSettings {
 }
 
 interface CallInput extends Cancellable {
-  method?: 'GET' | 'POST';
+  method?: 'GET' | 'POST' | 'DELETE';
   path: string;
   query?: Record<string, string | number | undefined>;
   body?: unknown;
@@ -67,6 +68,8 @@ export function createHttpClient(
       start(`/v1/vms/${encodeURIComponent(vm)}/backups`, wishes, options),
     startIndex: ({ backupId }, options) =>
       start(`/v1/backups/${encodeURIComponent(backupId)}/index`, {}, options),
+    startAdopt: () =>
+      Promise.reject(new BackupError('invalid_request', 'adopt archive: without XVAULT_URL only')),
     startVerify: ({ backupId, percent }, options) =>
       start(
         `/v1/backups/${encodeURIComponent(backupId)}/verify${percent === 100 ? '' : `?percent=${percent}`}`,
@@ -103,6 +106,14 @@ export function createHttpClient(
         path: '/v1/rotation/renew',
         body: { dry_run: dryRun },
         timeoutMs: RENEW_TIMEOUT_MS,
+        signal,
+      }),
+    startPin: ({ backupId, wish }, options) =>
+      start(`/v1/backups/${encodeURIComponent(backupId)}/pin`, wish, options),
+    unpin: ({ backupId }, { signal }) =>
+      json<{ outcome: UnpinOutcome }>({
+        method: 'DELETE',
+        path: `/v1/backups/${encodeURIComponent(backupId)}/pin`,
         signal,
       }),
     rotation: ({ signal }) => json<RotationReport>({ path: '/v1/rotation', signal }),

@@ -26,6 +26,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'Check an archive and make its index anew',
     load: () => import('./index-backup.ts'),
   },
+  adopt: { summary: 'Take in an archive made by hand', load: () => import('./adopt.ts') },
   verify: {
     summary: 'Check that a backup is still what was stored',
     load: () => import('./verify.ts'),
@@ -35,6 +36,14 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./restore.ts'),
   },
   cancel: { summary: 'Cancel a job', load: () => import('./cancel.ts') },
+  pin: {
+    summary: 'Keep a backup whatever the rules delete',
+    load: () => import('./pin.ts'),
+  },
+  unpin: {
+    summary: 'Put a pinned backup back into rotation',
+    load: () => import('./unpin.ts'),
+  },
   lifecycle: {
     summary: 'The rules of the bucket: as they are, as they should be',
     load: () => import('./lifecycle.ts'),

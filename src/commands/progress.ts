@@ -205,6 +205,9 @@ export function createProgressView(terminal: Terminal, clock: Clock): ProgressVi
       terminal.err(`${mark(job)} ${endText(job)}\n`);
       const mode = modeText(job);
       if (mode !== undefined) terminal.err(`  ${mode}\n`);
+      for (const change of job.result?.adopted?.changes ?? []) {
+        terminal.err(`  changed: ${plain(change)}\n`);
+      }
       for (const line of restoreLines(job)) terminal.err(`  ${line}\n`);
       for (const warning of warningsOf(job)) {
         terminal.err(`  ${style('yellow', 'warning:')} ${plain(warning)}\n`);

@@ -8,6 +8,7 @@ import type { Page, Service } from '../../src/backup/service.ts';
 import { type Backup, type BackupRequest, isEnded, type Job } from '../../src/catalog/record.ts';
 import { BackupError } from '../../src/errors.ts';
 import { STATUS_EXAMPLE, SWEEP_EXAMPLE, VM_EXAMPLE } from '../../src/http/examples.ts';
+import { FORECAST_EXAMPLE } from '../../src/http/forecast-answers.ts';
 import { GUARD_EXAMPLE } from '../../src/http/guard-answers.ts';
 import { APPLIED_EXAMPLE, ROTATION_EXAMPLE } from '../../src/http/rotation-answers.ts';
 import { exampleBackup, exampleJob } from './records.ts';
@@ -86,6 +87,7 @@ export function createFakeService(): FakeService {
       jobs.set(job.id, job);
       return job;
     },
+    startAdopt: () => Promise.reject(new BackupError('internal', 'not asked here')),
     startVerify: async (input) => {
       enter('startVerify', input);
       const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
@@ -178,6 +180,22 @@ export function createFakeService(): FakeService {
       enter('sweep', input);
       return { ...SWEEP_EXAMPLE, dry_run: input.dryRun };
     },
+    startPin: async (input) => {
+      enter('startPin', input);
+      const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
+      const job: Job = {
+        ...newJob(++started, { ...input, vm: vm.name, request: exampleJob().request }),
+        kind: 'pin',
+        backup_id: backupId,
+        pin: input.wish,
+      };
+      jobs.set(job.id, job);
+      return job;
+    },
+    unpin: async (input) => {
+      enter('unpin', input);
+      return backups.has(input.backupId) ? 'in_rotation' : undefined;
+    },
     rotation: async () => {
       enter('rotation', undefined);
       return ROTATION_EXAMPLE;
@@ -185,6 +203,10 @@ export function createFakeService(): FakeService {
     applyRotation: async (input) => {
       enter('applyRotation', input);
       return { ...APPLIED_EXAMPLE, dry_run: input.dryRun, applied: !input.dryRun };
+    },
+    forecast: async (input) => {
+      enter('forecast', input);
+      return FORECAST_EXAMPLE;
     },
     renewLastGood: async (input) => {
       enter('renewLastGood', input);
