@@ -14,6 +14,8 @@ export const pricesSchema = z.strictObject({
   read_per_1000: z.number().nonnegative(),
   sent_per_gb: z.number().nonnegative().default(0),
   copied_per_gb: z.number().nonnegative().default(0),
+  /** Storage class → for a GiB and month; a class that is not in it costs as STANDARD. Without it no cost of storage is told. */
+  stored_per_gb_month: z.record(z.string(), z.number().nonnegative()).optional(),
 });
 export type Prices = z.output<typeof pricesSchema>;
 
@@ -26,4 +28,13 @@ export const DEFAULT_PRICES: Prices = {
   read_per_1000: 0.0004,
   sent_per_gb: 0,
   copied_per_gb: 0,
+  stored_per_gb_month: {
+    STANDARD: 0.023,
+    INTELLIGENT_TIERING: 0.023,
+    STANDARD_IA: 0.0125,
+    ONEZONE_IA: 0.01,
+    GLACIER_IR: 0.004,
+    GLACIER: 0.0036,
+    DEEP_ARCHIVE: 0.00099,
+  },
 };

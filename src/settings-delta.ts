@@ -41,7 +41,7 @@ export const deltaSettings = {
   XVAULT_S3_PRICES: jsonPrices.default(DEFAULT_PRICES).meta({
     group: 'Bucket',
     description:
-      'JSON: what the provider asks for requests and bytes, for the estimate beside each backup: `currency`, `as_of`, `upload_per_1000`, `copy_per_1000`, `read_per_1000`, `sent_per_gb`, `copied_per_gb`.',
+      'JSON: what the provider asks for requests and bytes, for the estimate beside each backup: `currency`, `as_of`, `upload_per_1000`, `copy_per_1000`, `read_per_1000`, `sent_per_gb`, `copied_per_gb`, and `stored_per_gb_month`, a table by storage class, for the forecast of docs/rotation.md.',
     example:
       '{"currency":"EUR","as_of":"our Ceph, 2026-11","upload_per_1000":0,"copy_per_1000":0,"read_per_1000":0}',
     defaultText: 'the prices of AWS S3 Standard in us-east-1, November 2026',

@@ -18,6 +18,7 @@ import { createAdoptService } from './adopt-service.ts';
 import type { Engine } from './context.ts';
 import { createDiskViews } from './disk-view.ts';
 import { createEndings, type Endings } from './endings.ts';
+import { createForecastService } from './forecast-service.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
@@ -131,19 +132,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
 
   return {
     ...queries,
-    ...createVerifyService(engine, runner),
-    ...createForecastService(engine, {
-      retentionDays: settings.retentionDays ?? {},
-      lockDays: settings.lockDays,
-    }),
-    ...createAdoptService(engine, runner),
-    ...createPinService(engine, { runner, guard }),
-    ...createRotationService(engine, {
-      stateStore: deps.stateStore,
-      retentionDays: settings.retentionDays ?? {},
-      onApplied: guards.soon,
-    }),
-    ...createRestoreService(engine, runner),
+    ...createAnswers(engine, { runner, guard, guards, deps, settings }),
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,
     startBackup: (input, options) => runner.start(input, options),
@@ -180,6 +169,34 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     get waiting() {
       return runner.waiting;
     },
+  };
+}
+
+/** What is asked about backups that are there. */
+function createAnswers(
+  engine: Engine,
+  {
+    runner,
+    guard,
+    guards,
+    deps: { stateStore },
+    settings: { retentionDays = {}, lockDays },
+  }: {
+    runner: ReturnType<typeof createJobRunner>;
+    guard: Guard;
+    guards: GuardSchedule;
+    deps: ServiceDeps;
+    settings: ServiceSettings;
+  },
+) {
+  const onApplied = guards.soon;
+  return {
+    ...createVerifyService(engine, runner),
+    ...createAdoptService(engine, runner),
+    ...createPinService(engine, { runner, guard }),
+    ...createForecastService(engine, { retentionDays, lockDays }),
+    ...createRotationService(engine, { stateStore, retentionDays, onApplied }),
+    ...createRestoreService(engine, runner),
   };
 }
 

@@ -39,6 +39,8 @@ export interface GuardPlan {
   pin?: Pin;
   /** It is copied from there. Absent: nothing need be copied. */
   renewFrom?: HeldCopy;
+  /** The copy is there and lasts by the rules: it was a wish that ends, and only needs another mark. */
+  onlyMark?: boolean;
   /** Afterwards these lose all that lies below `pinned/`. */
   drop: Holding[];
 }
@@ -60,6 +62,9 @@ export function planGuard(input: GuardInput): GuardPlan {
   const lasts = ({ until }: Lasting) => until - nowMs >= input.marginMs;
   if (lasts(original)) return { ...base, state: 'safe', drop };
   if (lasts(copy)) return { ...base, state: pin?.kind === 'pinned' ? 'pinned' : 'renewed', drop };
+  if (lasts(lasting(good.pinned, rules, {}))) {
+    return { ...base, state: 'due', renewFrom: good.pinned, onlyMark: true, drop };
+  }
   const from = original.until >= copy.until ? good.original : good.pinned;
   return { ...base, state: 'due', renewFrom: from, drop };
 }
@@ -83,10 +88,11 @@ function lasting(copy: HeldCopy, rules: readonly LifecycleRule[], { pin }: { pin
   return { until, end };
 }
 
-/** Renewed copies, rests of them and marks of released ones that a newer one has made needless. */
-function olderCopies({ holdings, pins }: GuardInput, newer: string): Holding[] {
+/** Renewed copies, rests of them, marks of released ones, and wishes that are over, that a newer one has made needless. */
+function olderCopies({ holdings, pins, nowMs }: GuardInput, newer: string): Holding[] {
   return holdings.filter(({ backupId }) => {
-    const kind = pins.get(backupId)?.kind;
-    return backupId < newer && (kind === 'renewed' || kind === 'released');
+    const { kind, until } = pins.get(backupId) ?? {};
+    const isOver = kind === 'pinned' && until !== undefined && parseTime(until) <= nowMs;
+    return backupId < newer && (kind === 'renewed' || kind === 'released' || isOver);
   });
 }

@@ -66,8 +66,7 @@ export function createGuardSchedule(
       const look = () => guard.look({ pool, vmUuid }, { signal: stopped.signal });
       void track(quietly(look));
     },
-    soon: () =>
-      void track(quietly(() => guard.all({ dryRun: false }, { signal: stopped.signal }))),
+    soon: () => void track(quietly(() => guard.all({ dryRun: false }, { signal: stopped.signal }))),
     start: () => void track(regularly()),
     stop: async ({ drainMs }) => {
       const reason = new BackupError('draining', 'guard: this instance is shutting down');

@@ -218,7 +218,7 @@ async function underLease(
 /** Returns the bytes the store copied; undefined when nothing need be copied any more. */
 async function renew(
   { engine, settings }: Context,
-  { good, renewFrom: from, end, pin: there }: GuardPlan,
+  { good, renewFrom: from, onlyMark, end, pin: there }: GuardPlan,
   options: Cancellable,
 ): Promise<number | undefined> {
   if (good === undefined || from === undefined || !isWhole(from)) return undefined;
@@ -237,10 +237,10 @@ async function renew(
   const wished = there?.kind === 'pinned' ? parseTime(there.until ?? FOREVER) : nowMs;
   const pin = there && wished - nowMs >= settings.marginMs ? there : renewed;
   // whole and yet about to go: made young again
-  const anew = isWhole(good.pinned) ? from : undefined;
+  const anew = isWhole(good.pinned) && !onlyMark ? from : undefined;
   await pinCopy({ holding: good, pin, anew }, engine, options);
   const { archive, index } = from;
-  const bytes = archive.sizeBytes + (index?.sizeBytes ?? 0);
+  const bytes = onlyMark ? 0 : archive.sizeBytes + (index?.sizeBytes ?? 0);
   const { pool, vmUuid, backupId } = good;
   log.info('last good backup renewed', { pool, vm_uuid: vmUuid, backup_id: backupId, bytes });
   meter.count('last_good_renewals_total', 1, { outcome: 'renewed' });

@@ -18,7 +18,7 @@ import {
   type Pool,
 } from '../ports.ts';
 import type { HookSettings } from '../settings-hooks.ts';
-import { encryptionByPrefix, locksByPrefix } from '../settings-protection.ts';
+import { encryptionByPrefix, type LockSettings, locksByPrefix } from '../settings-protection.ts';
 import type { Hasher } from '../xva/types.ts';
 import { lazyHooks, lazyPool, lazyStore, once } from './lazy.ts';
 
@@ -136,6 +136,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       instance: settings.instance,
       retentionClasses: Object.keys(settings.retentionDays),
       retentionDays: settings.retentionDays,
+      lockDays: lockDays(settings.bucket.locks ?? {}),
       rotation: settings.rotation,
       seamCheckPercent: settings.seamCheckPercent,
       prices: settings.prices,
@@ -144,6 +145,10 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
     },
   );
   return { ...adapters, service };
+}
+
+function lockDays(locks: LockSettings): Record<string, number> {
+  return Object.fromEntries(Object.entries(locks).map(([name, { days }]) => [name, days]));
 }
 
 function wireHooks(settings: HookSettings, log: Log): Hooks {

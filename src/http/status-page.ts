@@ -1,8 +1,10 @@
 /** The page at /: every machine with its last good backup, what runs now, and where to go on. */
 import { html } from 'hono/html';
+import type { ForecastReport } from '../backup/forecast-service.ts';
 import type { StatusReport, Verdict } from '../backup/service.ts';
 import type { Job } from '../catalog/record.ts';
 import type { BackupError } from '../errors.ts';
+import { forecastChart } from './forecast-chart.ts';
 import type { Html } from './page.ts';
 import { jobView } from './views.ts';
 
@@ -14,10 +16,13 @@ export interface StatusPageInput {
   draining: boolean;
   status: StatusReport | BackupError;
   jobs: Job[] | BackupError;
+  /** Of the days to come. */
+  forecast: ForecastReport | BackupError;
 }
 
 /** The body of the page. What could not be read is said in its place. */
-export function statusPage({ version, draining, status, jobs }: StatusPageInput): Html {
+export function statusPage(input: StatusPageInput): Html {
+  const { version, draining, status, jobs, forecast } = input;
   return html`<h1>xvault ${'vms' in status ? tag(status.status) : ''}</h1>
 <nav><a href="/docs">API</a><a href="/openapi.json">OpenAPI</a><a href="/metrics">metrics</a>
 <span class="quiet">version ${version}</span></nav>
@@ -25,7 +30,8 @@ ${draining ? html`<p class="tag warning">This instance is shutting down: it take
 <h2>Running and queued</h2>
 ${Array.isArray(jobs) ? jobTable(jobs) : trouble(jobs)}
 <h2>Machines</h2>
-${'vms' in status ? vmTable(status) : trouble(status)}`;
+${'vms' in status ? vmTable(status) : trouble(status)}
+${'days' in forecast ? forecastChart(forecast, bytesText) : trouble(forecast)}`;
 }
 
 /** The worst first; within one verdict as the service sorts them. */
@@ -51,6 +57,10 @@ function vmTable(report: StatusReport): Html {
 ${(report.unreadable_records ?? []).map(
   ({ key, detail }) =>
     html`<p class="tag warning">A record cannot be read, <code>${key}</code>: ${detail}</p>`,
+)}
+${(report.gone_at_risk ?? []).map(
+  ({ vm, status, reason }) =>
+    html`<p><span class="tag ${status}">${status}</span> ${vm.name}, on no pool any more: ${reason}</p>`,
 )}
 <p>${good} of ${report.vms.length} backed up as they should be.</p>
 <table><thead><tr><th>machine</th><th class="wide">pool</th><th>status</th><th class="n">last good backup</th><th class="wide">at</th><th>reason</th></tr></thead>

@@ -32,12 +32,15 @@ export async function listPage(
       (to) => client.send(new ListObjectsV2Command(page), to),
       options,
     );
-    const objects = (answer.Contents ?? []).map((object) => ({
-      key: object.Key ?? '',
-      sizeBytes: object.Size ?? 0,
-      etag: object.ETag ?? '',
-      lastModified: object.LastModified?.getTime() ?? 0,
-    }));
+    const objects = (answer.Contents ?? []).map(
+      ({ Key, Size, ETag, LastModified, StorageClass }) => ({
+        key: Key ?? '',
+        sizeBytes: Size ?? 0,
+        etag: ETag ?? '',
+        lastModified: LastModified?.getTime() ?? 0,
+        ...(StorageClass && StorageClass !== 'STANDARD' ? { storageClass: StorageClass } : {}),
+      }),
+    );
     // Some stores give a prefix again whose keys lie both before and after `startAfter`.
     const prefixes = (answer.CommonPrefixes ?? [])
       .map(({ Prefix }) => Prefix ?? '')

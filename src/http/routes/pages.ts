@@ -8,6 +8,7 @@ import { statusPage } from '../status-page.ts';
 
 const REFRESH_SECONDS = 15;
 const MAX_JOBS = 100;
+const FORECAST_DAYS = 30;
 
 const status = defineRoute({
   method: 'GET',
@@ -20,14 +21,16 @@ const status = defineRoute({
   handle: async ({ deps: { service, version }, settings, signal }) => {
     const jobsIn = async (state: string) =>
       (await service.listJobs({ pageSize: MAX_JOBS, status: state }, { signal })).items;
-    const [report, running, queued] = await Promise.all([
+    const [report, running, queued, forecast] = await Promise.all([
       orProblem(service.status({ maxAgeSeconds: settings.maxAgeSeconds }, { signal })),
       orProblem(jobsIn('running')),
       orProblem(jobsIn('queued')),
+      orProblem(service.forecast({ days: FORECAST_DAYS }, { signal })),
     ]);
     const jobs =
       Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
-    const page = statusPage({ version, draining: service.draining, status: report, jobs });
+    const { draining } = service;
+    const page = statusPage({ version, draining, status: report, jobs, forecast });
     return await pageAnswer('xvault', page, { refreshSeconds: REFRESH_SECONDS });
   },
 });

@@ -1,6 +1,8 @@
 /** The bucket's rules: as they are, as they should be, and written so. */
 import { z } from 'zod';
 import { NEVER } from '../../signals.ts';
+import { FORECAST_EXAMPLE, forecastSchema } from '../forecast-answers.ts';
+import { durationSchema } from '../input.ts';
 import {
   APPLIED_EXAMPLE,
   appliedRotationSchema,
@@ -10,6 +12,10 @@ import {
 import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
 import { problemDoc } from './common.ts';
 
+const DAY_SECONDS = 86_400;
+/** As long as the monthly class. */
+const MAX_FORECAST_DAYS = 400;
+
 const show = defineRoute({
   method: 'GET',
   path: '/v1/rotation',
@@ -17,16 +23,32 @@ const show = defineRoute({
   summary: 'Look at the rules of the bucket',
   description:
     'The lifecycle rules found beside those that XVAULT_RETENTION_DAYS and the other settings mean, what would be changed, rules of ' +
-    'others that delete sooner or pinned backups, and what this store cannot do (docs/rotation.md).',
+    'others that delete sooner or pinned backups, and what this store cannot do (docs/rotation.md). With `forecast=30d` also what is ' +
+    'stored on each of the days to come, and what that costs.',
+  query: z.strictObject({
+    forecast: durationSchema
+      .refine((seconds) => seconds >= DAY_SECONDS && seconds <= MAX_FORECAST_DAYS * DAY_SECONDS, {
+        error: `1d to ${MAX_FORECAST_DAYS}d`,
+      })
+      .optional()
+      .meta({ description: 'For how long: 1d to 400d.', example: '30d' }),
+  }),
   answers: {
     200: {
       description: 'Bucket by bucket: with XVAULT_STATE_BUCKET there are two.',
-      schema: rotationReportSchema,
-      example: ROTATION_EXAMPLE,
+      schema: rotationReportSchema.extend({ forecast: forecastSchema.optional() }),
+      example: { ...ROTATION_EXAMPLE, forecast: FORECAST_EXAMPLE },
     },
     503: problemDoc('The store does not answer.'),
   },
-  handle: async ({ deps, signal }) => jsonAnswer(200, await deps.service.rotation({ signal })),
+  handle: async ({ deps: { service }, query: { forecast: seconds }, signal }) => {
+    const days = Math.floor((seconds ?? 0) / DAY_SECONDS);
+    const [report, forecast] = await Promise.all([
+      service.rotation({ signal }),
+      days === 0 ? undefined : service.forecast({ days }, { signal }),
+    ]);
+    return jsonAnswer(200, forecast === undefined ? report : { ...report, forecast });
+  },
 });
 
 const apply = defineRoute({

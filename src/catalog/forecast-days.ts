@@ -1,0 +1,240 @@
+/**
+ * What will be stored, and cost, day by day under the rules in force. Pure.
+ *
+ * Two figures a day: what of today's backups is still there then, by retention class, and what is expected when backups go
+ * on as in the last two weeks (as many, as large, deleted by the same rules). Bytes of hidden versions and of locked objects
+ * count until they are gone for good. Versions hidden already are in no listing, so they are in no figure.
+ */
+import type { LifecycleRule } from '../ports.ts';
+import type { Prices } from '../prices.ts';
+import { formatTime } from '../time.ts';
+import {
+  classAt,
+  DAY_MS,
+  type End,
+  endOfCopy,
+  endOfObject,
+  type KeptObject,
+  lastEnd,
+  paidUntil,
+} from './forecast.ts';
+import { type HeldCopy, type Holding, isWhole, objectsOf } from './holdings.ts';
+
+/** How backups of late were made is how they go on. */
+const PACE_DAYS = 14;
+const GIB = 1024 ** 3;
+const DAYS_PER_MONTH = 30;
+/** The class of copies out of rotation, whatever class their original has. */
+export const PINNED_CLASS = 'pinned';
+
+export interface ForecastInput {
+  /** Of all machines. */
+  machines: Iterable<readonly Holding[]>;
+  rules: readonly LifecycleRule[];
+  nowMs: number;
+  days: number;
+  prices: Prices;
+  /** Retention class → days for which its objects are locked. */
+  lockDays?: Readonly<Record<string, number>>;
+}
+
+export interface ForecastFigures {
+  stored_bytes: number;
+  backups: number;
+  /** For this day; absent where the price of storage is not known. */
+  cost?: number;
+}
+
+export interface ForecastDay extends ForecastFigures {
+  date: string;
+  /** When backups go on as in the last two weeks. */
+  expected_bytes: number;
+  expected_cost?: number;
+  classes: Record<string, ForecastFigures>;
+}
+
+export interface ForecastMachine {
+  vm: { uuid: string; pool: string };
+  stored_bytes: number;
+  backups: number;
+  /** From today on. */
+  stored_bytes_by_day: number[];
+  /** Of those there are now, the next first. */
+  deletions: { backup_id: string; retention?: string; expires_at: string; rule?: string }[];
+}
+
+export interface Forecast {
+  days: ForecastDay[];
+  vms: ForecastMachine[];
+}
+
+interface Kept {
+  group: string;
+  object: KeptObject;
+  until: number;
+}
+
+/** Today's figures and those of the days after. */
+export function forecastDays(input: ForecastInput): Forecast {
+  const { nowMs, days, rules, prices } = input;
+  const today = Math.floor(nowMs / DAY_MS) * DAY_MS;
+  const instants = Array.from({ length: days + 1 }, (_, i) =>
+    i === 0 ? nowMs : today + i * DAY_MS,
+  );
+  const table = instants.map((atMs) => emptyDay(formatTime(atMs).slice(0, 10)));
+  const vms: ForecastMachine[] = [];
+  for (const holdings of input.machines) {
+    const [first] = holdings;
+    if (first === undefined) continue;
+    const kept = holdings.flatMap((holding) => keptOf(holding, input));
+    const byDay = instants.map((atMs, i) => {
+      const there = kept.filter(({ until }) => until > atMs);
+      for (const one of there) addObject(table[i] as ForecastDay, one, { rules, prices, atMs });
+      return sumBytes(there);
+    });
+    const pace = paceOf(holdings, input);
+    table.forEach((day, i) => {
+      day.expected_bytes += (byDay[i] ?? 0) + expectedBytes(pace, i);
+    });
+    const ends = endsOf(holdings, rules);
+    for (const [i, atMs] of instants.entries()) addBackups(table[i] as ForecastDay, ends, atMs);
+    vms.push({
+      vm: { uuid: first.vmUuid, pool: first.pool },
+      stored_bytes: byDay[0] ?? 0,
+      backups: ends.length,
+      stored_bytes_by_day: byDay,
+      deletions: deletionsOf(ends, instants.at(-1) ?? nowMs),
+    });
+  }
+  return { days: table.map((day) => finished(day, prices)), vms };
+}
+
+function emptyDay(date: string): ForecastDay {
+  return { date, stored_bytes: 0, backups: 0, cost: 0, expected_bytes: 0, classes: {} };
+}
+
+function keptOf({ retention, original, pinned }: Holding, input: ForecastInput): Kept[] {
+  const { rules, lockDays = {} } = input;
+  const keep = (copy: HeldCopy, group: string): Kept[] =>
+    objectsOf(copy).map((object) => {
+      const locked = lockDays[group];
+      const lockedUntil = locked === undefined ? undefined : object.lastModified + locked * DAY_MS;
+      return { group, object, until: paidUntil({ ...object, lockedUntil }, rules) };
+    });
+  return [...keep(original, retention ?? ''), ...keep(pinned, PINNED_CLASS)];
+}
+
+function addObject(
+  day: ForecastDay,
+  { group, object }: Kept,
+  { rules, prices, atMs }: { rules: readonly LifecycleRule[]; prices: Prices; atMs: number },
+): void {
+  const cost = dayCost(prices, object.sizeBytes, classAt(object, rules, atMs));
+  for (const figures of [day, figuresOf(day, group)]) {
+    figures.stored_bytes += object.sizeBytes;
+    figures.cost = (figures.cost ?? 0) + cost;
+  }
+}
+
+function figuresOf({ classes }: ForecastDay, group: string): ForecastFigures {
+  classes[group] ??= { stored_bytes: 0, backups: 0, cost: 0 };
+  return classes[group];
+}
+
+interface Ending {
+  holding: Holding;
+  end: End;
+}
+
+/** Each whole backup once, in the class that keeps it longest. */
+function endsOf(holdings: readonly Holding[], rules: readonly LifecycleRule[]): Ending[] {
+  return holdings.flatMap((holding) => {
+    const ends = [holding.original, holding.pinned]
+      .filter(isWhole)
+      .map(({ archive, record }) => endOfCopy([archive, record], rules));
+    return ends.length === 0 ? [] : [{ holding, end: lastEnd(ends) }];
+  });
+}
+
+function addBackups(day: ForecastDay, ends: readonly Ending[], atMs: number): void {
+  for (const { holding, end } of ends) {
+    if (end.expiresAt <= atMs) continue;
+    day.backups += 1;
+    const group = isWhole(holding.pinned) ? PINNED_CLASS : (holding.retention ?? '');
+    figuresOf(day, group).backups += 1;
+  }
+}
+
+function deletionsOf(ends: readonly Ending[], untilMs: number): ForecastMachine['deletions'] {
+  return ends
+    .filter(({ end }) => end.expiresAt <= untilMs)
+    .sort((a, b) => a.end.expiresAt - b.end.expiresAt)
+    .map(({ holding: { backupId, retention }, end: { expiresAt, ruleId } }) => ({
+      backup_id: backupId,
+      ...(retention === undefined ? {} : { retention }),
+      expires_at: formatTime(expiresAt),
+      ...(ruleId === undefined ? {} : { rule: ruleId }),
+    }));
+}
+
+interface Pace {
+  bytesPerDay: number;
+  /** For how long each stays. */
+  lifeDays: number;
+}
+
+/** Class by class, how much was stored a day of late. */
+function paceOf(holdings: readonly Holding[], { rules, nowMs }: ForecastInput): Pace[] {
+  const made = holdings.flatMap(({ original, retention }) =>
+    original.archive === undefined ? [] : [{ original, retention, archive: original.archive }],
+  );
+  const oldest = Math.min(...made.map(({ archive }) => archive.lastModified));
+  const windowMs = Math.min(PACE_DAYS * DAY_MS, Math.max(DAY_MS, nowMs - oldest));
+  const recent = made.filter(({ archive }) => archive.lastModified > nowMs - windowMs);
+  return [...Map.groupBy(recent, ({ retention }) => retention).values()].map((some) => {
+    const bytes = some.flatMap(({ original }) => objectsOf(original)).reduce(addSize, 0);
+    const [{ archive }] = some as [(typeof some)[number]];
+    const next = endOfObject({ ...archive, lastModified: nowMs }, rules);
+    return {
+      bytesPerDay: bytes / (windowMs / DAY_MS),
+      lifeDays: (next.expiresAt - nowMs) / DAY_MS,
+    };
+  });
+}
+
+function expectedBytes(pace: readonly Pace[], days: number): number {
+  return pace.reduce(
+    (sum, { bytesPerDay, lifeDays }) => sum + bytesPerDay * Math.min(days, lifeDays),
+    0,
+  );
+}
+
+/** Rounded; without costs where storage has no price. */
+function finished({ cost = 0, expected_bytes: expected, ...day }: ForecastDay, prices: Prices) {
+  const rounded = { ...day, expected_bytes: Math.round(expected) };
+  if (prices.stored_per_gb_month === undefined) {
+    for (const figures of Object.values(rounded.classes)) delete figures.cost;
+    return rounded;
+  }
+  for (const figures of Object.values(rounded.classes)) figures.cost = cents(figures.cost ?? 0);
+  const more = dayCost(prices, Math.max(0, expected - day.stored_bytes), 'STANDARD');
+  return { ...rounded, cost: cents(cost), expected_cost: cents(cost + more) };
+}
+
+function dayCost({ stored_per_gb_month: table = {} }: Prices, bytes: number, kind: string): number {
+  const perMonth = table[kind] ?? table.STANDARD ?? 0;
+  return ((bytes / GIB) * perMonth) / DAYS_PER_MONTH;
+}
+
+/** Four digits behind the point: a small machine's day costs some thousandths. */
+function cents(amount: number): number {
+  return Math.round(amount * 1e4) / 1e4;
+}
+
+function sumBytes(kept: readonly Kept[]): number {
+  return kept.reduce((sum, { object }) => sum + object.sizeBytes, 0);
+}
+
+function addSize(sum: number, { sizeBytes }: { sizeBytes: number }): number {
+  return sum + sizeBytes;
+}
