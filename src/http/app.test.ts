@@ -25,7 +25,7 @@ function vmOf(input: unknown): string {
 }
 
 function concrete(path: string): string {
-  return path.replace('{vm}', 'web-1').replace('{id}', exampleBackup().id);
+  return path.replace('{vm}', 'web-1').replace('{id}', exampleBackup().id).replace('{n}', '0');
 }
 
 for (const route of ROUTES) {
@@ -196,7 +196,7 @@ test('unknown, repeated and wrong query parameters are refused by name', async (
     ['/v1/status?max_age=26', 'max_age'],
     ['/v1/status?max_age=26%20h', 'max_age'],
     ['/v1/backups?retention=Daily', 'retention'],
-    ['/v1/backups/019aaf4a-0000-7000-8000-000000000001/xva?direct=1', 'direct'],
+    ['/v1/backups/019aaf4a-0000-7000-8000-000000000001/xva?direct=yes', 'direct'],
   ];
   for (const [path, parameter] of cases) {
     const response = await get(path);

@@ -153,8 +153,8 @@ at \`/docs\` of every instance.`;
 
 const API_RULES = `## Rules
 
-- **Tokens**: \`Authorization: Bearer …\`. The scopes (${SCOPES.join(', ')}) are spelled out; none implies another. The status page
-  also takes a token as the password of Basic, any user name, so that a browser can show it. An instance on loopback may run
+- **Tokens**: \`Authorization: Bearer …\`. The scopes (${SCOPES.join(', ')}) are spelled out; none implies another. The status page,
+  archives and disks also take a token as the password of Basic, any user name, for browsers and for programs that read disks. An instance on loopback may run
   without tokens: then the Host must be a loopback name and no page of another origin may call.
 - **Starting work** answers 202 with the job and \`Location\`; it does not stop when the caller hangs up.
   \`Prefer: wait=N\` holds the answer until the job ended (200) or N seconds passed (202), 55 at most.
