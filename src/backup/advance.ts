@@ -25,6 +25,7 @@ import { exportStep } from './export-step.ts';
 import { isGuestHeld, releaseGuest } from './guest.ts';
 import { prepareIndex, rebuildIndex } from './index-steps.ts';
 import { inspect, snapshotName } from './look.ts';
+import { copyOut, preparePin } from './pin-steps.ts';
 import { type Preflight, type PreflightInput, preflight } from './preflight.ts';
 import { planQuiesce } from './quiesce.ts';
 import { cleanRestore, importRestore, prepareRestore, verifyRestore } from './restore-steps.ts';
@@ -59,6 +60,7 @@ const STEPS: Record<Job['kind'], Partial<Record<Job['phase'], Step>>> = {
     finishing: publish,
     cleaning: endAdopt,
   },
+  pin: { preparing: preparePin, exporting: copyOut, cleaning: end },
   verify: { preparing: prepareVerify, verifying: verifyArchive, cleaning: end },
 };
 

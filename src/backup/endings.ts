@@ -17,6 +17,7 @@ import { type RulesInForce, readRulesInForce } from './expiry.ts';
 import type { GuardSettings } from './guard.ts';
 import { readPins } from './guard-facts.ts';
 import { type GuardPlan, planGuard } from './guard-plan.ts';
+import { type PinView, pinView } from './pin-service.ts';
 import { createShare } from './share.ts';
 
 /** Rules change by hand, some times a year. */
@@ -30,6 +31,8 @@ export interface BackupEnd {
   expires_at?: string;
   /** The rule that will. */
   expires_by?: string;
+  /** It lies out of rotation, too, or only there. */
+  pinned?: PinView;
 }
 
 /** How the last good backup of a machine is kept. */
@@ -91,7 +94,8 @@ export function createEndings(
             nowMs: clock.now(),
             marginMs: 0,
           });
-          return { ...backup, ...endFields(end) };
+          const pinned = pinView(holding, pins.get(id));
+          return { ...backup, ...endFields(end), ...(pinned && { pinned }) };
         }),
       );
     },

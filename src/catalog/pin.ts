@@ -23,3 +23,10 @@ export const pinSchema = z.object({
   at: z.iso.datetime(),
 });
 export type Pin = z.infer<typeof pinSchema>;
+
+/** What is asked for. */
+export const pinWishSchema = z.strictObject({
+  reason: z.string().trim().min(1).max(1000),
+  until: z.iso.datetime().optional(),
+});
+export type PinWish = z.infer<typeof pinWishSchema>;

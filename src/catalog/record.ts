@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { adoptedSchema } from './adopt.ts';
+import { pinWishSchema } from './pin.ts';
 import {
   restoreCheckpointSchema,
   restoredSchema,
@@ -21,7 +22,7 @@ const seconds = z.number().nonnegative();
 
 export const JOB_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 /** What a job does. Each kind has steps of its own: STEPS in src/backup/advance.ts. */
-export const JOB_KINDS = ['backup', 'index', 'restore', 'verify', 'adopt'] as const;
+export const JOB_KINDS = ['backup', 'index', 'restore', 'verify', 'adopt', 'pin'] as const;
 export const JOB_PHASES = [
   'preparing',
   'snapshotting',
@@ -299,6 +300,8 @@ export const jobSchema = z.object({
   restore: restoreRequestSchema.optional(),
   restore_plan: restorePlanSchema.optional(),
   restored: restoredSchema.optional(),
+  /** Of a pin job: what was asked for. */
+  pin: pinWishSchema.optional(),
   checkpoint: checkpointSchema,
 });
 export type Job = z.infer<typeof jobSchema>;

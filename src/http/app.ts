@@ -74,7 +74,7 @@ export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
   for (const route of ROUTES) {
     const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
     if (route.method === 'GET') app.get(path, (c) => answerGet(c, route, parts));
-    else app.post(path, (c) => answerPost(c, route, parts, limit));
+    else app.on(route.method, path, (c) => answerPost(c, route, parts, limit));
   }
   app.notFound((c) => {
     throw routeError(c);
@@ -212,9 +212,11 @@ function respond(c: AppContext, { status, headers, body }: Answer): Response {
 function errorAnswer(error: unknown, c: AppContext, { concurrency }: AppSettings): Answer {
   const requestId = c.get('requestId');
   // the announced limit is that of jobs: only a POST can have met it
-  const ids = c.req.method === 'POST' ? { requestId, concurrency } : { requestId };
+  const ids = changes(c) ? { requestId, concurrency } : { requestId };
   return problemAnswer(error, ids);
 }
+
+const changes = (c: AppContext) => c.req.method === 'POST' || c.req.method === 'DELETE';
 
 /** 405 with Allow where another method would have done, else 404. */
 function routeError(c: AppContext): HTTPException {
@@ -265,7 +267,7 @@ function logRequest(c: AppContext, { log, clock }: AppDeps, startedAt: number): 
     ...(traceId === undefined ? {} : { trace_id: traceId }),
   };
   // polls come by the thousand; what changes something or failed is worth a line
-  if (c.req.method === 'POST' || c.res.status >= 500) log.info('request', fields);
+  if (changes(c) || c.res.status >= 500) log.info('request', fields);
   else log.debug('request', fields);
 }
 

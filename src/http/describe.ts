@@ -19,6 +19,8 @@ const PREFER = z.string().optional().meta({
   example: 'wait=55',
 });
 
+const METHODS = { GET: 'get', POST: 'post', DELETE: 'delete' } as const;
+
 /** The OpenAPI document. */
 export function openApiDocument(routes: readonly AnyRoute[], version: string): object {
   // only its registry and generator are used: routing is app.ts's own, with answers that can be remembered
@@ -31,7 +33,7 @@ export function openApiDocument(routes: readonly AnyRoute[], version: string): o
   });
   for (const route of routes) {
     registry.registerPath({
-      method: route.method === 'GET' ? 'get' : 'post',
+      method: METHODS[route.method],
       path: route.path,
       operationId: operationId(route),
       summary: route.summary,

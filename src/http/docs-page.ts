@@ -69,7 +69,7 @@ function anchor({ method, path }: AnyRoute): string {
 
 function curlLine(route: AnyRoute, origin: string): string {
   const token = route.scope === 'none' ? '' : ' -H "Authorization: Bearer $TOKEN"';
-  const post = route.method === 'POST' ? ' -X POST' : '';
+  const post = route.method === 'GET' ? '' : ` -X ${route.method}`;
   const path = route.path.replaceAll(/\{(\w+)\}/g, (_, name: string) => `$${name.toUpperCase()}`);
   const flags = route.path.endsWith('/xva') ? '-fL -OJ' : '-fsS';
   return `curl ${flags}${post}${token} "${origin}${path}"`;

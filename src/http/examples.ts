@@ -203,6 +203,14 @@ const RESTORE_JOB: Job = {
   },
 };
 
+const PIN_JOB: Job = {
+  ...INDEX_JOB,
+  kind: 'pin',
+  phase: 'exporting',
+  progress: { ...INDEX_JOB.progress, read_bytes: 0, copied_bytes: 536_870_912 },
+  pin: { reason: 'before the upgrade' },
+};
+export const PIN_JOB_EXAMPLE = jobView(PIN_JOB);
 export const RESTORE_JOB_EXAMPLE = jobView(RESTORE_JOB);
 export const VERIFY_JOB_EXAMPLE = jobView(VERIFY_JOB);
 export const INDEX_JOB_EXAMPLE = jobView(INDEX_JOB);

@@ -77,7 +77,7 @@ export interface AnswerDoc {
 }
 
 export interface Route<Query extends z.ZodType = z.ZodType, Body extends z.ZodType = z.ZodType> {
-  method: 'GET' | 'POST';
+  method: 'GET' | 'POST' | 'DELETE';
   /** As OpenAPI writes it: /v1/jobs/{id}. */
   path: string;
   /** 'none': no token. 'metrics': read, unless the settings open it. */

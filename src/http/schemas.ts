@@ -30,9 +30,24 @@ const expirySchemas = {
   expires_by: z.string().optional().meta({ description: 'The rule that will.' }),
 };
 
+const pinnedSchema = z
+  .object({
+    kind: z.enum(['pinned', 'renewed']),
+    reason: z.string(),
+    until: time.optional(),
+    by: z.string(),
+    at: time,
+  })
+  .optional()
+  .meta({
+    description:
+      'It lies out of rotation, too, or only there. renewed: as the last good backup of its machine.',
+  });
+
 export const backupAnswerSchema = backupSchema
   .extend({
     verified: verificationSchema.optional(),
+    pinned: pinnedSchema,
     ...expirySchemas,
     links: links(['self', 'xva', 'job', 'vm']),
   })

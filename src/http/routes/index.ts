@@ -5,6 +5,7 @@ import { DISK_ROUTES } from './disks.ts';
 import { GUARD_ROUTES } from './guard.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
+import { PIN_ROUTES } from './pins.ts';
 import { RESTORE_ROUTES } from './restore.ts';
 import { ROTATION_ROUTES } from './rotation.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
@@ -17,6 +18,7 @@ export const ROUTES: readonly AnyRoute[] = [
   ...DISK_ROUTES,
   ...VERIFY_ROUTES,
   ...RESTORE_ROUTES,
+  ...PIN_ROUTES,
   ...WATCH_ROUTES,
   ...GUARD_ROUTES,
   ...SWEEP_ROUTES,
