@@ -41,6 +41,12 @@ const USES_KEY: ReadonlySet<string> = new Set([
   'GetObjectCommand',
   'HeadObjectCommand',
 ]);
+/** What follows the creation of an upload. */
+const PARTS: ReadonlySet<string> = new Set([
+  'UploadPartCommand',
+  'UploadPartCopyCommand',
+  'CompleteMultipartUploadCommand',
+]);
 const COPIES: ReadonlySet<string> = new Set(['UploadPartCopyCommand', 'CopyObjectCommand']);
 const READS: ReadonlySet<string> = new Set(['GetObjectCommand', 'HeadObjectCommand']);
 
@@ -52,16 +58,22 @@ const NOT_APPLICABLE = 400;
 const NO_RULE = 404;
 const NOT_KNOWN: readonly number[] = [501, 405];
 
-/** Adds the headers of these settings to every request of the client that takes them. */
-export function encryptRequests(client: S3Client, settings: EncryptionSettings | undefined): void {
+/**
+ * Adds the headers of these settings to every request of the client that takes them. `onParts`: on parts, too, where a
+ * policy of the bucket would else refuse them.
+ */
+export function encryptRequests(
+  client: S3Client,
+  settings: EncryptionSettings | undefined,
+  { onParts }: { onParts: boolean },
+): void {
   if (settings === undefined) return;
   client.middlewareStack.add(
     (next, { commandName = '' }) =>
       async (args) => {
         const { headers } = args.request as { headers: Headers };
         const { Key: key = '' } = args.input as { Key?: string };
-        const wanted = headersFor(settings, commandName, key);
-        Object.assign(headers, wanted);
+        Object.assign(headers, headersFor(settings, { command: commandName, key, onParts }));
         const given = READS.has(commandName) ? OWN : COPIES.has(commandName) ? SOURCE : undefined;
         if (settings.kind !== 'customer' || given === undefined) return await next(args);
         try {
@@ -83,7 +95,10 @@ export function encryptRequests(client: S3Client, settings: EncryptionSettings |
 }
 
 /** What one request says; nothing for calls that are about no object. */
-function headersFor(settings: EncryptionSettings, command: string, key: string): Headers {
+function headersFor(
+  settings: EncryptionSettings,
+  { command, key, onParts }: { command: string; key: string; onParts: boolean },
+): Headers {
   if (settings.kind === 'customer') {
     if (!CREATES.has(command) && !USES_KEY.has(command)) return {};
     const bytes = Buffer.from(settings.key.reveal(), 'base64');
@@ -92,7 +107,7 @@ function headersFor(settings: EncryptionSettings, command: string, key: string):
       ...(COPIES.has(command) ? customerHeaders(SOURCE, bytes) : {}),
     };
   }
-  if (!CREATES.has(command)) return {};
+  if (!CREATES.has(command) && !(onParts && PARTS.has(command))) return {};
   const keyId = settings.kind === 'aws:kms' ? keyIdOf(settings.keys, key) : undefined;
   return {
     'x-amz-server-side-encryption': settings.kind,

@@ -77,3 +77,40 @@ test('what is translated already passes', () => {
   const error = new BackupError('cancelled', 'cancel work');
   assert.equal(translateStoreError(error, site), error);
 });
+
+test('a refusal that is about a key of encryption names the setting, and keeps the right that may be missing', () => {
+  const said = (name: string, status: number, message: string) =>
+    Object.assign(answered(status, name), { message });
+  type Encryption = 'AES256' | 'aws:kms' | 'customer' | undefined;
+  const cases: [string, unknown, Encryption, string, RegExp][] = [
+    ['GetObject', answered(400, 'InvalidRequest'), 'customer', 'configuration', /XVAULT_SSE_C_KEY/],
+    ['HeadObject', answered(400, 'Unknown'), undefined, 'configuration', /XVAULT_SSE_C_KEY/],
+    [
+      'HeadObject',
+      answered(403, 'Unknown'),
+      'customer',
+      'store_credentials',
+      /s3:GetObject.*_C_KEY/,
+    ],
+    ['UploadPartCopy', answered(400, 'InvalidArgument'), 'customer', 'configuration', /_C_KEY/],
+    ['GetObject', answered(400, 'InvalidArgument'), undefined, 'store_refused', /InvalidArgument/],
+    ['PutObject', answered(403, 'AccessDenied'), undefined, 'store_credentials', /set XVAULT_SSE,/],
+    ['PutObject', answered(403, 'AccessDenied'), 'customer', 'store_credentials', /AWS blocks/],
+    ['PutObject', answered(403, 'AccessDenied'), 'AES256', 'store_credentials', /credentials, op/],
+    ['PutObject', answered(400, 'InvalidArgument'), 'aws:kms', 'configuration', /_KMS_KEY/],
+    ['PutObject', answered(400, 'KMS.DisabledException'), 'aws:kms', 'configuration', /_KMS_KEY/],
+    [
+      'GetObject',
+      said('AccessDenied', 403, 'User x is not authorized to perform: kms:Decrypt on y'),
+      'aws:kms',
+      'store_credentials',
+      /right kms:Decrypt/,
+    ],
+  ];
+  for (const [operation, error, encryption, code, text] of cases) {
+    const translated = translateStoreError(error, { ...site, operation, encryption });
+    assert.equal(translated.code, code, `${operation} ${encryption} ${translated.message}`);
+    assert.match(translated.message, text);
+    if (code === 'store_credentials') assert.ok(translated.details.right);
+  }
+});

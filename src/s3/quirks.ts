@@ -35,6 +35,8 @@ export interface Quirks {
   listUploads: boolean;
   /** ListParts answers, so that parts can be compared where there is no checksum. */
   listParts: boolean;
+  /** A part says how its upload is encrypted, which AWS refuses: a policy that asks for encryption judges parts alone. */
+  encryptedParts: boolean;
   /** What rules of the bucket can do. */
   lifecycle: LifecycleLimits;
 }
@@ -60,6 +62,7 @@ const GENERIC: Quirks = {
   checksum: 'crc32',
   listUploads: true,
   listParts: true,
+  encryptedParts: false,
   lifecycle: ALL_RULES,
 };
 
@@ -118,7 +121,8 @@ const ROWS: Row[] = [
   {
     // Measured on RGW 20.2: conditions are atomic on unversioned buckets only; 16 and 18 ignore some of them.
     // All three accept a stale ETag as condition of a copy.
-    quirks: { ...GENERIC, name: 'ceph' },
+    // A policy that refuses PutObject without x-amz-server-side-encryption refuses parts without it, too (20.2).
+    quirks: { ...GENERIC, name: 'ceph', encryptedParts: true },
   },
   {
     // Garage 1.2 doc/book/reference-manual/s3-compatibility.md: no conditional writes, no tags, no versions.

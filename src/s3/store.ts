@@ -149,14 +149,15 @@ function createContext(settings: StoreSettings, deps: StoreDeps): StoreContext {
     },
   );
   const client = createS3Client(settings);
-  encryptRequests(client, settings.encryption);
+  const quirks = { ...quirksOf(settings), ...settings.quirks };
+  encryptRequests(client, settings.encryption, { onParts: quirks.encryptedParts });
   lockObjects(client, { rules: settings.locks ?? [], clock: deps.clock });
   return {
     client,
     bucket: settings.bucket,
     endpoint,
     calls,
-    quirks: { ...quirksOf(settings), ...settings.quirks },
+    quirks,
     log,
     meter: deps.meter,
     arena: deps.arena,

@@ -5,7 +5,13 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { HeadObjectCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3';
+import { inspect } from 'node:util';
+import {
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutBucketPolicyCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { createKeys } from '../../src/catalog/keys.ts';
 import type { Backup } from '../../src/catalog/record.ts';
@@ -13,7 +19,7 @@ import type { StoreSettings } from '../../src/s3/store.ts';
 import { createSecret } from '../../src/secret.ts';
 import { type EncryptionWish, encryptionByPrefix } from '../../src/settings-protection.ts';
 import { NEVER } from '../../src/signals.ts';
-import { CEPH_KMS_KEY } from '../servers/ceph.ts';
+import { CEPH_KMS_KEY, LIMITED_USER } from '../servers/ceph.ts';
 import { type S3Server, startCeph, startEmbedded } from '../servers/index.ts';
 import { assertRestores, contents, LIVING } from './delta-days.ts';
 import { createLab, resultOf, writeNoise } from './delta-world.ts';
@@ -26,7 +32,7 @@ const keys = createKeys('xv');
 const SSE = 'x-amz-server-side-encryption';
 
 const newKey = () => createSecret(randomBytes(32).toString('base64'));
-const CUSTOMER: EncryptionWish = { kind: 'customer', key: newKey() };
+const CUSTOMER = { kind: 'customer', key: newKey() } as const;
 
 interface Encrypted {
   server: S3Server;
@@ -114,6 +120,14 @@ async function doTheRest({ world }: Encrypted, earlier: Backup[]): Promise<void>
   }
 }
 
+/** Neither log nor errors hold the key, in no spelling. */
+function assertHidden(text: string): void {
+  const key = Buffer.from(CUSTOMER.key.reveal(), 'base64');
+  for (const spelling of ['base64', 'hex', 'latin1'] as const) {
+    assert.ok(!text.includes(key.toString(spelling)), `the key in ${spelling}`);
+  }
+}
+
 /** Refuses what is not encrypted, as a bucket's policy can. */
 const refusesPlain = (action: string, _bucket: string, _key: string, headers: object) =>
   action !== 's3:PutObject' || Object.keys(headers).some((name) => name.startsWith(SSE));
@@ -145,8 +159,11 @@ function testOn(name: string, start: () => Promise<S3Server | { skipped: string 
         await assert.rejects(stranger.store.head(link.key, { signal }), mend);
         await assert.rejects(stranger.store.get(link.key, { signal }), mend);
         const service = stranger.secondService();
-        await assert.rejects(service.getBackup(full.id, { signal }), mend);
+        const wrong = await service.getBackup(full.id, { signal }).catch((error) => error);
+        assert.match(wrong.message, /XVAULT_SSE_C_KEY/);
+        assertHidden(inspect(wrong, { depth: 20, maxStringLength: null }));
       }
+      assertHidden(one.world.log.lines.join(''));
     });
 
     test(`${name}: with keys of a key service, one for a class`, async (t) => {
@@ -184,6 +201,47 @@ testOn('embedded', () =>
   startEmbedded({ etag: 'fast', policy: refusesPlain, kmsKeys: [CEPH_KMS_KEY, 'key-2'] }),
 );
 if (isLong) testOn('ceph', startCeph);
+
+/** For who owns the bucket: another user may do all but write what is not encrypted. */
+async function refusePlain({ server, settings }: Encrypted): Promise<void> {
+  const { endpoint, region, accessKeyId, secretAccessKey } = server;
+  const credentials = { accessKeyId, secretAccessKey };
+  const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
+  const arn = `arn:aws:s3:::${settings.bucket}`;
+  const Principal = { AWS: [LIMITED_USER.arn] };
+  const Condition = { Null: { 's3:x-amz-server-side-encryption': 'true' } };
+  const Statement = [
+    { Effect: 'Allow', Principal, Action: 's3:*', Resource: [arn, `${arn}/*`] },
+    { Effect: 'Deny', Principal, Action: 's3:PutObject', Resource: [`${arn}/*`], Condition },
+  ];
+  const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+  await client.send(new PutBucketPolicyCommand({ Bucket: settings.bucket, Policy }));
+  client.destroy();
+}
+
+test('ceph: a policy that refuses plain writes lets backups pass, parts included', async (t) => {
+  if (!isLong) return t.skip('in the long form only');
+  const server = await startCeph({ limitedUser: true });
+  if ('skipped' in server) return t.skip(server.skipped);
+  t.after(() => server.stop());
+  const keyIds = { default: CEPH_KMS_KEY };
+  const owner = await startEncrypted(server, { kind: 'aws:kms', keyIds });
+  await using _ = owner.world;
+  await refusePlain(owner);
+  const { arn: _arn, ...credentials } = LIMITED_USER;
+  const settings = { ...owner.settings, credentials, provider: 'ceph' };
+  await using world = await startWorld({
+    store: settings,
+    pool: { seed: 77, machines: [LIVING] },
+  });
+  await backUpTwice({ server, settings, world });
+  const plain = { ...settings, encryption: undefined };
+  await using refused = await startWorld({ store: plain, pool: { machines: [] } });
+  await assert.rejects(refused.store.put('xv/probe/a', 'x', { signal }), {
+    code: 'store_credentials',
+    message: /set XVAULT_SSE/,
+  });
+});
 
 test('embedded: with keys of the store; without any the error says what to set', async (t) => {
   const server = await startEmbedded({ etag: 'fast', policy: refusesPlain });
