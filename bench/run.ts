@@ -17,12 +17,14 @@ import { describeMachine, machineLabel } from './machine.ts';
 import { measureManyStreams } from './many-streams.ts';
 import { measureOneStream } from './one-stream.ts';
 import { type Bench, formatTable, isMet, type Section, targetTable } from './report.ts';
+import { measureRestore } from './restore.ts';
 import { measureService } from './service.ts';
 
 const BENCHES: Record<string, Bench> = {
   'one-stream': measureOneStream,
   'many-streams': measureManyStreams,
   delta: measureDelta,
+  restore: measureRestore,
   'large-machine': measureLargeMachine,
   catalog: measureCatalog,
   service: measureService,

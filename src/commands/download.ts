@@ -18,7 +18,7 @@ import type { Cancellable, Clock } from '../ports.ts';
 import { encodeCrc32 } from '../s3/crc32.ts';
 import { indexCompressedArchive } from '../xva/frame-reader.ts';
 import { createDigestKey, loadHasher } from '../xva/hash.ts';
-import { fillFrom, indexArchive } from '../xva/reader.ts';
+import { type ArchiveSummary, fillFrom, indexArchive } from '../xva/reader.ts';
 import type { ArchiveClient } from './archive-client.ts';
 import { openClient } from './client.ts';
 import type { Invocation, Terminal } from './command.ts';
@@ -213,22 +213,23 @@ async function prove(
   }
   const wish = { hash: await loadHasher(), digestKey: createDigestKey() };
   const index = compression === 'none' ? indexArchive : indexCompressedArchive;
-  let contentDigest: string;
+  let summary: ArchiveSummary;
   try {
-    ({ contentDigest } = await index(fillFrom(counted()), wish, options));
+    summary = await index(fillFrom(counted()), wish, options);
   } finally {
     await pieces.return(undefined);
   }
   const isSame =
     sizeBytes === archive.size_bytes &&
-    contentDigest === archive.content_digest &&
+    summary.contentDigest === archive.content_digest &&
+    (archive.ova_sha256 === undefined || archive.ova_sha256 === summary.ovaSha256) &&
     (archive.checksum === undefined || encodeCrc32(crc) === archive.checksum.value);
   if (isSame) return;
   throw new BackupError(
     'data_corrupt',
     `prove download of backup ${id}: it is not what was stored`,
     {
-      details: { size_bytes: sizeBytes, content_digest: contentDigest },
+      details: { size_bytes: sizeBytes, content_digest: summary.contentDigest },
     },
   );
 }
