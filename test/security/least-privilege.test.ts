@@ -31,7 +31,10 @@ test('no statement lets a backup be deleted, and docs/deploy.md shows the docume
       ['s3:DeleteObject'],
     );
     for (const arn of Resource) {
-      assert.match(arn, new RegExp(`^arn:aws:s3:::${BUCKET}/${PREFIX}(leases|staging|probe)/\\*$`));
+      assert.match(
+        arn,
+        new RegExp(`^arn:aws:s3:::${BUCKET}/${PREFIX}(pinned|leases|staging|probe)/\\*$`),
+      );
     }
   }
   const page = readFileSync(new URL('../../docs/deploy.md', import.meta.url), 'utf8');
@@ -115,6 +118,30 @@ describe('with the rights of infra/bucket-policy.json alone', () => {
     }
     const { verified } = (await world.call('GET', `/v1/backups/${id}`)).json<BackupView>();
     assert.deepEqual([verified?.ok, verified?.kind], [true, 'sampled']);
+    assert.deepEqual(watch.refused, []);
+  });
+
+  test('a backup is pinned, kept and put back, and what rules there are is told', async () => {
+    const [id] = await world.backupsOf('app');
+    const { vm } = (await world.call('GET', `/v1/backups/${id}`)).json<BackupView>();
+    const folder = `${PREFIX}pinned/${vm.pool}/${vm.uuid}/${id}`;
+    await world.upload(`${folder}/cut-off.xva`);
+    const headers = { prefer: 'wait=50' };
+    const body = { reason: 'audit' };
+    const pinned = await world.call('POST', `/v1/backups/${id}/pin`, { body, headers });
+    const { status, error } = pinned.json<JobView>();
+    assert.equal(status, 'succeeded', error?.detail);
+    assert.deepEqual(world.s3?.inspect.uploads(BUCKET), []);
+    const shown = (await world.call('GET', `/v1/backups/${id}`)).json<BackupView>();
+    assert.equal(shown.pinned?.reason, 'audit');
+    assert.ok(shown.archive.key.startsWith(`${folder}/`));
+    const renewed = await world.call('POST', '/v1/rotation/renew', { body: {} });
+    assert.equal(renewed.json<{ counts: { failed: number } }>().counts.failed, 0);
+    assert.equal((await world.call('GET', '/v1/rotation')).status, 200);
+    const back = await world.call('DELETE', `/v1/backups/${id}/pin`);
+    assert.equal(back.json<{ outcome: string }>().outcome, 'in_rotation');
+    const left = world.s3?.inspect.keys(BUCKET).filter((key) => key.startsWith(folder));
+    assert.deepEqual(left, []);
     assert.deepEqual(watch.refused, []);
   });
 
