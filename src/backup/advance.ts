@@ -165,8 +165,8 @@ async function clean(given: Job, context: StepContext): Promise<Job> {
 }
 
 async function endRestore(job: Job, context: StepContext): Promise<Job> {
-  await cleanRestore(job, context);
-  return endOf(job, formatTime(context.engine.clock.now()));
+  const left = await cleanRestore(job, context);
+  return endOf(job, formatTime(context.engine.clock.now()), left);
 }
 
 /** Nothing of it is on a pool. */

@@ -98,10 +98,14 @@ async function pullMachine(run: RestoreRun, context: StepContext): Promise<VmRef
     expiresSeconds: LINK_SECONDS,
     fileName: 'restore.xva',
   });
-  const refs = await look.pool.importFromUrl(
-    { url, sr: look.planned.sr.ref, keepIdentity: false, ...labelOf(run) },
-    { signal, onProgress: progress.share },
-  );
+  await run.note({ unclear: true });
+  const input = { url, sr: look.planned.sr.ref, keepIdentity: false, ...labelOf(run) };
+  const refs = await look.pool
+    .importFromUrl(input, { signal, onProgress: progress.share })
+    .catch(async (error) => {
+      if (!isBackupError(error, 'pool_unavailable')) await run.note({ unclear: false });
+      throw error;
+    });
   const vm = onlyOne(refs, job);
   await look.pool.markMachine({ vm, mark: job.id }, { signal });
   return vm;
@@ -199,12 +203,18 @@ export async function importApart(run: RestoreRun, context: StepContext): Promis
   }
 }
 
+/** What a call whose answer nobody saw may have made: said, since nothing without a mark of ours is ever removed. */
+export function unclearText({ restore }: Job['checkpoint'], name: string): string | undefined {
+  if (restore?.unclear !== true) return undefined;
+  return `the pool was asked to make the machine from a link, and its answer was lost: look for one named ${JSON.stringify(name)} that nobody made, and remove it`;
+}
+
 /** How it shows up among the pool's tasks, and is found again there. */
 function labelOf({ job, made, note }: RestoreRun): ImportLabel {
   return {
     label: `xvault restore of ${job.vm.name}`,
     description: snapshotName(job),
-    onTask: (task) => note({ tasks: [...made().tasks, task] }),
+    onTask: (task) => note({ tasks: [...made().tasks, task], unclear: false }),
   };
 }
 

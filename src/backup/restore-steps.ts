@@ -15,7 +15,7 @@ import { removeOurTasks } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
 import { checkMachine, describeDisks } from './restore-check.ts';
-import { createTally, importApart, importMachine } from './restore-import.ts';
+import { createTally, importApart, importMachine, unclearText } from './restore-import.ts';
 import { lookAtRestore, requestOf } from './restore-look.ts';
 
 const NOTHING_MADE: RestoreCheckpoint = { tasks: [], disks: {} };
@@ -53,7 +53,8 @@ export async function importRestore(job: Job, context: StepContext): Promise<Job
   const former = checkpointOf(job);
   if (job.attempt > 1 || former.tasks.length > 0) await removeMade(job, context);
   const look = await lookAtRestore(job, context);
-  const { vm_ref: _, disks: _2, ...identity } = former;
+  const unclear = unclearText(job.checkpoint, look.stored.backup.vm.name);
+  const { vm_ref: _, disks: _2, unclear: _3, ...identity } = former;
   let made: RestoreCheckpoint = { ...identity, disks: {} };
   const note = async (patch: Partial<RestoreCheckpoint>) => {
     made = { ...made, ...patch };
@@ -65,6 +66,7 @@ export async function importRestore(job: Job, context: StepContext): Promise<Job
   if (imported !== undefined) await note({ vm_ref: imported.vm });
   await importApart(run, context);
   const plan = imported && job.restore_plan && { ...job.restore_plan, ...imported.way };
+  if (plan && unclear !== undefined) plan.warnings = [...plan.warnings, unclear];
   return {
     ...job,
     phase: 'verifying',
@@ -104,17 +106,22 @@ export async function verifyRestore(job: Job, context: StepContext): Promise<Job
   return { ...job, phase: 'cleaning', restored: { ...common, ...checked, started, warnings } };
 }
 
-/** After a failure removes everything that was made; else takes the marks away: it is the user's now. */
-export async function cleanRestore(job: Job, context: StepContext): Promise<void> {
+/**
+ * After a failure removes everything that was made; else takes the marks away: it is the user's now. Gives what may be left
+ * all the same.
+ */
+export async function cleanRestore(job: Job, context: StepContext): Promise<string | undefined> {
   const { engine, signal } = context;
-  if (requestOf(job).dry_run) return;
+  if (requestOf(job).dry_run) return undefined;
   const onFailure = ({ message }: Error) =>
     engine.log.info('restore not cleaned up yet', { job_id: job.id, error: message });
   const work = job.error ? removeMade : unmark;
   await insist(engine.clock, () => work(job, context), { signal, onFailure });
+  return job.error && unclearText(job.checkpoint, job.vm.name);
 }
 
-async function removeMade(job: Job, { engine, signal }: StepContext): Promise<void> {
+/** Removes all that carries the job's mark, or was made by its tasks. Gone already is success. */
+export async function removeMade(job: Job, { engine, signal }: StepContext): Promise<void> {
   const pool = poolOf(engine, job.vm.pool);
   const { tasks } = checkpointOf(job);
   for (const remains of await pool.findImported({ mark: job.id, tasks }, { signal })) {

@@ -108,6 +108,8 @@ export const restoreCheckpointSchema = z.object({
   generation_id: z.string().optional(),
   /** XenAPI tasks of all tries: what they made is found by them where it has no mark yet. */
   tasks: z.array(z.string()).default([]),
+  /** The host was asked to read a link, and nobody has seen the answer: it may be making a machine no mark leads to. */
+  unclear: z.boolean().optional(),
   /** Of the task's result. */
   vm_ref: z.string().optional(),
   /** Disks made apart from the machine's own import, by archive id. */

@@ -147,15 +147,8 @@ test('a machine of the same seed that appeared meanwhile is the host’s to refu
   assert.equal(twin.status, 'failed');
   assert.equal(twin.error?.code, 'restore_refused', JSON.stringify(twin.error));
   assertSameDisks(lab.target, ref, lab.world.sim.machine(TWO_DISKS.name));
-  await removeMarked(ref);
+  await lab.removeAgain(ref);
 });
-
-async function removeMarked(ref: string): Promise<void> {
-  await lab.targetPool.markMachine({ vm: ref as never, mark: 'test' }, options);
-  for (const found of await lab.targetPool.findImported({ mark: 'test' }, options)) {
-    await lab.targetPool.removeImported(found, options);
-  }
-}
 
 type Fault = { [N in FaultName]: [N, FaultParams[N], RegExp] }[FaultName];
 const FAULTS: Fault[] = [
@@ -274,5 +267,5 @@ test('what a dead instance made is removed by whoever takes its job over, and th
   assert.equal(text(machine.record, 'name_label'), 'whole');
   assert.equal(lab.target.world.find('VM', ref), undefined, 'the half one is gone');
   assertSameDisks(lab.target, machine.ref, lab.world.sim.machine(TWO_DISKS.name));
-  await removeMarked(machine.ref);
+  await lab.removeAgain(machine.ref);
 });

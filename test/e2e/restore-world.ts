@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import type { RunningService } from '../../src/backup/create-service.ts';
 import type { Backup, BackupRequest, Job } from '../../src/catalog/record.ts';
 import { type RestoreRequest, restoreRequestSchema } from '../../src/catalog/restore.ts';
-import type { ObjectStore, Pool, VmRef } from '../../src/ports.ts';
+import type { Log, ObjectStore, Pool, VmRef } from '../../src/ports.ts';
 import { NEVER } from '../../src/signals.ts';
 import { createXapiPool } from '../../src/xapi/pool.ts';
 import { clipDisk, createGeneratedDisk, createSparseDisk, digestDisk } from '../sim/disk.ts';
@@ -13,7 +13,13 @@ import type { MachineSpec, SimPoolOptions } from '../sim/pool.ts';
 import { type SimMachine, type SimPool, startSimPool } from '../sim/pool.ts';
 import { createFastClock } from '../xapi/fast-clock.ts';
 import { resultOf } from './delta-world.ts';
-import { startWorld, type TestWorld, type WorldOptions } from './world.ts';
+import {
+  createTestLog,
+  silentMeter,
+  startWorld,
+  type TestWorld,
+  type WorldOptions,
+} from './world.ts';
 
 const MIB = 1_048_576;
 const STAYS_OPEN = /session|open connections/;
@@ -63,7 +69,7 @@ export interface RestoreWorld extends AsyncDisposable {
   secondService(over: { target?: Pool; store?: ObjectStore }): RunningService;
   /** The other pool through a client whose clock runs so many times faster. */
   openTarget(input: { factor: number }): Pool;
-  /** Removes a restored machine from the other pool, as who has seen enough of it. */
+  /** From the other pool. */
   removeAgain(vmRef: string): Promise<void>;
   /** What a failed restore must not leave: nothing. */
   audit(): Promise<string[]>;
@@ -77,17 +83,7 @@ export async function startRestoreWorld(
   const world = await startWorld({ pool: { seed: 9, machines: [TWO_DISKS] }, ...rest });
   const target = await startSimPool({ seed: 77, machines: [], name: 'disaster', ...targetOptions });
   const openTarget = ({ factor }: { factor: number }) =>
-    createXapiPool(
-      {
-        name: 'dr',
-        urls: target.urls,
-        username: target.username,
-        password: target.password,
-        trust: { kind: 'fingerprint', sha256: target.fingerprints },
-        taskPollMs: 50 * factor,
-      },
-      { clock: createFastClock(factor), log: world.log, meter: world.meter },
-    );
+    openPool(target, { name: 'dr', factor, log: world.log });
   const targetPool = openTarget({ factor: 1 });
   const secondService: RestoreWorld['secondService'] = ({ target: other, ...over }) =>
     world.secondService({ ...over, otherPools: [other ?? targetPool] });
@@ -98,12 +94,7 @@ export async function startRestoreWorld(
     service,
     targetPool,
     openTarget,
-    removeAgain: async (vmRef) => {
-      await targetPool.markMachine({ vm: vmRef as VmRef, mark: 'test' }, { signal: NEVER });
-      for (const found of await targetPool.findImported({ mark: 'test' }, { signal: NEVER })) {
-        await targetPool.removeImported(found, { signal: NEVER });
-      }
-    },
+    removeAgain: targetPool.removeAgain,
     secondService,
     backUp: async (vm, request = {}) => resultOf(await world.backup(vm, request)),
     restore: async ({ id: backupId }, request = {}, by = service) => {
@@ -127,6 +118,39 @@ export async function startRestoreWorld(
       await target.close();
       await world[Symbol.asyncDispose]();
     },
+  };
+}
+
+export interface TestPool extends Pool, AsyncDisposable {
+  /** Removes a restored machine, as who has seen enough of it. */
+  removeAgain(vmRef: string): Promise<void>;
+}
+
+/** A client of a simulated pool, by a clock that runs so many times faster. */
+export function openPool(
+  sim: SimPool,
+  { name, factor = 1, log = createTestLog() }: { name: string; factor?: number; log?: Log },
+): TestPool {
+  const pool = createXapiPool(
+    {
+      name,
+      urls: sim.urls,
+      username: sim.username,
+      password: sim.password,
+      trust: { kind: 'fingerprint', sha256: sim.fingerprints },
+      taskPollMs: 50 * factor,
+    },
+    { clock: createFastClock(factor), log, meter: silentMeter },
+  );
+  return {
+    ...pool,
+    removeAgain: async (vmRef) => {
+      await pool.markMachine({ vm: vmRef as VmRef, mark: 'test' }, { signal: NEVER });
+      for (const found of await pool.findImported({ mark: 'test' }, { signal: NEVER })) {
+        await pool.removeImported(found, { signal: NEVER });
+      }
+    },
+    [Symbol.asyncDispose]: () => pool.close(),
   };
 }
 

@@ -12,18 +12,23 @@ import {
   ALL_NETWORKS,
   assertSameDisks,
   machineOf,
+  openPool,
   type RestoreWorld,
   startRestoreWorld,
+  type TestPool,
   TWO_DISKS,
 } from './restore-world.ts';
 
 let lab: RestoreWorld;
+let own: TestPool;
 let full: Backup;
 before(async () => {
   lab = await startRestoreWorld();
+  own = openPool(lab.world.sim, { name: 'dc1', log: lab.world.log });
   full = await lab.backUp(TWO_DISKS.name, { mode: 'full' });
 });
 after(async () => {
+  await own.close();
   await lab[Symbol.asyncDispose]();
 });
 
@@ -41,14 +46,11 @@ function cardsOf(pool: SimPool, vm: string) {
     .sort((a, b) => (a.device < b.device ? -1 : 1));
 }
 
-/** Removes a restored machine, as a user would who has seen enough of it. */
+/** Removes a restored machine; then both pools must be as they were. */
 async function removeAgain(pool: SimPool, job: Job): Promise<void> {
   const { ref } = machineOf(pool, job);
-  const target = pool === lab.target ? lab.targetPool : lab.world.pool;
-  await target.markMachine({ vm: ref as never, mark: 'test' }, { signal: NEVER });
-  for (const found of await target.findImported({ mark: 'test' }, { signal: NEVER })) {
-    await target.removeImported(found, { signal: NEVER });
-  }
+  if (pool === lab.target) await lab.removeAgain(ref);
+  else await own.removeAgain(ref);
   assert.deepEqual(await lab.audit(), []);
 }
 
