@@ -42,12 +42,5 @@ function mend(prefix: string): string {
     Filter: { Prefix: prefix },
     AbortIncompleteMultipartUpload: { DaysAfterInitiation: ABORT_DAYS },
   };
-  return `add to its rules: ${JSON.stringify(rule)}`;
-}
-
-/** How rules are changed without losing those that are there. */
-export function howToAddRule(bucket: string): string {
-  const get = `aws s3api get-bucket-lifecycle-configuration --bucket ${bucket} > rules.json`;
-  const put = `aws s3api put-bucket-lifecycle-configuration --bucket ${bucket} --lifecycle-configuration file://rules.json`;
-  return `${get}, add the rule to the list Rules (or begin one: {"Rules": [ … ]}), then ${put}, which replaces all rules`;
+  return `xvault lifecycle apply --yes adds one, or add to its rules: ${JSON.stringify(rule)}`;
 }

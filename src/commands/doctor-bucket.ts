@@ -4,11 +4,10 @@
  * Nothing else is touched, and what was written is removed.
  */
 
-import { adviseAbortRule, howToAddRule } from '../catalog/bucket-rules.ts';
-import { createKeys } from '../catalog/keys.ts';
 import { isBackupError } from '../errors.ts';
-import type { Cancellable, Clock, Ids, LifecycleRule, ObjectStore, StoreFacts } from '../ports.ts';
+import type { Cancellable, Clock, Ids, ObjectStore, StoreFacts } from '../ports.ts';
 import { type Report, runCheck } from './doctor-checks.ts';
+import { checkRules, type RulesInput } from './doctor-rules.ts';
 
 /** Writers that try to create one key at once. */
 const RACERS = 8;
@@ -18,11 +17,6 @@ const SKEW_WARN_MS = 10_000;
 /** Object times have whole seconds. */
 const CLOCK_GRAIN_MS = 2_000;
 
-const ROTATION =
-  'Rotation needs a rule for each class on backups/<class>/ as well: docs/deploy.md has them all.';
-const NO_RULES =
-  'Nothing rotates by itself here: remove old backups and unfinished uploads by another way.';
-
 export interface BucketInput {
   store: ObjectStore;
   prefix: string;
@@ -30,6 +24,8 @@ export interface BucketInput {
   archives: boolean;
   /** Leases and jobs go here. */
   state: boolean;
+  /** What its rules are to do; they are not looked at unless given. */
+  rules?: RulesInput['wish'];
 }
 
 interface Look extends BucketInput, Cancellable {
@@ -61,35 +57,8 @@ export async function checkBucket(
     if (input.archives) await checkMultipart(look, facts);
   }
   await checkDelete(look);
-  if (input.archives) await checkRules(look, facts);
-}
-
-/** Rules of the bucket remove what nobody else does; changed by people, since they are not ours alone. */
-async function checkRules({ store, report, signal, prefix }: Look, facts?: StoreFacts) {
-  const check = 'lifecycle';
-  const backupsPrefix = createKeys(prefix).backupsPrefix;
-  const wanted = { backupsPrefix, provider: facts?.provider ?? '', bucket: facts?.bucket ?? '' };
-  let rules: LifecycleRule[] | undefined;
-  try {
-    rules = await store.lifecycle({ signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    if (!isBackupError(error)) throw error;
-    const text = `the rules cannot be read: ${error.message}`;
-    const mend = `Allow s3:GetLifecycleConfiguration. ${ROTATION}`;
-    return report({ check, state: 'unknown', text, mend });
-  }
-  if (rules === undefined) {
-    const text = 'this store has no lifecycle rules';
-    return report({ check, state: 'warn', text, mend: NO_RULES });
-  }
-  const advice = adviseAbortRule(rules, wanted);
-  if (advice !== undefined) {
-    const mend = howToAddRule(wanted.bucket);
-    return report({ check, state: 'warn', text: advice, mend });
-  }
-  const text = `${rules.length} rules, one aborts unfinished uploads`;
-  report({ check, state: 'ok', text, mend: ROTATION });
+  const { rules: wish } = input;
+  if (wish !== undefined) await checkRules({ ...input, facts, wish }, report, { signal });
 }
 
 /** Put, get, head and list; false when nothing further makes sense. */

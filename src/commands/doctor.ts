@@ -104,7 +104,7 @@ async function checkAll(
   for (const bucket of buckets) {
     const report = about(`bucket ${bucket.name}`);
     const deps = { report, clock: systemClock, ids: systemIds };
-    await checkBucket({ ...bucket, prefix }, deps, { signal });
+    await checkBucket({ ...bucket, prefix, rules: settings }, deps, { signal });
     if (!bucket.archives) continue;
     const protection = { ...bucket, prefix, encryption: encryption?.kind, locks };
     await checkProtection(protection, report, { signal });
