@@ -31,6 +31,7 @@ import { planQuiesce } from './quiesce.ts';
 import { cleanRestore, importRestore, prepareRestore, verifyRestore } from './restore-steps.ts';
 import { maxArchiveBytes } from './size.ts';
 import { snapshotStep } from './snapshot-step.ts';
+import { bootTest, cleanTest, importTest, prepareTest } from './verify-boot.ts';
 import { prepareVerify, verifyArchive } from './verify-steps.ts';
 
 type Step = (job: Job, context: StepContext) => Promise<Job>;
@@ -61,6 +62,12 @@ const STEPS: Record<Job['kind'], Partial<Record<Job['phase'], Step>>> = {
     cleaning: endAdopt,
   },
   pin: { preparing: preparePin, exporting: copyOut, cleaning: end },
+  restore_test: {
+    preparing: prepareTest,
+    importing: importTest,
+    verifying: bootTest,
+    cleaning: endTest,
+  },
   verify: { preparing: prepareVerify, verifying: verifyArchive, cleaning: end },
 };
 
@@ -80,7 +87,7 @@ export function failed(job: Job, thrown: unknown, context: StepContext): Job {
     return { ...job, phase: 'cleaning', error: problemOf(error, { jobId: job.id }) };
   }
   const what =
-    job.kind === 'restore'
+    job.kind === 'restore' || job.kind === 'restore_test'
       ? `what carries xvault:restore=${job.id} in its other_config`
       : `the snapshot ${snapshotName(job)}`;
   const left = `${what} may be left on pool ${job.vm.pool} (${error.message}): the next sweep removes it`;
@@ -167,6 +174,11 @@ async function clean(given: Job, context: StepContext): Promise<Job> {
 async function endRestore(job: Job, context: StepContext): Promise<Job> {
   const left = await cleanRestore(job, context);
   return endOf(job, formatTime(context.engine.clock.now()), left);
+}
+
+async function endTest(job: Job, context: StepContext): Promise<Job> {
+  await cleanTest(job, context);
+  return end(job, context);
 }
 
 /** Nothing of it is on a pool. */

@@ -35,7 +35,8 @@ export function createRestoreService(
   };
 }
 
-async function newRestoreJob(
+/** A restore that waits. Errors: as `startRestore`. */
+export async function newRestoreJob(
   engine: Engine,
   { backupId, request, triggeredBy, jobId }: RestoreInput,
   { signal }: Cancellable,

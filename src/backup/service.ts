@@ -17,6 +17,7 @@ import type { GuardService } from './guard-service.ts';
 import type { PinService } from './pin-service.ts';
 import type { RestoreService } from './restore-service.ts';
 import type { RotationService } from './rotation-service.ts';
+import type { RestoreTestService } from './verify-boot-service.ts';
 import type { VerifyService } from './verify-service.ts';
 
 export interface Page<T> {
@@ -146,6 +147,7 @@ export type ListedBackup = Backup & BackupExtras;
 export interface Service
   extends AdoptService,
     VerifyService,
+    RestoreTestService,
     DiskService,
     RestoreService,
     ForecastService,

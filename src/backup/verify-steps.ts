@@ -21,6 +21,8 @@ import {
 } from './verify-archive.ts';
 import { checkSample, type SampleFigures } from './verify-sample.ts';
 
+export type Problem = NonNullable<Verification['problem']>;
+
 /** Looks whether what is needed may be read and written, so that a job that cannot end well does not begin. */
 export async function prepareVerify(job: Job, { engine, signal }: StepContext): Promise<Job> {
   // the right to it is not among those of older policies: better known now than after hours
@@ -30,17 +32,11 @@ export async function prepareVerify(job: Job, { engine, signal }: StepContext): 
 
 /** Reads the archive, all of it or a sample, compares it with record and index, and keeps what was found. */
 export async function verifyArchive(job: Job, context: StepContext): Promise<Job> {
-  const { engine, signal } = context;
   const wish = job.verify ?? { percent: 100 };
-  const id = backupIdOf(job);
   const figures: SampleFigures = { readBytes: 0, checkedBlocks: 0 };
-  const keep = async (problem?: Verification['problem']): Promise<Verification> => {
-    const verification = verificationOf(job, wish, figures, { problem, nowMs: engine.clock.now() });
-    await engine.verifications.keep(id, verification, { signal });
-    const outcome = problem?.part ?? 'ok';
-    engine.meter.count('verifications_total', 1, { kind: verification.kind, outcome });
-    return verification;
-  };
+  const kind = wish.percent >= 100 ? 'whole' : 'sampled';
+  const keep = (problem?: Problem) =>
+    keepVerification(job, { kind, percent: wish.percent, ...figures, problem }, context);
   try {
     await look({ job, wish, figures }, context);
   } catch (error) {
@@ -124,7 +120,7 @@ function indexDamage(
 }
 
 /** What an error says of the backup, if it says anything: it names the object that is damaged or gone. */
-function problemIn(error: unknown): Verification['problem'] {
+export function problemIn(error: unknown): Problem | undefined {
   if (!isBackupError(error, 'data_corrupt', 'not_found')) return undefined;
   const { part, key, ...details } = error.details;
   if (typeof key !== 'string') return undefined;
@@ -137,20 +133,28 @@ function problemIn(error: unknown): Verification['problem'] {
   };
 }
 
-function verificationOf(
-  { id }: Job,
-  { percent }: VerifyWish,
-  { readBytes, checkedBlocks }: SampleFigures,
-  { problem, nowMs }: { problem: Verification['problem']; nowMs: number },
-): Verification {
-  return {
-    at: formatTime(nowMs),
-    kind: percent >= 100 ? 'whole' : 'sampled',
+/** Writes beside the backup what was found of it. Errors: the store's. */
+export async function keepVerification(
+  job: Job,
+  found: SampleFigures & {
+    kind: Verification['kind'];
+    percent: number;
+    problem: Problem | undefined;
+  },
+  { engine, signal }: StepContext,
+): Promise<Verification> {
+  const { kind, percent, problem } = found;
+  const verification: Verification = {
+    at: formatTime(engine.clock.now()),
+    kind,
     percent,
     ok: problem === undefined,
-    read_bytes: readBytes,
-    checked_blocks: checkedBlocks,
-    job_id: id,
+    read_bytes: found.readBytes,
+    checked_blocks: found.checkedBlocks,
+    job_id: job.id,
     ...(problem === undefined ? {} : { problem }),
   };
+  await engine.verifications.keep(backupIdOf(job), verification, { signal });
+  engine.meter.count('verifications_total', 1, { kind, outcome: problem?.part ?? 'ok' });
+  return verification;
 }

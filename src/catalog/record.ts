@@ -14,7 +14,7 @@ import {
   restorePlanSchema,
   restoreRequestSchema,
 } from './restore.ts';
-import { verificationSchema, verifyWishSchema } from './verified.ts';
+import { restoreTestWishSchema, verificationSchema, verifyWishSchema } from './verified.ts';
 
 const bytes = z.int().nonnegative();
 const time = z.iso.datetime();
@@ -22,7 +22,15 @@ const seconds = z.number().nonnegative();
 
 export const JOB_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const;
 /** What a job does. Each kind has steps of its own: STEPS in src/backup/advance.ts. */
-export const JOB_KINDS = ['backup', 'index', 'restore', 'verify', 'adopt', 'pin'] as const;
+export const JOB_KINDS = [
+  'backup',
+  'index',
+  'restore',
+  'verify',
+  'adopt',
+  'restore_test',
+  'pin',
+] as const;
 export const JOB_PHASES = [
   'preparing',
   'snapshotting',
@@ -296,6 +304,8 @@ export const jobSchema = z.object({
   /** Of a verify job: what was asked for, and what came of it. */
   verify: verifyWishSchema.optional(),
   verified: verificationSchema.optional(),
+  /** Of a restore test: what was asked for. */
+  restore_test: restoreTestWishSchema.optional(),
   /** Of a restore: what was asked for, what that means on this pool, and what is there since. */
   restore: restoreRequestSchema.optional(),
   restore_plan: restorePlanSchema.optional(),

@@ -61,6 +61,15 @@ export type VerifiedRecord = z.infer<typeof verifiedRecordSchema>;
 export const verifyWishSchema = z.object({ percent: z.number().positive().max(100).default(100) });
 export type VerifyWish = z.infer<typeof verifyWishSchema>;
 
+/** The body of POST /v1/backups/{id}/restore-test. */
+export const restoreTestWishSchema = z.strictObject({
+  pool: z.string().min(1).max(255).optional(),
+  sr: z.string().min(1).max(255).optional(),
+  /** How long the guest's tools may take to report. */
+  boot_timeout_seconds: z.int().min(10).max(3600).default(600),
+});
+export type RestoreTestWish = z.infer<typeof restoreTestWishSchema>;
+
 /**
  * The record with this verification in it. One that found damage stays until something disproves it: a sample without a
  * fault does not take back that there is one.

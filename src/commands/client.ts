@@ -12,6 +12,7 @@ import type { PinWish } from '../catalog/pin.ts';
 import type { BackupRequest } from '../catalog/record.ts';
 import type { RestoreRequest } from '../catalog/restore.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
+import type { RestoreTestWish } from '../catalog/verified.ts';
 import { readSettings, type Settings } from '../config.ts';
 import type { BackupView, JobView } from '../http/views.ts';
 import { createConsoleLog } from '../log.ts';
@@ -48,6 +49,11 @@ export interface ServiceClient extends AsyncDisposable, ArchiveClient {
   startAdopt(input: Omit<AdoptInput, 'triggeredBy'>, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startVerify(input: { backupId: string; percent: number }, options: Cancellable): Promise<JobView>;
+  /** Errors: `not_found`, `restore_refused`. */
+  startRestoreTest(
+    input: { backupId: string; wish: Partial<RestoreTestWish> },
+    options: Cancellable,
+  ): Promise<JobView>;
   /** Errors: `not_found`, `restore_refused`. */
   startRestore(
     input: { backupId: string; wishes: RestoreWishes },

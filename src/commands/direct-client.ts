@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { Page, Service } from '../backup/service.ts';
 import { backupRequestSchema, isEnded } from '../catalog/record.ts';
 import { restoreRequestSchema } from '../catalog/restore.ts';
+import { restoreTestWishSchema } from '../catalog/verified.ts';
 import { BackupError } from '../errors.ts';
 import { backupView, jobView } from '../http/views.ts';
 import { createDirectArchives } from './archive-client.ts';
@@ -30,6 +31,13 @@ export function createDirectClient(
     startAdopt: async (input, options) => {
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startAdopt({ ...input, triggeredBy }, options));
+    },
+    startRestoreTest: async ({ backupId, wish }, options) => {
+      const triggeredBy = `command line (${userName()})`;
+      const parsed = parseWishes(restoreTestWishSchema, wish);
+      return jobView(
+        await service.startRestoreTest({ backupId, wish: parsed, triggeredBy }, options),
+      );
     },
     startVerify: async ({ backupId, percent }, options) => {
       const triggeredBy = `command line (${userName()})`;

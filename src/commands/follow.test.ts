@@ -22,6 +22,7 @@ function scriptedClient(end: Partial<Job>) {
     readArchive: () => assert.fail('not asked here'),
     startRestore: never,
     startVerify: never,
+    startRestoreTest: never,
     startAdopt: never,
     listJobs: never,
     listBackups: never,

@@ -70,6 +70,8 @@ export function createHttpClient(
       start(`/v1/backups/${encodeURIComponent(backupId)}/index`, {}, options),
     startAdopt: () =>
       Promise.reject(new BackupError('invalid_request', 'adopt archive: without XVAULT_URL only')),
+    startRestoreTest: ({ backupId, wish }, options) =>
+      start(`/v1/backups/${encodeURIComponent(backupId)}/restore-test`, wish, options),
     startVerify: ({ backupId, percent }, options) =>
       start(
         `/v1/backups/${encodeURIComponent(backupId)}/verify${percent === 100 ? '' : `?percent=${percent}`}`,

@@ -124,6 +124,9 @@ function indexText({ progress, backup_id: id }: JobView, index: IndexResult): st
 
 /** What a verify job looked at; one that found fault has failed, and its problem says it. */
 function verifiedText({ backup_id: id }: JobView, { percent, ...seen }: Verification): string {
+  if (seen.kind === 'restored') {
+    return `backup ${id} was restored, started, seen to work and removed again`;
+  }
   const read = `${count(seen.checked_blocks, 'block')} checked, ${formatBytes(seen.read_bytes)} read`;
   return percent === 100
     ? `backup ${id} is what was stored (${read})`

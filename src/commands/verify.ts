@@ -1,6 +1,8 @@
 /** `xvault verify`: is a backup still what was stored? Here or through a running service. */
+import type { RestoreTestWish } from '../catalog/verified.ts';
 import { BackupError } from '../errors.ts';
 import { type Command, type OptionValues, textOption } from './command.ts';
+import { filterOption, readSeconds } from './list-options.ts';
 import { startJob, WAIT_OPTIONS } from './start-job.ts';
 
 export const command: Command = {
@@ -10,6 +12,7 @@ export const command: Command = {
   examples: [
     'xvault verify 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a',
     'xvault verify 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --percent 5',
+    'xvault verify 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --boot --sr "NFS store"',
   ],
   options: {
     percent: {
@@ -17,6 +20,17 @@ export const command: Command = {
       short: 'p',
       value: '<n>',
       help: 'Only so many of its blocks, drawn at random (default 100)',
+    },
+    boot: {
+      type: 'boolean',
+      help: 'Restore it under another name without network, start it, wait for its guest tools, remove it',
+    },
+    pool: { type: 'string', value: '<name>', help: 'With --boot: on this pool (default: its own)' },
+    sr: { type: 'string', value: '<storage>', help: 'With --boot: storage (default: the default)' },
+    'boot-timeout': {
+      type: 'string',
+      value: '<time>',
+      help: 'With --boot: how long the guest may take (default 10m)',
     },
     ...WAIT_OPTIONS,
   },
@@ -26,10 +40,40 @@ is kept with the backup: list, status and check show it. Damage ends with an exi
 archive is never changed (docs/verify.md).`,
   async run(invocation) {
     const { positionals, options, signal } = invocation;
-    const wish = { backupId: (positionals[0] ?? '').toLowerCase(), percent: readPercent(options) };
-    return await startJob(invocation, (client) => client.startVerify(wish, { signal }));
+    const backupId = (positionals[0] ?? '').toLowerCase();
+    const wish = readBoot(options);
+    const percent = readPercent(options);
+    return await startJob(invocation, (client) =>
+      wish === undefined
+        ? client.startVerify({ backupId, percent }, { signal })
+        : client.startRestoreTest({ backupId, wish }, { signal }),
+    );
   },
 };
+
+/** What is asked of a restore test, if one is. Errors: `invalid_request`. */
+function readBoot(options: OptionValues): Partial<RestoreTestWish> | undefined {
+  const seconds = readSeconds(options, 'boot-timeout');
+  const wish = {
+    ...filterOption(options, 'pool'),
+    ...filterOption(options, 'sr'),
+    ...(seconds === undefined ? {} : { boot_timeout_seconds: Math.round(seconds) }),
+  };
+  const isBoot = options.boot === true;
+  if (!isBoot && Object.keys(wish).length > 0) {
+    throw new BackupError(
+      'invalid_request',
+      'use --pool, --sr and --boot-timeout with --boot only',
+    );
+  }
+  if (isBoot && textOption(options, 'percent') !== undefined) {
+    throw new BackupError(
+      'invalid_request',
+      'choose --percent or --boot: a restore reads everything',
+    );
+  }
+  return isBoot ? wish : undefined;
+}
 
 /** Errors: `invalid_request`. */
 function readPercent(options: OptionValues): number {

@@ -212,6 +212,23 @@ const PIN_JOB: Job = {
 };
 export const PIN_JOB_EXAMPLE = jobView(PIN_JOB);
 export const RESTORE_JOB_EXAMPLE = jobView(RESTORE_JOB);
+const RESTORE_TEST_JOB: Job = {
+  ...RESTORE_JOB,
+  id: '019ab0cc-77a4-7d3b-8b21-3c4d5e6f7a80',
+  kind: 'restore_test',
+  restore_test: { boot_timeout_seconds: 600 },
+  verified: {
+    at: '2026-11-23T09:31:12.655Z',
+    kind: 'restored',
+    percent: 100,
+    ok: true,
+    read_bytes: BACKUP.archive.size_bytes,
+    checked_blocks: 4583,
+    job_id: '019ab0cc-77a4-7d3b-8b21-3c4d5e6f7a80',
+  },
+};
+
+export const RESTORE_TEST_JOB_EXAMPLE = jobView(RESTORE_TEST_JOB);
 export const VERIFY_JOB_EXAMPLE = jobView(VERIFY_JOB);
 export const INDEX_JOB_EXAMPLE = jobView(INDEX_JOB);
 export const BACKUP_EXAMPLE = backupView(BACKUP);

@@ -4,7 +4,7 @@ import { createHarness } from '../../test/http/harness.ts';
 import { exampleBackup } from '../../test/http/records.ts';
 import { jobSchema } from '../catalog/record.ts';
 import type { Verification } from '../catalog/verified.ts';
-import { VERIFY_JOB_EXAMPLE } from './examples.ts';
+import { RESTORE_TEST_JOB_EXAMPLE, VERIFY_JOB_EXAMPLE } from './examples.ts';
 import { backupAnswerSchema } from './schemas.ts';
 import type { BackupView, JobView } from './views.ts';
 
@@ -68,4 +68,22 @@ test('a backup shows the verification that counts', async () => {
 
 test('the example is a valid record but for what only backups have', () => {
   jobSchema.omit({ checkpoint: true, request: true }).parse(VERIFY_JOB_EXAMPLE);
+});
+
+test('a restore test is started with its defaults, takes the scope restore, and refuses what it does not know', async () => {
+  const { post, request, service } = createHarness();
+  const path = `/v1/backups/${BACKUP}/restore-test`;
+  const answer = await post(path, {});
+  assert.equal(answer.status, 202);
+  const job = (await answer.json()) as JobView;
+  assert.deepEqual([job.kind, job.restore_test], ['restore_test', { boot_timeout_seconds: 600 }]);
+  const wish = { pool: 'dr', sr: 'NFS store', boot_timeout_seconds: 60 };
+  assert.equal((await post(path, wish)).status, 202);
+  for (const wrong of [{ boot_timeout_seconds: 1 }, { name: 'x' }, { pool: '' }]) {
+    assert.equal((await post(path, wrong)).status, 422, JSON.stringify(wrong));
+  }
+  const backup = { authorization: 'Bearer backup-token' };
+  assert.equal((await request('POST', path, { headers: backup })).status, 403);
+  assert.equal(service.calls.get('startRestoreTest')?.length, 2);
+  jobSchema.omit({ checkpoint: true, request: true }).parse(RESTORE_TEST_JOB_EXAMPLE);
 });

@@ -57,6 +57,21 @@ export function createFakeService(): FakeService {
       wakers.add(wake);
     });
 
+  const about = (
+    method: keyof Service,
+    kind: Job['kind'],
+    input: { backupId: string; triggeredBy: string },
+    more: Partial<Job> = {},
+  ): Job => {
+    enter(method, input);
+    const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
+    const { triggeredBy } = input;
+    const wish = { triggeredBy, vm: vm.name, request: exampleJob().request };
+    const job: Job = { ...newJob(++started, wish), kind, backup_id: backupId, ...more };
+    jobs.set(job.id, job);
+    return job;
+  };
+
   return {
     jobs,
     backups,
@@ -76,42 +91,13 @@ export function createFakeService(): FakeService {
       jobs.set(job.id, job);
       return job;
     },
-    startIndex: async (input) => {
-      enter('startIndex', input);
-      const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
-      const job: Job = {
-        ...newJob(++started, { ...input, vm: vm.name, request: exampleJob().request }),
-        kind: 'index',
-        backup_id: backupId,
-      };
-      jobs.set(job.id, job);
-      return job;
-    },
+    startIndex: async (input) => about('startIndex', 'index', input),
+    startVerify: async (input) => about('startVerify', 'verify', input, { verify: input.wish }),
+    startRestore: async (input) =>
+      about('startRestore', 'restore', input, { restore: input.request }),
+    startRestoreTest: async (input) =>
+      about('startRestoreTest', 'restore_test', input, { restore_test: input.wish }),
     startAdopt: () => Promise.reject(new BackupError('internal', 'not asked here')),
-    startVerify: async (input) => {
-      enter('startVerify', input);
-      const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
-      const job: Job = {
-        ...newJob(++started, { ...input, vm: vm.name, request: exampleJob().request }),
-        kind: 'verify',
-        backup_id: backupId,
-        verify: input.wish,
-      };
-      jobs.set(job.id, job);
-      return job;
-    },
-    startRestore: async (input) => {
-      enter('startRestore', input);
-      const { id: backupId, vm } = backups.get(input.backupId) ?? exampleBackup();
-      const job: Job = {
-        ...newJob(++started, { ...input, vm: vm.name, request: exampleJob().request }),
-        kind: 'restore',
-        backup_id: backupId,
-        restore: input.request,
-      };
-      jobs.set(job.id, job);
-      return job;
-    },
     getJob: async (id) => {
       enter('getJob', id);
       return jobs.get(id);

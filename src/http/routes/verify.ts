@@ -1,7 +1,8 @@
 /** Looking at a backup again: is it still what was stored? */
 import { z } from 'zod';
+import { restoreTestWishSchema } from '../../catalog/verified.ts';
 import { NEVER } from '../../signals.ts';
-import { VERIFY_JOB_EXAMPLE } from '../examples.ts';
+import { RESTORE_TEST_JOB_EXAMPLE, VERIFY_JOB_EXAMPLE } from '../examples.ts';
 import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
 import { jobView } from '../views.ts';
 import { holdForJob, idOf, jobDoc, POLL_HEADERS, problemDoc } from './common.ts';
@@ -57,4 +58,53 @@ const verifyBackup = defineRoute({
   hold: holdForJob,
 });
 
-export const VERIFY_ROUTES: readonly AnyRoute[] = [verifyBackup];
+const { shape } = restoreTestWishSchema;
+
+const testRestore = defineRoute({
+  method: 'POST',
+  path: '/v1/backups/{id}/restore-test',
+  scope: 'restore',
+  summary: 'Try a backup out',
+  description:
+    'Starts a job that restores the backup under another name and without any network, starts the machine, waits until the tools in its ' +
+    'guest report, and removes all of it again, however it went. What was found is kept with the backup (`verified`, kind `restored`) and ' +
+    'told by `/v1/status`. `Prefer: wait=N` and `Idempotency-Key` as for a backup.',
+  params: { id: 'id of the backup' },
+  body: restoreTestWishSchema.extend({
+    pool: shape.pool.meta({ description: 'Where; the pool it came from unless told.' }),
+    sr: shape.sr.meta({ description: 'Storage, by uuid or name; the pool’s default unless told.' }),
+    boot_timeout_seconds: shape.boot_timeout_seconds.meta({
+      description: 'How long the guest may take to report, 10 to 3600.',
+    }),
+  }),
+  waits: true,
+  answers: {
+    200: jobDoc('The job, ended within the time waited.', RESTORE_TEST_JOB_EXAMPLE),
+    202: {
+      ...jobDoc('The job, started.', RESTORE_TEST_JOB_EXAMPLE),
+      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
+    },
+    404: problemDoc('No such backup, or no such pool.'),
+    409: problemDoc('`restore_refused`, `job_conflict`: as for a restore.'),
+    422: problemDoc('Wrong field; `vm_not_supported`: the machine has no disks.'),
+    429: problemDoc('`limit_reached`: the queue is full.'),
+    503: problemDoc('`draining`, or the pool or the store does not answer.'),
+  },
+  handle: async (call) => {
+    const { deps, identity, body, reservedId } = call;
+    const job = await deps.service.startRestoreTest(
+      {
+        backupId: idOf(call, 'backup'),
+        wish: body,
+        triggeredBy: identity?.name ?? 'nobody',
+        jobId: reservedId,
+      },
+      { signal: NEVER },
+    );
+    const view = jobView(job);
+    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+  },
+  hold: holdForJob,
+});
+
+export const VERIFY_ROUTES: readonly AnyRoute[] = [verifyBackup, testRestore];
