@@ -38,7 +38,7 @@ const KEPT_MS = 10 * 60_000;
 
 /** Ends of the last reads of one disk: who goes on where one of them ended reads front to back. */
 const KEPT_ENDS = 16;
-/** Blocks read ahead of one who has gone on often enough. */
+/** Blocks read ahead of one who goes on: as many as he has read so far, but never more. */
 const MOST_AHEAD = 2 * SHELF_SLOTS;
 
 /** Only of tests: the service gives its own budget. */
@@ -95,7 +95,7 @@ interface Opened {
 interface OpenDisk {
   disk: IndexedDisk;
   blocks: CachedBlocks;
-  /** Where reads ended → how often one went on from there. */
+  /** Where reads ended → how many bytes were read front to back up to there. */
   ends: Map<number, number>;
 }
 
@@ -243,13 +243,12 @@ async function* readDisk(
   const { presence } = disk;
   const end = offset + length;
   // who reads front to back in small pieces will go on
-  const goneOn = ends.get(offset);
-  const streak = goneOn === undefined ? 0 : goneOn + 1;
+  const behind = ends.get(offset) ?? 0;
   ends.delete(offset);
-  ends.set(end, streak);
+  ends.set(end, behind + length);
   const [oldest] = ends.keys();
   if (ends.size > KEPT_ENDS && oldest !== undefined) ends.delete(oldest);
-  const ahead = Math.min(MOST_AHEAD, streak < 2 ? 0 : 2 ** streak);
+  const ahead = Math.min(MOST_AHEAD, Math.floor(behind / BLOCK_BYTES));
   const until = Math.min(disk.storedBlocks, presence.rank(Math.ceil(end / BLOCK_BYTES)) + ahead);
   for (let at = offset; at < end; ) {
     const number = Math.floor(at / BLOCK_BYTES);
@@ -291,8 +290,9 @@ async function* explained(
   try {
     yield* pieces;
   } catch (error) {
+    // what was found out of it may be what is wrong: an index that is made anew counts for the next reader
+    if (isBackupError(error, 'precondition_failed', 'data_corrupt')) onLost();
     if (!isBackupError(error, 'precondition_failed')) throw error;
-    onLost();
     const text = `read backup ${id}: its archive went, or was replaced, meanwhile`;
     throw new BackupError('not_found', text, { cause: error });
   }

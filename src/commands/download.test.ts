@@ -6,6 +6,7 @@ import { PassThrough } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
+import { createTestTerminal } from '../../test/commands/terminal.ts';
 import { MIB, writeForeignArchive } from '../../test/fuzz/foreign-archive.ts';
 import { exampleBackup } from '../../test/http/records.ts';
 import { BackupError, isBackupError } from '../errors.ts';
@@ -15,6 +16,7 @@ import { NEVER } from '../signals.ts';
 import { loadHasher } from '../xva/hash.ts';
 import { fillFrom, readArchive } from '../xva/reader.ts';
 import type { ArchiveClient } from './archive-client.ts';
+import { runCli } from './cli.ts';
 import { download } from './download.ts';
 
 const options = { signal: NEVER };
@@ -131,6 +133,13 @@ test('wrong bytes get no name, wherever they are', async (t) => {
     await assert.rejects(fetch(), corrupt, `at ${at}`);
     assert.equal(existsSync(file) || existsSync(`${file}.part`), false);
   }
+});
+
+test('with --to nothing else is asked of a restore', async () => {
+  const terminal = createTestTerminal();
+  const args = ['restore', exampleBackup().id, '--to', 'x.xva', '--name', 'copy'];
+  assert.equal(await runCli({ args, terminal, ...options, version: '0' }), 2);
+  assert.match(terminal.text.err, /use --to alone/);
 });
 
 test('with - the archive goes to standard output', async (t) => {

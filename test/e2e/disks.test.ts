@@ -11,6 +11,7 @@ import type { Backup } from '../../src/catalog/record.ts';
 import { systemClock } from '../../src/clock.ts';
 import { download } from '../../src/commands/download.ts';
 import { createHttpClient } from '../../src/commands/http-client.ts';
+import { isBackupError } from '../../src/errors.ts';
 import { createSecret } from '../../src/secret.ts';
 import { NEVER } from '../../src/signals.ts';
 import { openIndex } from '../../src/xva/blocks-index.ts';
@@ -132,6 +133,19 @@ for (const compression of ['none', 'zstd'] as const) {
   });
 }
 
+test('so many readers at once, and no more; who leaves makes room', async () => {
+  const view = await world.service.openDisk({ backupId: backups.none.id, disk: 0 }, options);
+  assert.ok(view);
+  const open = () => view.read({ offset: 0, length: view.sizeBytes }, options);
+  const readers = Array.from({ length: 64 }, open);
+  await Promise.all(readers.map((reader) => reader.next()));
+  await assert.rejects(open().next(), (error) => isBackupError(error, 'limit_reached'));
+  for (const reader of readers) await reader.return();
+  const again = open();
+  assert.equal((await again.next()).done, false);
+  await again.return();
+});
+
 test('an archive through the service is the one in the bucket, with its entity tag', async () => {
   const { id, archive } = backups.zstd;
   const pieces: Uint8Array[] = [];
@@ -234,6 +248,8 @@ test('an index that is gone or wrong gives no bytes and names the mend; so does 
   assert.equal((await read(path, { range: rangeOf(11 * MIB, 1) })).response.status, 404);
   const { id: other, index_key: wrong } = await backUp();
   world.s3?.inspect.damage(BUCKET, wrong, 16 + 3);
-  const range = 'bytes=0-0';
-  assert.equal((await read(`/v1/backups/${other}/disks/0`, { range })).response.status, 502);
+  const first = () => read(`/v1/backups/${other}/disks/0`, { range: 'bytes=0-0' });
+  assert.equal((await first()).response.status, 502);
+  assert.equal((await world.call('POST', `/v1/backups/${other}/index`, wait)).status, 200);
+  assert.equal((await first()).response.status, 206);
 });

@@ -138,6 +138,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<TestWorld>
       {
         ...rest,
         ...(options.hooks === undefined ? {} : { hooks: options.hooks }),
+        loadArena: async () => arena,
         pools: [only, ...otherPools],
         store: archives,
         stateStore: archives,
