@@ -34,6 +34,7 @@ export function createForecastService(
     forecast: async ({ days }, options) => {
       const { catalog, clock, delta } = engine;
       const { rules, from } = await readRulesInForce(engine, retentionDays, options);
+      const newest = await catalog.newestReadable(options);
       const machines = (await catalog.holdings()).values();
       const { prices } = delta;
       const nowMs = clock.now();
@@ -45,6 +46,10 @@ export function createForecastService(
           ? {}
           : { currency: prices.currency, prices: prices.as_of }),
         ...forecast,
+        vms: forecast.vms.map((one) => {
+          const name = newest.get(`${one.vm.pool}/${one.vm.uuid}`)?.vm.name;
+          return name === undefined ? one : { ...one, vm: { ...one.vm, name } };
+        }),
       };
     },
   };

@@ -17,27 +17,39 @@ export async function findGood(
   holdings: readonly Holding[],
   options: Cancellable,
 ): Promise<Holding | undefined> {
+  return (await findNamedGood(engine, holdings, options))?.holding;
+}
+
+/** The same, with the name its record gives the machine. */
+export async function findNamedGood(
+  engine: Facts,
+  holdings: readonly Holding[],
+  options: Cancellable,
+): Promise<{ holding: Holding; vmName: string } | undefined> {
   for (const holding of holdings) {
-    if (await isGood(engine, holding, options)) return holding;
+    const vmName = await nameIfGood(engine, holding, options);
+    if (vmName !== undefined) return { holding, vmName };
   }
   return undefined;
 }
 
-async function isGood(
+/** What its record calls the machine; undefined when it is no good backup. */
+async function nameIfGood(
   { store, verifications }: Facts,
   { backupId, original, pinned }: Holding,
   options: Cancellable,
-): Promise<boolean> {
+): Promise<string | undefined> {
   for (const copy of [original, pinned]) {
     if (!isWhole(copy)) continue;
     const found = await store.get(copy.record.key, options);
     const record = found && backupSchema.safeParse(parseJson(found.bytes));
     if (!record?.success) continue; // gone meanwhile, damaged, or of a newer version
-    const { id, archive } = record.data;
+    const { id, archive, vm } = record.data;
     if (id !== backupId || archive.size_bytes !== copy.archive.sizeBytes) continue;
-    return !isDamaged((await verifications.of([id], options)).get(id));
+    const verified = (await verifications.of([id], options)).get(id);
+    return isDamaged(verified) ? undefined : vm.name;
   }
-  return false;
+  return undefined;
 }
 
 /** The marks below `pinned/`, by backup id; one that cannot be read is nobody's to remove, as if it were a wish. */

@@ -4,7 +4,8 @@ import type { GuardState } from './guard-plan.ts';
 
 /** One machine and its last good backup. */
 export interface GuardEntry {
-  vm: { uuid: string; pool: string };
+  /** The name is that of the last good backup; absent without one. */
+  vm: { uuid: string; name?: string; pool: string };
   /** `failed`: it could not be looked at, copied or released; the error says why. */
   guard: GuardState | 'failed';
   /** The newest good one. */

@@ -21,7 +21,7 @@ import type { Cancellable } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { type RulesInForce, readRulesInForce } from './expiry.ts';
-import { findGood, readPins } from './guard-facts.ts';
+import { findNamedGood, readPins } from './guard-facts.ts';
 import { type GuardPlan, planGuard } from './guard-plan.ts';
 import type { GuardEntry, GuardReport } from './guard-service.ts';
 import { keepLease } from './keep-lease.ts';
@@ -91,6 +91,9 @@ export function createGuard(engine: Engine, settings: GuardSettings): Guard {
   };
 }
 
+/** With the machine's name, as its last good backup has it. */
+type NamedPlan = GuardPlan & { vmName?: string };
+
 interface Look {
   machine: MachineKey;
   dryRun: boolean;
@@ -148,7 +151,7 @@ async function judgeAndAct(
 /** What was judged may be gone before it is copied: then the newest that is left. */
 async function renewGood(
   context: Context,
-  { machine, first, done }: { machine: MachineKey; first: GuardPlan; done: Done },
+  { machine, first, done }: { machine: MachineKey; first: NamedPlan; done: Done },
   options: Cancellable,
 ): Promise<void> {
   let judged = first;
@@ -176,25 +179,26 @@ async function plan(
   { engine, settings }: Context,
   { machine, known }: { machine: MachineKey; known?: Look['known'] },
   options: Cancellable,
-): Promise<GuardPlan> {
+): Promise<NamedPlan> {
   const force = known?.force ?? (await readRulesInForce(engine, settings.retentionDays, options));
   const holdings =
     known?.holdings ??
     (await readHoldings(engine, machine, options)).get(machineName(machine)) ??
     [];
-  const [pins, good] = await Promise.all([
+  const [pins, found] = await Promise.all([
     readPins(engine, holdings, options),
-    findGood(engine, holdings, options),
+    findNamedGood(engine, holdings, options),
   ]);
   const { marginMs } = settings;
-  return planGuard({
+  const judged = planGuard({
     holdings,
     pins,
-    good,
+    good: found?.holding,
     rules: force.rules,
     nowMs: engine.clock.now(),
     marginMs,
   });
+  return { ...judged, ...(found && { vmName: found.vmName }) };
 }
 
 /** What lies below `pinned/` of one backup is written and removed by who holds this. */
@@ -263,12 +267,12 @@ interface Done {
 
 function entryOf(
   { pool, vmUuid }: MachineKey,
-  { state, good, end, renewFrom, drop }: GuardPlan,
+  { state, good, end, renewFrom, drop, vmName }: NamedPlan,
   { renewedBytes, released = [] }: Partial<Done>,
 ): GuardEntry {
   const ends = end !== undefined && Number.isFinite(end.expiresAt);
   return {
-    vm: { uuid: vmUuid, pool },
+    vm: { uuid: vmUuid, ...(vmName === undefined ? {} : { name: vmName }), pool },
     guard: state,
     ...(good === undefined ? {} : { backup_id: good.backupId }),
     ...(ends ? { expires_at: formatTime(end.expiresAt) } : {}),

@@ -54,7 +54,8 @@ export interface ForecastDay extends ForecastFigures {
 }
 
 export interface ForecastMachine {
-  vm: { uuid: string; pool: string };
+  /** The name is filled in by whoever knows it. */
+  vm: { uuid: string; name?: string; pool: string };
   stored_bytes: number;
   backups: number;
   /** From today on. */

@@ -39,7 +39,7 @@ function show(report: GuardReport, terminal: Terminal): void {
     const rows = report.vms.map((entry) => [
       style(COLORS[entry.guard], entry.guard),
       plain(entry.vm.pool),
-      plain(entry.vm.uuid),
+      plain(entry.vm.name ?? '') || entry.vm.uuid,
       plain(entry.backup_id ?? '–'),
       entry.expires_at?.slice(0, 10) ?? (entry.backup_id === undefined ? '–' : 'never'),
       doneText(entry, report.dry_run),
@@ -61,7 +61,10 @@ function show(report: GuardReport, terminal: Terminal): void {
     );
   }
   for (const { vm, error } of report.vms) {
-    if (error) terminal.err(`error: ${plain(vm.pool)}/${plain(vm.uuid)}: ${plain(error.detail)}\n`);
+    if (error)
+      terminal.err(
+        `error: ${plain(vm.pool)}/${plain(vm.name ?? '') || vm.uuid}: ${plain(error.detail)}\n`,
+      );
   }
 }
 

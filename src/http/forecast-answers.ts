@@ -39,7 +39,7 @@ export const forecastSchema = z
     ),
     vms: z.array(
       z.object({
-        vm: z.object({ uuid: z.string(), pool: z.string() }),
+        vm: z.object({ uuid: z.string(), name: z.string().optional(), pool: z.string() }),
         stored_bytes: bytes,
         backups: z.int().nonnegative(),
         stored_bytes_by_day: z.array(bytes),
@@ -91,7 +91,7 @@ export const FORECAST_EXAMPLE: ForecastReport = {
   ],
   vms: [
     {
-      vm: { uuid: vm.uuid, pool: vm.pool },
+      vm,
       stored_bytes: size,
       backups: 1,
       stored_bytes_by_day: [size, size],

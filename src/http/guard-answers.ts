@@ -33,7 +33,7 @@ export const guardReportSchema = z
     ),
     vms: z.array(
       z.object({
-        vm: z.object({ uuid: z.string(), pool: z.string() }),
+        vm: z.object({ uuid: z.string(), name: z.string().optional(), pool: z.string() }),
         guard: guardStateSchema,
         backup_id: z.string().optional(),
         expires_at: time.optional(),
@@ -60,7 +60,7 @@ export const GUARD_EXAMPLE: GuardReport = {
   counts: { safe: 0, renewed: 1, pinned: 0, due: 0, released: 0, none: 0, failed: 0 },
   vms: [
     {
-      vm: { uuid: vm.uuid, pool: vm.pool },
+      vm,
       guard: 'renewed',
       backup_id: id,
       renewed_bytes: archive.size_bytes,
