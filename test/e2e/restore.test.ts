@@ -19,11 +19,19 @@ import {
   TWO_DISKS,
 } from './restore-world.ts';
 
+/** The usual ones, and two of one name. */
+const NETWORKS = [
+  { name: 'Pool-wide network associated with eth0', bridge: 'xenbr0' },
+  { name: 'VM network', bridge: 'xenbr1' },
+  { name: 'Twin', bridge: 'xenbr5' },
+  { name: 'Twin', bridge: 'xenbr6' },
+];
+
 let lab: RestoreWorld;
 let own: TestPool;
 let full: Backup;
 before(async () => {
-  lab = await startRestoreWorld();
+  lab = await startRestoreWorld({ target: { networks: NETWORKS } });
   own = openPool(lab.world.sim, { name: 'dc1', log: lab.world.log });
   full = await lab.backUp(TWO_DISKS.name, { mode: 'full' });
 });
@@ -145,9 +153,11 @@ test('a subset of its disks, and a network left out', async () => {
   await removeAgain(lab.target, job);
 });
 
-test('disks on several SRs are written apart and attached at their places', async () => {
+test('disks on several SRs are written apart and attached at their places; of two networks of one name the right one is taken', async () => {
+  const twin = lab.target.networks().find(({ bridge }) => bridge === 'xenbr6');
+  assert.ok(twin);
   const job = await lab.restore(full, {
-    networks: ALL_NETWORKS,
+    networks: { '*': twin.uuid },
     disk_srs: { '1': 'Local storage 1' },
   });
   const { ref, restored } = machineOf(lab.target, job);
@@ -159,6 +169,8 @@ test('disks on several SRs are written apart and attached at their places', asyn
       ['1', 'Local storage 1'],
     ],
   );
+  assert.equal(job.restore_plan?.networks[0]?.to?.uuid, twin.uuid);
+  assert.equal(lab.target.networks().length, NETWORKS.length, 'none was made');
   assert.equal(job.progress.read_bytes, full.archive.size_bytes * 2);
   await removeAgain(lab.target, job);
 });
