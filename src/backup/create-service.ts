@@ -7,17 +7,7 @@ import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { createVerifications } from '../catalog/verifications.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
-import type {
-  Arena,
-  Clock,
-  Hooks,
-  Ids,
-  Log,
-  Meter,
-  Notifier,
-  ObjectStore,
-  Pool,
-} from '../ports.ts';
+import type { Arena, Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import { DEFAULT_PRICES, type Prices } from '../prices.ts';
 import { DEFAULT_ROTATION, type RotationSettings } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
@@ -29,11 +19,9 @@ import type { Engine } from './context.ts';
 import { createDiskViews } from './disk-view.ts';
 import { createEndings, type Endings } from './endings.ts';
 import { createForecastService } from './forecast-service.ts';
-import { createFreshnessWatch } from './freshness-watch.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
-import { createNotices } from './notices.ts';
 import { createPinService } from './pin-service.ts';
 import { createQueries } from './queries.ts';
 import { createRestoreService } from './restore-service.ts';
@@ -64,8 +52,6 @@ export interface ServiceDeps {
   meter: Meter;
   /** Absent where the settings allow none. */
   hooks?: Hooks;
-  /** Absent where nobody wants to be told. */
-  notifier?: Notifier;
   /** One that knows the memory blocks lie in; unless given one that copies what it hashes. */
   loadHasher?(): Promise<Hasher>;
   /** The byte budget, for blocks of backups that are read; unless given a small one of its own. */
@@ -98,8 +84,6 @@ export interface ServiceSettings {
   seamCheckPercent?: number;
   /** XVAULT_S3_PRICES. */
   prices?: Prices;
-  /** XVAULT_MAX_AGE_HOURS; who is told of machines without a fresh backup is told by this, nobody unless given. */
-  maxAgeSeconds?: number;
 }
 
 export interface RunningService extends Service {
@@ -125,10 +109,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     },
     retry: settings.retry ?? { attempts: 1, firstPauseMs: 0 },
     onLeaseLost: () => sweeps.soon(),
-    onEnded: (job) => {
-      guards.jobEnded(job);
-      engine.notices?.ended(job);
-    },
+    onEnded: guards.jobEnded,
   });
   const sweeps = createSweeps(engine, { runner, deps, settings });
   const queries = createQueries(engine, {
@@ -172,15 +153,12 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       await resume();
       void repeat(clock, resumeEveryMs, stopped.signal, resume);
       sweeps.start();
-      freshness?.start();
       guards.start();
     },
     drain: async (input) => {
       stopped.abort();
-      freshness?.stop();
       await Promise.all([runner.drain(input), sweeps.stop()]);
       await guards.stop(input);
-      await engine.notices?.drain();
       disks.close();
     },
     get draining() {
