@@ -26,7 +26,7 @@ export type Pin = z.infer<typeof pinSchema>;
 
 /** What is asked for. */
 export const pinWishSchema = z.strictObject({
-  reason: z.string().trim().min(1).max(1000),
+  reason: z.string().trim().min(1).max(1000).default('no reason given'),
   until: z.iso.datetime().optional(),
 });
 export type PinWish = z.infer<typeof pinWishSchema>;

@@ -2,6 +2,7 @@
 import { userInfo } from 'node:os';
 import type { z } from 'zod';
 import type { Page, Service } from '../backup/service.ts';
+import { pinWishSchema } from '../catalog/pin.ts';
 import { backupRequestSchema, isEnded } from '../catalog/record.ts';
 import { restoreRequestSchema } from '../catalog/restore.ts';
 import { restoreTestWishSchema } from '../catalog/verified.ts';
@@ -71,7 +72,8 @@ export function createDirectClient(
     },
     status: (input, options) => service.status(input, options),
     renewLastGood: (input, options) => service.renewLastGood(input, options),
-    startPin: async ({ backupId, wish }, options) => {
+    startPin: async ({ backupId, wish: given }, options) => {
+      const wish = parseWishes(pinWishSchema, given);
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startPin({ backupId, wish, triggeredBy }, options));
     },

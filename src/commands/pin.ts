@@ -12,7 +12,7 @@ export const command: Command = {
     'xvault pin 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --reason audit --until 2027-11-23',
   ],
   options: {
-    reason: { type: 'string', value: '<text>', help: 'Why; kept and shown with it (required)' },
+    reason: { type: 'string', value: '<text>', help: 'Why; kept and shown with it' },
     until: { type: 'string', value: '<time>', help: 'When it ends by itself: a day or a time' },
     ...WAIT_OPTIONS,
   },
@@ -22,11 +22,8 @@ stays one backup: list, restore and verify work as before. Taken back by xvault 
   async run(invocation) {
     const { positionals, options, signal } = invocation;
     const reason = textOption(options, 'reason');
-    if (reason === undefined) {
-      throw new BackupError('invalid_request', 'say why it is pinned: --reason <text>');
-    }
     const backupId = (positionals[0] ?? '').toLowerCase();
-    const wish = { reason, ...readUntil(options) };
+    const wish = { ...(reason === undefined ? {} : { reason }), ...readUntil(options) };
     return await startJob(invocation, (client) => client.startPin({ backupId, wish }, { signal }));
   },
 };

@@ -53,7 +53,7 @@ test('a route without a token is one of those that show nothing', () => {
 for (const route of guarded) {
   test(`${route.method} ${route.path} knows no stranger, and does nothing before it knows who asks`, async () => {
     const { request, service, lines } = createHarness();
-    const methods = route.method === 'GET' ? ['GET', 'HEAD'] : ['POST'];
+    const methods = route.method === 'GET' ? ['GET', 'HEAD'] : [route.method];
     for (const [who, headers] of Object.entries(STRANGERS)) {
       for (const method of methods) {
         const type = { 'content-type': 'application/json' };
