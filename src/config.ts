@@ -248,6 +248,7 @@ function assemble(
       transitions: values.XVAULT_TRANSITIONS,
       noncurrentDays: values.XVAULT_NONCURRENT_DAYS,
       lastGoodDays: values.XVAULT_LAST_GOOD_DAYS,
+      ...(values.XVAULT_LOCK === undefined ? {} : { locks: values.XVAULT_LOCK }),
     },
     seamCheckPercent: values.XVAULT_SEAM_CHECK_PERCENT,
     prices: values.XVAULT_S3_PRICES,

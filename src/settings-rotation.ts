@@ -16,6 +16,8 @@ export interface RotationSettings {
   noncurrentDays: number;
   /** The newest good backup of a machine is copied out of rotation so long before the rules delete it; 0: never. */
   lastGoodDays: number;
+  /** XVAULT_LOCK: how long what is of a class is locked, to be compared with its rule. */
+  locks?: Readonly<Record<string, { mode: string; days: number }>>;
 }
 
 export const DEFAULT_ROTATION: RotationSettings = {

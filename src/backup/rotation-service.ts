@@ -8,6 +8,7 @@
 import { ALL_RULES } from '../bucket-rule.ts';
 import { DAY_MS, endOfCopy, lastEnd } from '../catalog/forecast.ts';
 import { type Holding, isWhole } from '../catalog/holdings.ts';
+import { adviseLocks } from '../catalog/lock-advice.ts';
 import {
   describeRule,
   planRotation,
@@ -166,6 +167,7 @@ async function lookAt(
   ]);
   const limits = limitsOf(facts, found);
   const { keys, rotation } = engine;
+  const locks = holds.archives ? (rotation.locks ?? {}) : {};
   const wish = { keys, retentionDays, rotation, holds, versioned: versioned ?? false };
   const classesInUse = [
     ...new Set([...holdings.values()].flat().flatMap(({ retention }) => retention ?? [])),
@@ -191,7 +193,7 @@ async function lookAt(
     wanted: wantedRules(wish, limits).rules.map(ruleView),
     changes: plan.changes,
     in_order: inOrder,
-    warnings: [...plan.warnings, ...unknown],
+    warnings: [...plan.warnings, ...unknown, ...adviseLocks(locks, before, keys)],
     ...(refusals.length === 0 ? {} : { refusals }),
     ...(limits.note === undefined ? {} : { note: limits.note }),
   };

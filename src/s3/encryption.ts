@@ -141,7 +141,9 @@ export function refuseLink(settings: EncryptionSettings | undefined, key: string
   const text =
     'ask with direct=1: no link can be given to what is encrypted with a key of ours ' +
     '(XVAULT_SSE_C_KEY), since who follows it would need that key';
-  throw new BackupError('invalid_request', `${text}, key=${key}`, { details: { key } });
+  // As if it could not be fetched: who only tries a link first goes the other way.
+  const details = { key, fetch: true };
+  throw new BackupError('invalid_request', `${text}, key=${key}`, { details });
 }
 
 /** What the bucket itself does to what is put into it. Errors: `store_*`, `store_credentials` without the right. */

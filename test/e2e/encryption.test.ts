@@ -21,14 +21,36 @@ import { type EncryptionWish, encryptionByPrefix } from '../../src/settings-prot
 import { NEVER } from '../../src/signals.ts';
 import { CEPH_KMS_KEY, LIMITED_USER } from '../servers/ceph.ts';
 import { type S3Server, startCeph, startEmbedded } from '../servers/index.ts';
-import { assertRestores, contents, LIVING } from './delta-days.ts';
+import { createGeneratedDisk } from '../sim/disk.ts';
+import type { MachineSpec } from '../sim/pool.ts';
+import { assertRestores, contents } from './delta-days.ts';
 import { createLab, resultOf, writeNoise } from './delta-world.ts';
+import { assertSameDisks, machineOf, startRestoreWorld } from './restore-world.ts';
 import { startWorld, type TestWorld } from './world.ts';
 
 const MIB = 1_048_576;
 const signal = NEVER;
 const isLong = process.env.XVAULT_TEST_LONG !== undefined;
 const keys = createKeys('xv');
+
+/** Two parts, and enough of one disk stays to be copied. */
+const MACHINE: MachineSpec = {
+  name: 'web',
+  power: 'Running',
+  disks: [
+    {
+      name: 'root',
+      storage: 'nfs',
+      bootable: true,
+      open: () => createGeneratedDisk({ sizeBytes: 11 * MIB, seed: 3, density: 1 }),
+    },
+    {
+      name: 'odd',
+      storage: 'nfs',
+      open: () => createGeneratedDisk({ sizeBytes: 2 * MIB + 512, seed: 5, density: 1 }),
+    },
+  ],
+};
 const SSE = 'x-amz-server-side-encryption';
 
 const newKey = () => createSecret(randomBytes(32).toString('base64'));
@@ -40,9 +62,9 @@ interface Encrypted {
   world: TestWorld;
 }
 
-async function startEncrypted(server: S3Server, wish: EncryptionWish): Promise<Encrypted> {
+async function settingsFor(server: S3Server, wish: EncryptionWish): Promise<StoreSettings> {
   const { accessKeyId, secretAccessKey, region, endpoint, endpointTls, caPem } = server;
-  const settings: StoreSettings = {
+  return {
     bucket: await server.createBucket(`encrypted-${wish.kind.replace(':', '-').toLowerCase()}`),
     prefix: 'xv',
     endpoint: endpointTls ?? endpoint,
@@ -52,7 +74,11 @@ async function startEncrypted(server: S3Server, wish: EncryptionWish): Promise<E
     credentials: { accessKeyId, secretAccessKey },
     encryption: encryptionByPrefix(wish, keys),
   };
-  const world = await startWorld({ store: settings, pool: { seed: 77, machines: [LIVING] } });
+}
+
+async function startEncrypted(server: S3Server, wish: EncryptionWish): Promise<Encrypted> {
+  const settings = await settingsFor(server, wish);
+  const world = await startWorld({ store: settings, pool: { seed: 77, machines: [MACHINE] } });
   return { server, settings, world };
 }
 
@@ -82,21 +108,21 @@ async function encryptionOf({ server, settings }: Encrypted): Promise<Map<string
 
 /** A full, and a delta of another class that copies from it. */
 async function backUpTwice({ world }: Encrypted): Promise<[Backup, Backup]> {
-  const lab = createLab(world, 'living');
+  const lab = createLab(world, 'web');
   const full = resultOf(await lab.backup());
   await assertRestores(lab.store, full, contents(lab.machine));
   const [disk] = lab.machine.disks;
   assert.ok(disk);
-  writeNoise(disk, { offset: 9 * MIB, bytes: 100_000 }, () => 5);
+  writeNoise(disk, { offset: 10 * MIB, bytes: 100_000 }, () => 5);
   const delta = resultOf(await lab.backup({ mode: 'delta', retention: 'weekly' }));
-  assert.ok(delta.copied_bytes > 10 * MIB, `copied ${delta.copied_bytes}`);
+  assert.ok(delta.copied_bytes > 5 * MIB, `copied ${delta.copied_bytes}`);
   await assertRestores(lab.store, delta, contents(lab.machine));
   return [full, delta];
 }
 
 /** Besides: a compressed one, an index made anew, a copy inside the store, lists, whole reads. */
 async function doTheRest({ world }: Encrypted, earlier: Backup[]): Promise<void> {
-  const lab = createLab(world, 'living');
+  const lab = createLab(world, 'web');
   const packed = resultOf(await lab.backup({ compression: 'zstd' }));
   const service = world.secondService();
   const { id } = await service.startIndex({ backupId: packed.id, triggeredBy: 'test' }, { signal });
@@ -232,7 +258,7 @@ test('ceph: a policy that refuses plain writes lets backups pass, parts included
   const settings = { ...owner.settings, credentials, provider: 'ceph' };
   await using world = await startWorld({
     store: settings,
-    pool: { seed: 77, machines: [LIVING] },
+    pool: { seed: 77, machines: [MACHINE] },
   });
   await backUpTwice({ server, settings, world });
   const plain = { ...settings, encryption: undefined };
@@ -248,7 +274,7 @@ test('embedded: with keys of the store; without any the error says what to set',
   t.after(() => server.stop());
   const one = await startEncrypted(server, { kind: 'AES256' });
   await using world = one.world;
-  const job = await one.world.backup('living');
+  const job = await one.world.backup('web');
   assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
   for (const [key, how] of await encryptionOf(one)) assert.equal(how, 'AES256', key);
   assert.deepEqual(await world.audit(), []);
@@ -260,6 +286,30 @@ test('embedded: with keys of the store; without any the error says what to set',
     code: 'store_credentials',
     message: /set XVAULT_SSE/,
   });
+});
+
+test('with a key of ours there is no link; disks are read, and machines restored, through xvault', async (t) => {
+  const server = await startEmbedded({ etag: 'fast' });
+  t.after(() => server.stop());
+  const store = await settingsFor(server, CUSTOMER);
+  const networks = [{ name: 'Office', bridge: 'xenbr0' }];
+  const pool = { seed: 9, machines: [MACHINE], networks };
+  await using lab = await startRestoreWorld({ store, pool, target: { networks } });
+  const backup = await lab.backUp('web');
+  const link = lab.service.archiveLink(backup.id, { expiresSeconds: 60 }, { signal });
+  await assert.rejects(link, { code: 'invalid_request', message: /direct=1/ });
+  const disk = await lab.service.openDisk({ backupId: backup.id, disk: 0 }, { signal });
+  const length = 2 * MIB;
+  const read: Uint8Array[] = [];
+  for await (const piece of disk?.read({ offset: MIB, length }, { signal }) ?? []) read.push(piece);
+  const expected = Buffer.alloc(length);
+  lab.world.sim.machine('web').disks[0]?.disk.read(MIB, expected);
+  assert.ok(expected.equals(Buffer.concat(read)));
+  const job = await lab.restore(backup);
+  const { ref, restored } = machineOf(lab.target, job);
+  assert.equal(restored.via, 'stream');
+  assert.match(job.restore_plan?.via_reason ?? '', /XVAULT_SSE_C_KEY/);
+  assertSameDisks(lab.target, ref, lab.world.sim.machine('web'));
 });
 
 test('what lies there unencrypted is read, and copied from, after a key of ours is set', async (t) => {

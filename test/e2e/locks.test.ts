@@ -20,6 +20,7 @@ import { systemClock, systemIds } from '../../src/clock.ts';
 import type { Clock } from '../../src/ports.ts';
 import type { LockRule } from '../../src/s3/lock.ts';
 import { createS3Store } from '../../src/s3/store.ts';
+import { DEFAULT_ROTATION } from '../../src/settings-rotation.ts';
 import { NEVER } from '../../src/signals.ts';
 import { startCeph } from '../servers/index.ts';
 import { bucketMaker, type S3Server } from '../servers/server.ts';
@@ -39,9 +40,11 @@ const BACKUPS = 'xv/backups/';
 const STEP_DAYS = isLong ? 1 : 5;
 
 /** Shorter than its rule; longer than its rule, which then only hides. */
+const daily = { mode: 'compliance', days: 4 } as const;
+const weekly = { mode: 'compliance', days: 20 } as const;
 const LOCKS: LockRule[] = [
-  { prefix: 'xv/backups/daily/', mode: 'compliance', days: 4 },
-  { prefix: 'xv/backups/weekly/', mode: 'compliance', days: 20 },
+  { prefix: 'xv/backups/daily/', ...daily },
+  { prefix: 'xv/backups/weekly/', ...weekly },
 ];
 const RULES = [
   { ID: 'daily', Filter: { Prefix: 'xv/backups/daily/' }, Expiration: { Days: 6 } },
@@ -107,6 +110,8 @@ async function startLocked(server: S3Server, clock: Clock): Promise<Locked> {
           queueLimit: 10,
           retentionClasses: ['daily', 'weekly'],
           instance: systemIds.uuid(),
+          retentionDays: { daily: 6, weekly: 14 },
+          rotation: { ...DEFAULT_ROTATION, locks: { daily, weekly } },
         },
       ),
     [Symbol.asyncDispose]: async () => {
@@ -207,7 +212,17 @@ test('a month under compliance mode: nothing locked is ever asked to change', as
     const report = await service.sweep({ dryRun: false }, options);
     assert.deepEqual(report.errors, []);
     await assertLocked(locked, now, seen);
-    if (i === backups - 1) await assertRestores(world.store, backup, contents(machine));
+    if (i === backups - 1) {
+      await assertRestores(world.store, backup, contents(machine));
+      const [archives] = (await service.rotation(options)).buckets;
+      assert.deepEqual(
+        archives?.warnings.filter((text) => /locked/.test(text)),
+        [
+          'daily: locked for 4 of the 6 days it lives',
+          'weekly: locked for 20 days, hidden by its rule after 14: paid for 6 more',
+        ],
+      );
+    }
     await service.drain({ drainMs: 0 });
   }
   const created = [...asked].filter((one) => /^(PutObject|CompleteMultipart)/.test(one)).length;
