@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { Backup } from '../../src/catalog/record.ts';
 import { systemClock } from '../../src/clock.ts';
+import { createDirectArchives } from '../../src/commands/archive-client.ts';
 import { download } from '../../src/commands/download.ts';
 import { createHttpClient } from '../../src/commands/http-client.ts';
 import { isBackupError } from '../../src/errors.ts';
@@ -165,6 +166,19 @@ test('an archive through the service is the one in the bucket, with its entity t
     'if-match': there.headers.get('etag') ?? '',
   });
   assert.ok(rest.bytes.equals(whole.bytes.subarray(1_050_100)));
+});
+
+test('an engine in the same process gives an archive to a command as it is', async () => {
+  const archives = createDirectArchives(world.service);
+  const { id } = backups.none;
+  const { archive } = await archives.getBackup(id, options);
+  const [from, rest] = [3_000_000, [] as Uint8Array[]];
+  const wish = { backupId: id, etag: archive.etag, offset: from };
+  for await (const piece of archives.readArchive(wish, options)) rest.push(piece);
+  const whole = (await world.store.get(archive.key, options))?.bytes ?? Buffer.alloc(0);
+  assert.ok(Buffer.concat(rest).equals(whole.subarray(from)));
+  const other = archives.readArchive({ ...wish, etag: '"other"' }, options);
+  await assert.rejects(other.next(), (error) => isBackupError(error, 'precondition_failed'));
 });
 
 for (const [way, isNear] of [

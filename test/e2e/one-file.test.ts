@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { createAdaptorServer } from '@hono/node-server';
+import type { Backup } from '../../src/catalog/record.ts';
 import { systemClock } from '../../src/clock.ts';
 import { createListener } from '../../src/commands/listener.ts';
 import { importXva } from '../importer.ts';
@@ -41,6 +42,8 @@ const execute = promisify(execFile);
 const folder = mkdtempSync(join(tmpdir(), 'xvault-one-file-'));
 const servers: Server[] = [];
 let world: HttpWorld;
+/** Backups that are there from the start. */
+let [web, full, delta, packed]: Backup[] = [];
 /** Where the service listens, without and with TLS. */
 let [plain, secure] = ['', ''];
 
@@ -58,6 +61,10 @@ before(async () => {
   const tls = createAdaptorServer({ fetch, createServer: createTlsServer, serverOptions });
   plain = `http://127.0.0.1:${await listen(listener)}`;
   secure = `https://127.0.0.1:${await listen(tls as Server)}`;
+  web = await backUp('web-01', { compression: 'zstd' });
+  full = await backUp('small', {});
+  delta = await backUp('small', { mode: 'delta' });
+  packed = await backUp('small', { compression: 'zstd', mode: 'full' });
   writeFileSync(join(folder, 'token'), READ_TOKEN);
   writeFileSync(join(folder, 'ca.pem'), cert);
 });
@@ -98,14 +105,10 @@ function skipped(t: TestContext, programs: readonly string[]): boolean {
   return missing !== undefined;
 }
 
-async function archiveOf(vm: string, body: object) {
+async function backUp(vm: string, body: object): Promise<Backup> {
   const { result, error } = await world.run(vm, body);
   assert.ok(result, JSON.stringify(error));
-  return { ...result, key: result.archive.key };
-}
-
-async function backUp(vm: string, body: object): Promise<string> {
-  return (await archiveOf(vm, body)).id;
+  return result;
 }
 
 test('the pages have the commands that are tried here, and no others', () => {
@@ -121,10 +124,8 @@ test('the pages have the commands that are tried here, and no others', () => {
 
 test('three commands get one file out of the newest backup of a machine', async (t) => {
   if (skipped(t, ['curl', 'jq', 'nbdkit', 'nbdcopy', '/sbin/fdisk'])) return;
-  await backUp('web-01', {});
-  const id = await backUp('web-01', { compression: 'zstd', mode: 'full' });
   const backup = (await run(`${NEWEST} echo "$backup"`)).trim();
-  assert.equal(backup, id);
+  assert.equal(backup, web?.id);
   const looked = await run(LOOK, { backup });
   assert.match(looked, /^0 {2}3221225472 {2}web-01 root$/m);
   assert.match(looked, /start\.img2 +133120 /, 'the second partition begins at 65 MiB');
@@ -142,7 +143,7 @@ test('qemu takes a disk of a backup for a disk, and copies it bit for bit', asyn
   if (skipped(t, ['qemu-img'])) return;
   const formats = spawnSync('sh', ['-c', 'ls /usr/lib/*/qemu/block-curl.so'], { encoding: 'utf8' });
   if (formats.status !== 0) return t.skip('qemu-block-extra is not installed');
-  const [, backup = ''] = [await backUp('small', {}), await backUp('small', { mode: 'delta' })];
+  const { id: backup = '' } = delta ?? {};
   const said = await run(QEMU, { backup });
   assert.match(said, new RegExp(`virtual size: .* \\(${SMALL_BYTES} bytes\\)`));
   const wanted = Buffer.alloc(SMALL_BYTES);
@@ -164,17 +165,17 @@ async function assertImports(file: string): Promise<void> {
 
 test('with nothing but the bucket a backup is found, fetched, checked and imported', async (t) => {
   if (skipped(t, ['curl', 'jq', 'tar'])) return;
-  const [{ key }, { archive }] = [await archiveOf('small', {}), await archiveOf('small', {})];
+  const [key, older] = [delta?.archive.key ?? '', full?.archive.key ?? ''];
   const { endpoint = '', region = '', accessKeyId = '', secretAccessKey = '' } = world.s3 ?? {};
   const env = {
     S3: `${endpoint}/${BUCKET}`,
     AWS_REGION: region,
     AWS_ACCESS_KEY_ID: accessKeyId,
     AWS_SECRET_ACCESS_KEY: secretAccessKey,
-    key: archive.key,
+    key,
   };
   const keys = (await run(FIND, env)).trim().split('\n');
-  assert.ok(keys.includes(key) && keys.includes(archive.key));
+  assert.ok(keys.includes(key) && keys.includes(older));
   await run(`${FIND} ${FETCH} ${CHECK}`, env);
   assert.match(readFileSync(join(folder, 'members'), 'latin1'), /^ova\.xml\nRef:\d+\/00000000\n/);
   await assertImports('web-1.xva');
@@ -182,7 +183,8 @@ test('with nothing but the bucket a backup is found, fetched, checked and import
 
 test('from the service an archive is fetched on where it stopped, unpacked for old hosts and imported', async (t) => {
   if (skipped(t, ['curl', 'zstd'])) return;
-  const { id, archive } = await archiveOf('small', { compression: 'zstd', mode: 'full' });
+  assert.ok(packed);
+  const { id, archive } = packed;
   const file = join(folder, 'web-1.xva');
   rmSync(file, { force: true });
   await run(CURL, { backup: id });
@@ -194,15 +196,25 @@ test('from the service an archive is fetched on where it stopped, unpacked for o
   await assertImports('plain.xva');
 });
 
-test('a Windows partition is copied, and every file in it is read', async (t) => {
-  if (!isLong) return t.skip('in the long run');
-  if (skipped(t, ['nbdkit', 'nbdcopy'])) return;
-  const missing = await missingTool('ntfs');
-  if (missing !== undefined) return t.skip(missing);
-  const windows = await backUp('win-01', {});
-  assert.match(await run(WINDOWS, { windows }), /Windows/);
-  const [volume] = readFixtureManifest('windows').volumes;
-  assert.ok(volume);
-  const image = join(folder, 'windows.img');
-  assert.deepEqual(await compareVolume(image, { ...volume, offsetBytes: 0 }), []);
-});
+const PARTITIONS = [
+  { vm: 'web-01', fixture: 'linux-root', number: 1, isShort: true },
+  { vm: 'web-01', fixture: 'linux-root', number: 2, isShort: false },
+  { vm: 'win-01', fixture: 'windows', number: 1, isShort: false },
+] as const;
+
+for (const { vm, fixture, number, isShort } of PARTITIONS) {
+  test(`partition ${number} of ${vm} is copied, and every file in it is what the machine has`, async (t) => {
+    if (!isShort && !isLong) return t.skip('in the long run');
+    if (skipped(t, ['nbdkit', 'nbdcopy'])) return;
+    const volume = readFixtureManifest(fixture).volumes[number - 1];
+    assert.ok(volume);
+    const missing = await missingTool(volume.kind);
+    if (missing !== undefined) return t.skip(missing);
+    const { id: windows = '' } = (vm === 'web-01' ? web : await backUp(vm, {})) ?? {};
+    const look = volume.kind === 'ntfs' ? WINDOWS : WINDOWS.replace(/^ntfsls.*\n/m, '');
+    await run(look.replace('partition=1', `partition=${number}`), { windows });
+    const image = join(folder, 'windows.img');
+    assert.deepEqual(await compareVolume(image, { ...volume, offsetBytes: 0 }), []);
+    rmSync(image);
+  });
+}
