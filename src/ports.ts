@@ -85,6 +85,7 @@ export type * from './bucket-rule.ts';
 export type * from './facts.ts';
 export type * from './hooks.ts';
 export type * from './imports.ts';
+export type * from './notices.ts';
 
 /**
  * One running `/export` with its own XenAPI task.

@@ -12,6 +12,7 @@ import type { Prices } from '../prices.ts';
 import type { RotationSettings } from '../settings-rotation.ts';
 import type { Hasher, Normaliser, NormaliserInput } from '../xva/types.ts';
 import type { Adoption } from './adopt-steps.ts';
+import type { Notices } from './notices.ts';
 
 /** Writing the last record, giving a lease back: what must not hold a drain for long. */
 export const CLEANUP_MS = 120_000;
@@ -48,6 +49,8 @@ export interface Engine {
   meter: Meter;
   /** Absent where the settings allow none. */
   hooks?: Hooks;
+  /** Absent where nobody wants to be told. */
+  notices?: Notices;
   delta: DeltaSettings;
   /** The classes of XVAULT_RETENTION_DAYS. */
   retentionClasses: readonly string[];

@@ -7,7 +7,17 @@ import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { createVerifications } from '../catalog/verifications.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
-import type { Arena, Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
+import type {
+  Arena,
+  Clock,
+  Hooks,
+  Ids,
+  Log,
+  Meter,
+  Notifier,
+  ObjectStore,
+  Pool,
+} from '../ports.ts';
 import { DEFAULT_PRICES, type Prices } from '../prices.ts';
 import { DEFAULT_ROTATION, type RotationSettings } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
@@ -19,11 +29,14 @@ import type { Engine } from './context.ts';
 import { createDiskViews } from './disk-view.ts';
 import { createEndings, type Endings } from './endings.ts';
 import { createForecastService } from './forecast-service.ts';
+import { createFreshnessWatch } from './freshness-watch.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
 import { createJobRunner } from './jobs.ts';
+import { createNotices } from './notices.ts';
 import { createPinService } from './pin-service.ts';
 import { createQueries } from './queries.ts';
+import type { QueueLimits } from './queue.ts';
 import { createRestoreService } from './restore-service.ts';
 import { createRotationService } from './rotation-service.ts';
 import type { Service } from './service.ts';
@@ -52,6 +65,8 @@ export interface ServiceDeps {
   meter: Meter;
   /** Absent where the settings allow none. */
   hooks?: Hooks;
+  /** Absent where nobody wants to be told. */
+  notifier?: Notifier;
   /** One that knows the memory blocks lie in; unless given one that copies what it hashes. */
   loadHasher?(): Promise<Hasher>;
   /** The byte budget, for blocks of backups that are read; unless given a small one of its own. */
@@ -84,6 +99,8 @@ export interface ServiceSettings {
   seamCheckPercent?: number;
   /** XVAULT_S3_PRICES. */
   prices?: Prices;
+  /** XVAULT_MAX_AGE_HOURS; who is told of machines without a fresh backup is told by this, nobody unless given. */
+  maxAgeSeconds?: number;
 }
 
 export interface RunningService extends Service {
@@ -95,18 +112,13 @@ export interface RunningService extends Service {
 
 /** The service over one bucket and its pools. */
 export function createService(deps: ServiceDeps, settings: ServiceSettings): RunningService {
-  const engine = createEngine(deps, settings);
+  const engine = withNotices(createEngine(deps, settings), deps);
   const { clock, log } = deps;
   const { guard, guards, endings } = createGuards(engine, settings);
   const runner = createJobRunner(engine, {
     instance: settings.instance,
     retentionClasses: settings.retentionClasses,
-    limits: {
-      total: settings.concurrency,
-      perPool: settings.concurrencyPerPool,
-      perSr: settings.concurrencyPerSr,
-      waiting: settings.queueLimit,
-    },
+    limits: limitsOf(settings),
     retry: settings.retry ?? { attempts: 1, firstPauseMs: 0 },
     onLeaseLost: () => sweeps.soon(),
     onEnded: guards.jobEnded,
@@ -117,6 +129,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     endings,
     freshMs: Math.min(LISTED_EVERY_MS, settings.catalogTtlMs ?? LISTED_EVERY_MS),
   });
+  const freshness = createFreshnessWatch(engine, queries, settings);
   const disks = createDiskViews(engine, deps);
   const watch = createWatch(engine, runner);
   const resumeEveryMs = Math.min(RESUME_EVERY_MS, (engine.leases.timing.leaseMs * 2) / 3);
@@ -153,12 +166,15 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       await resume();
       void repeat(clock, resumeEveryMs, stopped.signal, resume);
       sweeps.start();
+      freshness.start();
       guards.start();
     },
     drain: async (input) => {
       stopped.abort();
+      freshness.stop();
       await Promise.all([runner.drain(input), sweeps.stop()]);
       await guards.stop(input);
+      await engine.notices?.drain();
       disks.close();
     },
     get draining() {
@@ -170,6 +186,15 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     get waiting() {
       return runner.waiting;
     },
+  };
+}
+
+function limitsOf(settings: ServiceSettings): QueueLimits {
+  return {
+    total: settings.concurrency,
+    perPool: settings.concurrencyPerPool,
+    perSr: settings.concurrencyPerSr,
+    waiting: settings.queueLimit,
   };
 }
 
@@ -281,6 +306,11 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     createNormaliser: async (input) => createNormaliser(input, await hasher()),
     hasher,
   };
+}
+
+function withNotices(engine: Engine, { notifier, stateStore }: ServiceDeps): Engine {
+  if (notifier === undefined) return engine;
+  return { ...engine, notices: createNotices({ ...engine, notifier, stateStore }) };
 }
 
 /** Without conditional writes two instances could work on one machine: the operator must know before they do. */

@@ -51,6 +51,7 @@ export interface DriveInput {
 export async function drive(input: DriveInput): Promise<Versioned> {
   const run = createRun(input);
   const { clock } = input.engine;
+  const isFirst = run.job().started_at === undefined && run.job().attempt === 1;
   // asked for while the job waited, or before its last instance died
   if (run.job().cancel_requested) input.controller.abort(cancelled());
   await run.change(({ waiting_because: _, next_attempt_at: _2, ...job }) => ({
@@ -59,6 +60,7 @@ export async function drive(input: DriveInput): Promise<Versioned> {
     started_at: job.started_at ?? formatTime(clock.now()),
     instance: input.instance,
   }));
+  if (isFirst && !input.controller.signal.aborted) input.engine.notices?.started(run.job());
   while (run.job().status === 'running') await step(input, run);
   return run.state();
 }
@@ -95,7 +97,8 @@ async function step(input: DriveInput, run: Run): Promise<void> {
     heart.abort();
     await beating;
   }
-  await run.finish(tryAgain(next, input.retry, engine.clock.now()) ?? next);
+  const outcome = tryAgain(next, input.retry, engine.clock.now()) ?? next;
+  await run.finish(engine.notices?.owe(outcome) ?? outcome);
 }
 
 interface Run {

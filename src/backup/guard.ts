@@ -21,6 +21,7 @@ import type { Cancellable } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { type RulesInForce, readRulesInForce } from './expiry.ts';
+import { renewedNotice } from './finding-notice.ts';
 import { findNamedGood, readPins } from './guard-facts.ts';
 import { type GuardPlan, planGuard } from './guard-plan.ts';
 import type { GuardEntry, GuardReport } from './guard-service.ts';
@@ -222,7 +223,7 @@ async function underLease(
 /** Returns the bytes the store copied; undefined when nothing need be copied any more. */
 async function renew(
   { engine, settings }: Context,
-  { good, renewFrom: from, onlyMark, end, pin: there }: GuardPlan,
+  { good, renewFrom: from, onlyMark, end, pin: there, vmName }: NamedPlan,
   options: Cancellable,
 ): Promise<number | undefined> {
   if (good === undefined || from === undefined || !isWhole(from)) return undefined;
@@ -248,6 +249,8 @@ async function renew(
   const { pool, vmUuid, backupId } = good;
   log.info('last good backup renewed', { pool, vm_uuid: vmUuid, backup_id: backupId, bytes });
   meter.count('last_good_renewals_total', 1, { outcome: 'renewed' });
+  const told = { holding: good, vmName: vmName ?? vmUuid, bytes, at: renewed.at };
+  engine.notices?.tell(renewedNotice(told));
   return bytes;
 }
 

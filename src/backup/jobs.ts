@@ -51,6 +51,8 @@ export interface JobRunner {
   resume(options: Cancellable & { also?: readonly string[] }): Promise<void>;
   /** Running jobs may end within `drainMs`; waiting ones are left, unlocked, to the next instance that looks. */
   drain(input: { drainMs: number }): Promise<void>;
+  /** What a job like this one would wait for now; undefined when it could run. */
+  reason(place: QueuePlace): string | undefined;
   /** What a job that waits here waits for. */
   waitingBecause(id: string): string | undefined;
   /** Resolves when a job is held here no more: its lease is given back. */
@@ -77,11 +79,7 @@ export function createJobRunner(
   };
 
   const refuseIfBusy = (): void => {
-    if (local.draining) {
-      throw new BackupError('draining', 'start job: this instance is shutting down', {
-        details: { retry_after_seconds: DRAINING_SECONDS },
-      });
-    }
+    if (local.draining) throw draining();
     if (!isFull()) return;
     const { waiting, running } = queue;
     throw new BackupError('limit_reached', `start job: ${waiting} jobs wait already`, {
@@ -131,7 +129,7 @@ export function createJobRunner(
         if (local.has(id) && (await engine.jobs.read(id))?.cancel_requested) local.cancel(id);
         if (local.has(id) || local.draining) return;
         const left = await leftJob(engine, { id, instance: settings.instance }, options);
-        if (left === undefined) return;
+        if (left === undefined) return await tellForgotten(engine, id, options);
         engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
         local.add(left.state, left.lease);
       };
@@ -139,6 +137,7 @@ export function createJobRunner(
       await eachReadable(engine, new Set([...(options.also ?? []), ...newest]), look);
     },
     drain: local.drain,
+    reason: queue.reason,
     waitingBecause: queue.reasonOf,
     gone: local.gone,
     get draining() {
@@ -151,6 +150,12 @@ export function createJobRunner(
       return queue.waiting;
     },
   };
+}
+
+/** Its instance wrote its end and died before it told anybody. */
+async function tellForgotten(engine: Engine, id: string, options: Cancellable): Promise<void> {
+  const job = engine.notices && (await engine.jobs.read(id));
+  if (job !== undefined && isEnded(job)) await engine.notices?.takeOver(job, options);
 }
 
 /** One record that cannot be read must not keep the others from being looked at. */
@@ -298,6 +303,12 @@ async function hasEnded(
   if (typeof details.job_id !== 'string') return false;
   const found = await engine.jobs.load(details.job_id, options);
   return found !== undefined && isEnded(found.job);
+}
+
+function draining(): BackupError {
+  return new BackupError('draining', 'start job: this instance is shutting down', {
+    details: { retry_after_seconds: DRAINING_SECONDS },
+  });
 }
 
 function conflict({ vm, backup_id: backupId }: Job, cause: BackupError): BackupError {

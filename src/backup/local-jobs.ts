@@ -92,7 +92,7 @@ export function createLocalJobs(engine: Engine, settings: LocalSettings): LocalJ
     const { again, ended, error } = await runJob({ engine, state, instance, retry, ...entry });
     if (again !== undefined && !isDraining()) return wait(again);
     await letGo(id);
-    if (ended !== undefined) settings.onEnded?.(ended);
+    if (ended !== undefined) tell(engine, settings, ended);
     if (isBackupError(error, 'lease_lost')) settings.onLeaseLost?.();
   };
 
@@ -137,6 +137,11 @@ export function createLocalJobs(engine: Engine, settings: LocalSettings): LocalJ
     },
     queue,
   };
+}
+
+function tell({ notices }: Engine, { onEnded }: LocalSettings, ended: Job): void {
+  onEnded?.(ended);
+  notices?.ended(ended);
 }
 
 function createEntry(engine: Engine, lease: Lease): Entry {

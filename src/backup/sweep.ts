@@ -12,6 +12,7 @@ import type { Cancellable, ObjectStore } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
+import { leftoverNotice } from './finding-notice.ts';
 import type { Leftover } from './leftover.ts';
 import { createOwners, type Owners } from './owner.ts';
 import type { SweepFinding, SweepReport } from './service.ts';
@@ -75,6 +76,7 @@ async function sweepOnce(
     const counts = { removed: 0, would_remove: 0, kept: 0 };
     for (const { action } of findings) counts[action] += 1;
     measure(engine, found, findings);
+    if (!dryRun) await tellOf(engine, { found, findings }, options);
     if (findings.length > 0 || errors.length > 0) {
       log.info('sweep done', { dry_run: dryRun, ...counts, errors: errors.length });
     }
@@ -183,6 +185,31 @@ async function settle(
     engine.log.warn('leftover not removed', { ...fields, error: message });
     errors.push({ where: `${kind} ${id}`, code, detail: message });
     return say('kept', `it could not be removed: ${message}`);
+  }
+}
+
+/** What a living job uses is no news, nor is a lease or a probe; what stays is told once a day. */
+async function tellOf(
+  { notices, clock, log }: Engine,
+  { found, findings }: { found: readonly Leftover[]; findings: readonly SweepFinding[] },
+  options: Cancellable,
+): Promise<void> {
+  if (notices === undefined) return;
+  const theirs = findings.filter(({ kind }, at) => {
+    const state = found[at]?.owner.state;
+    return state !== 'living' && state !== 'left' && kind !== 'lease' && kind !== 'probe';
+  });
+  try {
+    const news: SweepFinding[] = [];
+    for (const finding of theirs) {
+      const { kind, id, action } = finding;
+      const name = `sweep.leftover_found ${kind} ${id}`;
+      if (action === 'removed' || (await notices.claim(name, options))) news.push(finding);
+    }
+    if (news.length > 0) notices.tell(leftoverNotice(news, formatTime(clock.now())));
+  } catch (error) {
+    // the report says it as well
+    log.warn('leftovers not told', { error: toBackupError(error).message });
   }
 }
 

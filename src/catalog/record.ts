@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { adoptedSchema } from './adopt.ts';
+import { notificationSchema } from './notification.ts';
 import { pinWishSchema } from './pin.ts';
 import {
   restoreCheckpointSchema,
@@ -312,6 +313,8 @@ export const jobSchema = z.object({
   restored: restoredSchema.optional(),
   /** Of a pin job: what was asked for. */
   pin: pinWishSchema.optional(),
+  /** Who was told of it: written on after its end. */
+  notifications: z.array(notificationSchema).optional(),
   checkpoint: checkpointSchema,
 });
 export type Job = z.infer<typeof jobSchema>;

@@ -18,7 +18,7 @@ import {
   jobSchema,
 } from '../../src/catalog/record.ts';
 import { BackupError } from '../../src/errors.ts';
-import type { Log, Meter, ObjectStore } from '../../src/ports.ts';
+import type { Log, Meter, Notifier, ObjectStore } from '../../src/ports.ts';
 import { NEVER } from '../../src/signals.ts';
 import { loadHasher } from '../../src/xva/hash.ts';
 import { nextId, sampleJob } from '../records.ts';
@@ -43,7 +43,7 @@ export interface EngineWorld {
   /** What was counted: `name` → sum. */
   counts: Map<string, number>;
   /** Another process, perhaps with its own connection to the bucket. */
-  instance(name: string, store?: ObjectStore): RunningService;
+  instance(name: string, store?: ObjectStore, over?: Told): RunningService;
   start(service: RunningService, over?: Partial<BackupRequest>): Promise<Job>;
   record(id: string): Job;
   /** Lets a little time pass, again and again, until `ready` says so. */
@@ -53,8 +53,13 @@ export interface EngineWorld {
   backups(): string[];
 }
 
+/** Who is told; nobody unless given. */
+interface Told {
+  notifier?: Notifier;
+}
+
 /** A machine called web, no instance yet. */
-export function setUp(settings: Partial<ServiceSettings> = {}): EngineWorld {
+export function setUp(settings: Partial<ServiceSettings> = {}, told: Told = {}): EngineWorld {
   const clock = createSimClock();
   const store = createMemoryStore(clock);
   const pool = createScriptedPool();
@@ -79,7 +84,7 @@ export function setUp(settings: Partial<ServiceSettings> = {}): EngineWorld {
     lines,
     counts,
     record,
-    instance: (name, over = store) =>
+    instance: (name, over = store, { notifier } = told) =>
       createService(
         {
           pools: [pool],
@@ -90,6 +95,7 @@ export function setUp(settings: Partial<ServiceSettings> = {}): EngineWorld {
           log,
           meter,
           loadHasher: async () => HASHER,
+          ...(notifier === undefined ? {} : { notifier }),
         },
         {
           prefix: 'xv',
