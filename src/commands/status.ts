@@ -1,4 +1,5 @@
 /** `xvault status`: every machine, its newest good backup, its age. */
+import type { StatusReport } from '../backup/service.ts';
 import { systemClock } from '../clock.ts';
 import { readSettings } from '../config.ts';
 import { openClient } from './client.ts';
@@ -18,6 +19,7 @@ const COLUMNS = [
   { title: 'MACHINE' },
   { title: 'POOL' },
   { title: 'LAST GOOD' },
+  { title: 'DELETED ON' },
   { title: 'WHY' },
 ];
 const COLORS = { ok: 'green', warning: 'yellow', critical: 'red' } as const;
@@ -55,6 +57,7 @@ export const command: Command = {
       plain(line.vm.name) || line.vm.uuid,
       line.vm.pool,
       formatAgo(line.last_backup_at, now),
+      endText(line),
       plain(line.reason),
     ]);
     terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
@@ -63,7 +66,17 @@ export const command: Command = {
         `warning: pool ${pool} does not answer; its machines are known from the bucket\n`,
       );
     }
+    for (const { vm, reason } of report.gone_at_risk ?? []) {
+      const name = plain(vm.name) || vm.uuid;
+      terminal.err(`warning: ${vm.pool}/${name} is on no pool any more: ${plain(reason)}\n`);
+    }
     warnUnreadable(terminal, report.unreadable_records);
     return code;
   },
 };
+
+/** The day the bucket deletes it, or what keeps it. */
+function endText({ expires_at: at, guard }: StatusReport['vms'][number]): string {
+  if (at !== undefined) return at.slice(0, 10);
+  return guard === undefined ? '–' : guard === 'safe' ? 'never' : guard;
+}

@@ -18,6 +18,9 @@ export function nagiosText(report: StatusReport): string {
   if (report.unreachable_pools.length > 0) {
     parts.push(`no answer from pool ${report.unreachable_pools.map(clean).join(', ')}`);
   }
+  for (const { vm, reason } of report.gone_at_risk ?? []) {
+    parts.push(`${clean(vm.name || vm.uuid)}, on no pool any more: ${clean(reason)}`);
+  }
   const unreadable = report.unreadable_records?.length ?? 0;
   if (unreadable > 0) parts.push(`${unreadable} records in the bucket cannot be read`);
   const names = vms.map(({ vm }) => machine(vm));

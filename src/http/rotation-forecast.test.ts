@@ -25,6 +25,14 @@ test('last good backups are kept on request; a dry run only tells', async () => 
   assert.deepEqual(service.calls.get('renewLastGood'), [{ dryRun: true }, { dryRun: false }]);
 });
 
+test('the status page shows the days to come as a picture without style or script', async () => {
+  const page = await (await createHarness().get('/')).text();
+  const [picture = ''] = /<svg.*<\/svg>/s.exec(page) ?? [];
+  assert.equal(picture.match(/<rect /g)?.length, 2 * FORECAST_EXAMPLE.days.length);
+  assert.doesNotMatch(picture, /style=|<script/);
+  assert.match(page, /2026-11-23 to 2026-11-24: 4\.5 GiB now; .*about 0\.01 USD for storage/s);
+});
+
 test('the examples are what the description says', () => {
   assert.deepEqual(guardReportSchema.parse(GUARD_EXAMPLE), GUARD_EXAMPLE);
   assert.deepEqual(forecastSchema.parse(FORECAST_EXAMPLE), FORECAST_EXAMPLE);
