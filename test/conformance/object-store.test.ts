@@ -5,6 +5,7 @@ import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
 import { testObjectCopy } from './object-copy.ts';
 import { testObjectFaults } from './object-faults.ts';
 import { testObjectRead } from './object-read.ts';
+import { testRules } from './object-rules.ts';
 import { testObjectStore } from './object-store.ts';
 import { testObjectUpload } from './object-upload.ts';
 import type { ServerUnderTest } from './store-target.ts';
@@ -29,6 +30,7 @@ function testEmbedded(name: string, equalParts: boolean): void {
   });
   testObjectStore(name, server);
   testObjectCopy(name, server);
+  testRules(name, server);
   testObjectRead(name, server);
   testObjectUpload(name, server);
   testObjectFaults(name, server);

@@ -12,6 +12,7 @@ import { testObjectDelta } from './object-delta.ts';
 import { testDeltaFaults } from './object-delta-faults.ts';
 import { testObjectFaults } from './object-faults.ts';
 import { testObjectRead } from './object-read.ts';
+import { testRules } from './object-rules.ts';
 import { testObjectStore } from './object-store.ts';
 import { testObjectUpload } from './object-upload.ts';
 import { openRig, type ServerUnderTest } from './store-target.ts';
@@ -38,6 +39,7 @@ function testReal(
     const get = () => target ?? { skipped: reason };
     testObjectStore(name, get);
     testObjectCopy(name, get);
+    testRules(name, get);
     testObjectRead(name, get);
     testObjectUpload(name, get);
     testObjectFaults(name, get);
