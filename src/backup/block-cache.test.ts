@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { createSimClock } from '../../test/sim/clock.ts';
 import { createArena } from '../arena.ts';
 import { isBackupError } from '../errors.ts';
+import type { Cancellable } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { createBlockCache, SHELF_SLOTS, SLOT_BYTES } from './block-cache.ts';
 
@@ -16,13 +17,13 @@ function setUp(shelves: number) {
   const clock = createSimClock();
   const cache = createBlockCache({ loadArena: async () => arena, clock });
   const loads: [from: number, count: number][] = [];
-  let before = async (_from: number): Promise<void> => undefined;
+  let before = async (_from: number, _options: Cancellable): Promise<void> => undefined;
   const disk = cache.of({
     contentAt: CONTENT_AT,
-    load: async (from, memory) => {
+    load: async (from, memory, to) => {
       const count = memory.length / SLOT_BYTES;
       loads.push([from, count]);
-      await before(from);
+      await before(from, to);
       for (let i = 0; i < count; i++) memory.fill(from + i, i * SLOT_BYTES, (i + 1) * SLOT_BYTES);
     },
   });
@@ -126,7 +127,7 @@ test('whoever waits for memory gets what is only kept, at once or when the last 
 });
 
 test('memory goes back when nobody reads any more, and at the end', async () => {
-  const { arena, clock, cache, read } = setUp(8);
+  const { arena, clock, cache, read, beforeLoad } = setUp(8);
   await read(1);
   await clock.advance(9000);
   await read(2);
@@ -135,7 +136,17 @@ test('memory goes back when nobody reads any more, and at the end', async () => 
   await clock.advance(10_000);
   assert.equal(arena.usedBytes, 0);
   await read(3);
+  const begun = Promise.withResolvers<void>();
+  beforeLoad((_, { signal }) => {
+    begun.resolve();
+    return new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  });
+  const reading = read(4);
+  await begun.promise;
   cache.close();
+  await assert.rejects(reading, (error) => isBackupError(error, 'draining'));
   assert.equal(arena.usedBytes, 0);
   await assert.rejects(read(3), (error) => isBackupError(error, 'draining'));
 });

@@ -11,7 +11,6 @@
 import assert from 'node:assert/strict';
 import { BackupError } from '../errors.ts';
 import type { Arena, Cancellable, Clock, Slab } from '../ports.ts';
-import { NEVER } from '../signals.ts';
 import { BLOCK_MEMBER_BYTES } from '../xva/types.ts';
 
 /** Memory of one block: as much as its member takes in a plain archive, so that neighbours are one range there. */
@@ -91,7 +90,8 @@ interface Shelves {
   clock: number;
   /** Resolved when a load or a copy ends. */
   idle: PromiseWithResolvers<void>;
-  isClosed: boolean;
+  /** Ends what is on its way when the cache is closed. */
+  closing: AbortSignal;
 }
 
 /** An empty cache; memory is taken when something is read. */
@@ -99,16 +99,16 @@ export function createBlockCache(deps: {
   loadArena: () => Promise<Arena>;
   clock: Pick<Clock, 'sleep'>;
 }): BlockCache {
+  const closing = new AbortController();
   const shelves: Shelves = {
     arena: undefined,
     all: [],
     waiting: 0,
     clock: 0,
     idle: Promise.withResolvers(),
-    isClosed: false,
+    closing: closing.signal,
   };
-  const closing = new AbortController();
-  const findPlace = createPlaces(shelves, deps, closing);
+  const findPlace = createPlaces(shelves, deps);
   let isResting = false;
 
   /** Without readers for a while, the memory goes back. */
@@ -120,7 +120,7 @@ export function createBlockCache(deps: {
     clear(shelves);
   };
   const restSoon = (): void => {
-    if (isResting || shelves.isClosed) return;
+    if (isResting || shelves.closing.aborted) return;
     isResting = true;
     rest().then(
       () => {
@@ -159,7 +159,6 @@ export function createBlockCache(deps: {
     },
     close: () => {
       closing.abort(new BackupError('draining', 'read backup: this instance is shutting down'));
-      shelves.isClosed = true;
       clear(shelves);
     },
   };
@@ -169,7 +168,6 @@ export function createBlockCache(deps: {
 function createPlaces(
   shelves: Shelves,
   { loadArena }: { loadArena: () => Promise<Arena> },
-  closing: AbortController,
 ): (load: Load) => Promise<Buffer> {
   let turns: Promise<unknown> = Promise.resolve();
   const openArena = async (): Promise<Arena> => {
@@ -183,7 +181,7 @@ function createPlaces(
     shelves.waiting += 1;
     const turn = turns.then(async () => {
       try {
-        return await placeOf(load, shelves, await openArena(), closing.signal);
+        return await placeOf(load, shelves, await openArena());
       } finally {
         shelves.waiting -= 1;
       }
@@ -210,7 +208,7 @@ function beginLoad(
   const run = async (): Promise<void> => {
     try {
       // not tied to the one who asked first: others may wait for it by now
-      await source.load(from, await findPlace(load), { signal: NEVER });
+      await source.load(from, await findPlace(load), { signal: shelves.closing });
     } catch (error) {
       forget(load); // the next who asks tries again
       throw error;
@@ -225,12 +223,8 @@ function beginLoad(
 }
 
 /** Memory for a load: on a shelf with room, on a new one, or in place of what was used least. */
-async function placeOf(
-  load: Load,
-  shelves: Shelves,
-  arena: Arena,
-  signal: AbortSignal,
-): Promise<Buffer> {
+async function placeOf(load: Load, shelves: Shelves, arena: Arena): Promise<Buffer> {
+  const { closing: signal } = shelves;
   for (;;) {
     signal.throwIfAborted();
     const shelf = shelves.all.find(({ used }) => used + load.count <= SHELF_SLOTS);
@@ -316,7 +310,7 @@ function touch(shelf: Shelf, shelves: Shelves): void {
 function becameIdle(shelves: Shelves): void {
   shelves.idle.resolve();
   shelves.idle = Promise.withResolvers();
-  if (shelves.isClosed || shelves.arena?.isShort) clear(shelves);
+  if (shelves.closing.aborted || shelves.arena?.isShort) clear(shelves);
 }
 
 /** Gives back every shelf on which nothing goes on. */
