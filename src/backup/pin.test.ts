@@ -135,3 +135,28 @@ test('a pin ends by itself once it is over and a newer good backup lasts; anothe
   assert.equal(await service.getBackup(backup.id, options), undefined);
   await service.drain({ drainMs: 0 });
 });
+
+test('what a copy that was cut off left goes with a sweep, what somebody works on and marks stay', async () => {
+  const { world, service, add, pin } = begin();
+  const half = await add();
+  const released = await add();
+  const folder = (id: string) => ({ pool: half.vm.pool, vmUuid: half.vm.uuid, backupId: id });
+  await world.store.put(keys.pinned(folder(half.id), 'web.xva'), 'half', options);
+  const mark = keys.pinned(folder(released.id), 'pin.json');
+  await world.store.put(mark, '{"version":1}', options);
+  const whole = await add();
+  await pin(whole.id);
+  const sweep = async () => {
+    await world.clock.advance(1000);
+    const { findings } = await service.sweep({ dryRun: false }, options);
+    return findings.map(({ kind, name, action }) => `${kind} ${name} ${action}`);
+  };
+  assert.deepEqual(await sweep(), [`copy ${half.id} kept`]);
+  await world.clock.advance(8 * DAY_MS);
+  assert.deepEqual(await sweep(), [`copy ${half.id} removed`]);
+  assert.deepEqual(await sweep(), []);
+  const left = below(world, keys.pinnedPrefix);
+  assert.equal(left.length, 5);
+  assert.ok(left.includes(mark));
+  await service.drain({ drainMs: 0 });
+});

@@ -93,7 +93,7 @@ export interface Readiness {
 
 /** What a sweep found, and what it did with it. */
 export interface SweepFinding {
-  kind: PoolLeftover['kind'] | 'upload' | 'staging' | 'lease' | 'probe';
+  kind: PoolLeftover['kind'] | 'upload' | 'staging' | 'copy' | 'lease' | 'probe';
   pool?: string;
   /** uuid on the pool; upload id or key in the bucket. */
   id: string;

@@ -12,6 +12,7 @@ import type { Cancellable, ObjectFacts, ObjectStore } from '../ports.ts';
 import type { Engine } from './context.ts';
 import { judge, type Leftover, UNKNOWN_AGE_MS } from './leftover.ts';
 import type { Owner, Owners } from './owner.ts';
+import { findCopies } from './sweep-copies.ts';
 
 /** The probe takes seconds, two minutes at most. */
 const PROBE_AGE_MS = 3600_000;
@@ -40,6 +41,7 @@ export async function findInBucket(
   const found = [
     ...(await findUploads(deps, owners, options)),
     ...(await findStaged(engine, owners, options)),
+    ...(await findCopies(engine, options)),
     ...(await findLeases(deps, owners, options)),
   ];
   // begun no earlier: one that fails while nobody waits for it yet would end the process

@@ -203,6 +203,7 @@ export const sweepReportSchema = z
           'restored_disk',
           'upload',
           'staging',
+          'copy',
           'lease',
           'probe',
         ]),
