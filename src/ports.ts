@@ -237,11 +237,16 @@ export interface ObjectStore extends BucketProtection {
     options: Cancellable & { range?: { offset: number; length: number } },
   ): Promise<{ bytes: Uint8Array; etag: string; lastModified: number } | undefined>;
   /**
-   * All bytes of a large object, front to back, read ahead in memory of the budget. A piece is valid until the next is asked
-   * for. Errors: `precondition_failed` when the object is gone, or not the one with this ETag.
+   * All bytes of a large object, or of one range of it, front to back, read ahead in memory of the budget. A piece is valid
+   * until the next is asked for. Errors: `precondition_failed` when the object is gone, or not the one with this ETag.
    */
   read(
-    input: { key: string; sizeBytes: number; etag: string },
+    input: {
+      key: string;
+      sizeBytes: number;
+      etag: string;
+      range?: { offset: number; length: number };
+    },
     options: Cancellable,
   ): AsyncGenerator<Uint8Array, void, undefined>;
   /**

@@ -10,11 +10,14 @@ import { BackupError, isBackupError } from '../errors.ts';
 import { RESTORE_MARK } from '../imports.ts';
 import type { ImportLabel, ImportStream, VdiRef, VmRef } from '../ports.ts';
 import { editOva, type OvaEdit } from '../xva/ova-edit.ts';
+import { describeOva } from '../xva/ova-facts.ts';
 import type { StepContext } from './context.ts';
 import { snapshotName } from './look.ts';
 import { type RestoreLook, requestOf } from './restore-look.ts';
+import { readOva } from './restore-ova.ts';
+import { type Pass, planPass } from './restore-pass.ts';
 import type { PlannedDisk } from './restore-plan.ts';
-import { pass, sendDisks, sendMachine, sentLength } from './restore-send.ts';
+import { sendDisks, sendMachine, sentLength } from './restore-send.ts';
 
 /** A host asks for the link at once, and reads one answer to its end: it need not outlive the slowest import. */
 const LINK_SECONDS = 86_400;
@@ -32,6 +35,8 @@ export interface RestoreRun {
 export interface Tally {
   /** Of the pass that is under way. */
   at(read: number, sent: number): void;
+  /** So much more will be read. */
+  expect(bytes: number): void;
   /** The pass is done: the next counts from here. */
   next(): void;
   /** Of a host that reads by itself, 0 to 1. */
@@ -41,8 +46,8 @@ export interface Tally {
 
 /** Counts from nothing: what an earlier try sent is gone. */
 export function createTally({ progress }: Job, context: StepContext): Tally {
-  const { percent: _, ...given } = progress;
-  let base = { ...given, read_bytes: 0, sent_bytes: 0 };
+  const { percent: _, total_bytes: _2, ...given } = progress;
+  let base: Progress = { ...given, read_bytes: 0, sent_bytes: 0 };
   let last: Progress = base;
   const tell = (now: Progress) => {
     last = now;
@@ -51,6 +56,9 @@ export function createTally({ progress }: Job, context: StepContext): Tally {
   return {
     at: (read, sent) =>
       tell({ ...base, read_bytes: base.read_bytes + read, sent_bytes: base.sent_bytes + sent }),
+    expect: (bytes) => {
+      base = { ...base, total_bytes: (base.total_bytes ?? 0) + bytes };
+    },
     next: () => {
       base = { ...base, read_bytes: last.read_bytes, sent_bytes: last.sent_bytes };
     },
@@ -117,7 +125,10 @@ async function streamMachine(run: RestoreRun, context: StepContext): Promise<VmR
   const { sr, disks, keepIdentity, sha1 } = look.planned;
   const own = disks.filter(({ apart }) => !apart);
   const member = editOva(look.ova, editOf(run, own, context));
+  const wanted = new Set(own.map(({ facts }) => facts.archiveId));
+  const way = await planPass(look.stored, { wanted, makeMember: async () => member }, context);
   const sizeBytes = sentLength(member, own);
+  progress.expect(way.readBytes);
   await using stream = await look.pool.openImport(
     { sr: sr.ref, sizeBytes, keepIdentity, ...labelOf(run) },
     { signal },
@@ -126,9 +137,9 @@ async function streamMachine(run: RestoreRun, context: StepContext): Promise<VmR
     stream.write(bytes, { signal }),
   );
   const onRead = (read: number) => progress.at(read, stream.sentBytes);
-  await pass({ ...look.stored, visitor, onRead }, context);
+  await way.run({ visitor, onRead });
   const refs = await stream.settle({ signal });
-  progress.at(look.stored.archive.sizeBytes, stream.sentBytes);
+  progress.at(way.readBytes, stream.sentBytes);
   progress.next();
   return onlyOne(refs, job);
 }
@@ -159,13 +170,33 @@ function editOf(
   };
 }
 
+/** Disks that do not come with the machine, and how they are read. */
+export interface Apart {
+  disks: PlannedDisk[];
+  way: Pass;
+}
+
+/** Looks which disks these are; undefined when there are none. */
+export async function planApart(run: RestoreRun, context: StepContext): Promise<Apart | undefined> {
+  const { planned, stored } = run.look;
+  const disks = planned.disks.filter(({ apart }) => apart);
+  if (disks.length === 0) return undefined;
+  const wanted = new Set(disks.map(({ facts }) => facts.archiveId));
+  const makeMember = () => bareMember(run, wanted, context);
+  const way = await planPass(stored, { wanted, makeMember }, context);
+  run.progress.expect(way.readBytes);
+  return { disks, way };
+}
+
 /** Disks of other SRs, and a disk alone: made, marked, written in one pass, attached. */
-export async function importApart(run: RestoreRun, context: StepContext): Promise<void> {
+export async function importApart(
+  run: RestoreRun,
+  { disks, way }: Apart,
+  context: StepContext,
+): Promise<void> {
   const { job, look, made, note, progress } = run;
   const { pool, planned, stored } = look;
   const { signal } = context;
-  const disks = planned.disks.filter(({ apart }) => apart);
-  if (disks.length === 0) return;
   for (const disk of disks) {
     const { facts, sr } = disk;
     const created = await pool.createDisk(
@@ -193,7 +224,7 @@ export async function importApart(run: RestoreRun, context: StepContext): Promis
     { signal },
   );
   const onRead = (read: number) => progress.at(read, visitor.sentBytes());
-  await pass({ ...stored, visitor, onRead }, context);
+  await way.run({ visitor, onRead });
   progress.next();
   const vm = made().vm_ref as VmRef | undefined;
   if (vm === undefined) return;
@@ -201,6 +232,17 @@ export async function importApart(run: RestoreRun, context: StepContext): Promis
     const { userdevice, bootable, readOnly } = disk.facts;
     await pool.attachDisk({ vm, vdi: refOf(disk), userdevice, bootable, readOnly }, { signal });
   }
+}
+
+/** An ova.xml of some disks that goes nowhere: the codec reads their ranges as an archive. */
+async function bareMember(
+  { look }: RestoreRun,
+  disks: ReadonlySet<string>,
+  { engine, signal }: StepContext,
+): Promise<Buffer> {
+  const ova = await readOva(look.stored, engine.store, { signal });
+  const networks = new Map(describeOva(ova).networks.map(({ id }) => [id, 'none'] as const));
+  return editOva(ova, { nameLabel: '', marks: {}, disks, networks });
 }
 
 /** What a call whose answer nobody saw may have made: said, since nothing without a mark of ours is ever removed. */

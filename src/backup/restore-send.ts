@@ -1,10 +1,9 @@
 /**
  * The bytes of a restore on their way: archive out of the bucket, each block checked, edited, into the pool.
  *
- * One pass reads the whole archive, also where only some of its disks are wanted: what comes out is then proved to be what
- * was stored, as by a verification, and only after that is the import settled. Memory is a block of 1 MiB beside what
- * the store reads ahead inside the byte budget. A compressed archive is decompressed on the way: its blocks must be
- * looked at anyway, and any host reads the plain form.
+ * Only after what was read is proved to be what was stored is the import settled (restore-pass.ts says how). Memory is a block
+ * of 1 MiB beside what the store reads ahead inside the byte budget. A compressed archive is decompressed on the way: its
+ * blocks must be looked at anyway, and any host reads the plain form.
  *
  * The length is known beforehand from the backup's record: ova.xml as edited, so many blocks for each disk, two zero blocks.
  */

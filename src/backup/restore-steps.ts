@@ -15,18 +15,22 @@ import { removeOurTasks } from './clean.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
 import { checkMachine, describeDisks } from './restore-check.ts';
-import { createTally, importApart, importMachine, unclearText } from './restore-import.ts';
+import {
+  createTally,
+  importApart,
+  importMachine,
+  planApart,
+  unclearText,
+} from './restore-import.ts';
 import { lookAtRestore, requestOf } from './restore-look.ts';
 
 const NOTHING_MADE: RestoreCheckpoint = { tasks: [], disks: {} };
 
 /** Looks whether it can be done, and decides who the machine will be, so that every try makes the same one. */
 export async function prepareRestore(job: Job, context: StepContext): Promise<Job> {
-  const { stored, planned } = await lookAtRestore(job, context);
-  const { plan, disks, alone, keepIdentity, needsMacSeed, vmUuid } = planned;
+  const { planned } = await lookAtRestore(job, context);
+  const { plan, keepIdentity, needsMacSeed, vmUuid } = planned;
   const { ids } = context.engine;
-  const passes = Number(disks.some(({ apart }) => apart)) + Number(!alone);
-  const totalBytes = plan.via === 'url' ? {} : { total_bytes: stored.archive.sizeBytes * passes };
   const identity: Partial<RestoreCheckpoint> = keepIdentity
     ? {
         vm_uuid: vmUuid ?? ids.uuid(),
@@ -38,7 +42,6 @@ export async function prepareRestore(job: Job, context: StepContext): Promise<Jo
   return {
     ...job,
     phase: requestOf(job).dry_run ? 'cleaning' : 'importing',
-    progress: { ...job.progress, ...totalBytes },
     restore_plan: { ...shown, ...(identity.vm_uuid ? { uuid: identity.vm_uuid } : {}) },
     checkpoint: {
       ...job.checkpoint,
@@ -62,9 +65,10 @@ export async function importRestore(job: Job, context: StepContext): Promise<Job
   };
   const progress = createTally(job, context);
   const run = { job, look, progress, made: () => made, note };
+  const apart = await planApart(run, context);
   const imported = look.planned.alone ? undefined : await importMachine(run, context);
   if (imported !== undefined) await note({ vm_ref: imported.vm });
-  await importApart(run, context);
+  if (apart) await importApart(run, apart, context);
   const plan = imported && job.restore_plan && { ...job.restore_plan, ...imported.way };
   if (plan && unclear !== undefined) plan.warnings = [...plan.warnings, unclear];
   return {

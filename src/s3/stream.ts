@@ -32,9 +32,10 @@ export async function* readStream(
   const stop = new AbortController();
   const options = { signal: AbortSignal.any([signal, stop.signal]) };
   const coming: Promise<Slab>[] = [];
-  let next = 0;
+  const { offset, length: wanted } = input.range ?? { offset: 0, length: input.sizeBytes };
+  let next = offset;
   const ask = (): void => {
-    const length = Math.min(context.arena.unitBytes, input.sizeBytes - next);
+    const length = Math.min(context.arena.unitBytes, offset + wanted - next);
     if (length <= 0) return;
     const piece = fetchRange(context, input, { offset: next, length }, options);
     piece.catch(() => undefined); // told when its turn comes
@@ -92,7 +93,7 @@ export async function fillFromObject(
 /** Fills the memory, again from its beginning when a try fails. */
 async function fillRange(
   { client, calls, bucket, transferBudget }: StoreContext,
-  { key, etag, bytes, range }: Omit<Input, 'sizeBytes'> & { bytes: Buffer; range: Range },
+  { key, etag, bytes, range }: Pick<Input, 'key' | 'etag'> & { bytes: Buffer; range: Range },
   { signal }: Cancellable,
 ): Promise<void> {
   const { offset, length } = range;

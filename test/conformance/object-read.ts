@@ -46,6 +46,18 @@ function testRanges(server: GetServer): void {
     });
   }
 
+  test('one range of an object is read and nothing else', async (t) => {
+    const target = server();
+    if ('skipped' in target) return t.skip(target.skipped);
+    await using rig = await openRig(target);
+    const { bytes, input } = await store(rig, 3 * UNIT_BYTES + 77);
+    const range = { offset: 70, length: UNIT_BYTES + 5 };
+    const part = bytes.subarray(range.offset, range.offset + range.length);
+    assert.ok((await readOf(rig.store, { ...input, range })).equals(part));
+    assert.equal(rig.proxy.requests.GetObject, 2);
+    assert.equal(rig.arena.usedBytes, 0);
+  });
+
   test('ranges that are refused or cut short are asked for again', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);

@@ -185,6 +185,11 @@ test('damage in the archive ends the import, and names disk and block', async ()
   await service.drain({ drainMs: 0 });
   assert.equal(job.error?.code, 'data_corrupt', JSON.stringify(job));
   assert.equal(typeof job.error?.details?.block, 'number', JSON.stringify(job.error));
+  // ranges of single disks are checked the same
+  const again = lab.secondService({ store: rotten(lab.world.store, 600) });
+  const disk = await lab.restore(full, { disk: 'data' }, again);
+  await again.drain({ drainMs: 0 });
+  assert.equal(disk.error?.code, 'data_corrupt', JSON.stringify(disk));
 });
 
 /** A bucket that gives one byte of large objects otherwise than it was stored. */

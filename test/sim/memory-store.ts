@@ -93,12 +93,13 @@ export function createMemoryStore(
       const bytes = Buffer.from(found.bytes.subarray(offset, offset + length));
       return { bytes, etag: found.etag, lastModified: found.lastModified };
     },
-    read: async function* ({ key, sizeBytes, etag }, { signal }) {
-      for (let offset = 0; offset < sizeBytes; offset += READ_BYTES) {
+    read: async function* ({ key, sizeBytes, etag, range }, { signal }) {
+      const end = range ? range.offset + range.length : sizeBytes;
+      for (let offset = range?.offset ?? 0; offset < end; offset += READ_BYTES) {
         enter('read', key, signal);
         const found = objects.get(key);
         if (found?.etag !== etag) throw lost(key);
-        yield Buffer.from(found.bytes.subarray(offset, Math.min(sizeBytes, offset + READ_BYTES)));
+        yield Buffer.from(found.bytes.subarray(offset, Math.min(end, offset + READ_BYTES)));
       }
     },
     fill: async ({ key, etag, offset }, target, { signal }) => {
