@@ -38,7 +38,7 @@ export interface CallDeps {
 /** Makes `call`; `budget` replaces the small calls' budget. */
 export function createCalls(
   deps: CallDeps,
-  settings: Pick<CallSite, 'bucket' | 'endpoint' | 'encryption'> & {
+  settings: Pick<CallSite, 'bucket' | 'endpoint' | 'encryption' | 'locks'> & {
     budget?: RetryBudget | undefined;
   },
 ): Calls {

@@ -106,9 +106,24 @@ test('a refusal that is about a key of encryption names the setting, and keeps t
       'store_credentials',
       /right kms:Decrypt/,
     ],
+    [
+      'CreateMultipartUpload',
+      said('AccessDenied', 403, 'x is not authorized to perform: s3:PutObjectRetention on y'),
+      undefined,
+      'store_credentials',
+      /right s3:PutObjectRetention/,
+    ],
+    [
+      'CreateMultipartUpload',
+      answered(400, 'InvalidRequest'),
+      undefined,
+      'configuration',
+      /XVAULT_LOCK/,
+    ],
   ];
   for (const [operation, error, encryption, code, text] of cases) {
-    const translated = translateStoreError(error, { ...site, operation, encryption });
+    const locks = [{ prefix: 'some/' }];
+    const translated = translateStoreError(error, { ...site, operation, encryption, locks });
     assert.equal(translated.code, code, `${operation} ${encryption} ${translated.message}`);
     assert.match(translated.message, text);
     if (code === 'store_credentials') assert.ok(translated.details.right);

@@ -15,6 +15,8 @@ export interface CallSite {
   endpoint: string;
   /** What is asked for with every object. */
   encryption?: 'AES256' | 'aws:kms' | 'customer' | undefined;
+  /** Objects under these are locked as they are made. */
+  locks?: readonly { prefix: string }[] | undefined;
 }
 
 /** The IAM action each operation needs, as AWS names it; other stores use the same names or none. */
@@ -141,14 +143,19 @@ const WRITES: ReadonlySet<string> = new Set(['PutObject', 'CreateMultipartUpload
 const READS: ReadonlySet<string> = new Set(['GetObject', 'HeadObject']);
 const COPIES: ReadonlySet<string> = new Set(['UploadPartCopy', 'CopyObject']);
 
-/** A refusal that is about a key of encryption; undefined when it does not seem to be. */
-function keyMend(error: unknown, { operation, encryption }: CallSite): Mend | undefined {
+/** A refusal that is about a key of encryption, or a lock; undefined when it does not seem to be. */
+function keyMend(error: unknown, site: CallSite): Mend | undefined {
+  const { operation, encryption, key, locks = [] } = site;
   const { code, status } = errorFacts(error);
   const make = (text: string): Mend => ({ code: 'configuration', text });
   if (code.startsWith('KMS.')) {
     return make('mend the key of the key service, or name another in XVAULT_SSE_KMS_KEY');
   }
   if (status !== 400) return undefined;
+  const isLocked = locks.some(({ prefix }) => key.startsWith(prefix));
+  if (WRITES.has(operation) && isLocked && code === 'InvalidRequest') {
+    return make('make the bucket with object lock, or unset XVAULT_LOCK');
+  }
   if (encryption !== undefined && WRITES.has(operation) && code === 'InvalidArgument') {
     return make('set XVAULT_SSE and XVAULT_SSE_KMS_KEY to what the store can do');
   }
@@ -166,8 +173,10 @@ const isAboutKeys = (message: string) => /encrypt/i.test(message);
 
 /** The right that is missing, and what else a 403 may mean where objects are encrypted. */
 function rightFor(error: unknown, { operation, encryption }: CallSite): [string, string] {
-  const ofKey = error instanceof Error ? /\bkms:\w+/.exec(error.message)?.[0] : undefined;
-  if (ofKey !== undefined) return [ofKey, ''];
+  // AWS names the very action, which may be one of keys or locks.
+  const message = error instanceof Error ? error.message : '';
+  const named = /\b(?:kms|s3):[A-Z]\w+/.exec(message)?.[0];
+  if (named !== undefined && named !== RIGHTS[operation]) return [named, ''];
   const right = RIGHTS[operation] ?? operation;
   if (encryption === 'customer') {
     if (READS.has(operation) || COPIES.has(operation)) {

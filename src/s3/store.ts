@@ -146,6 +146,7 @@ function createContext(settings: StoreSettings, deps: StoreDeps): StoreContext {
       endpoint,
       budget: settings.retries?.calls,
       encryption: settings.encryption?.kind,
+      locks: settings.locks,
     },
   );
   const client = createS3Client(settings);
