@@ -77,7 +77,10 @@ export interface ServiceClient extends AsyncDisposable, ArchiveClient {
   ): Promise<StatusReport>;
   sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
   /** Errors: `not_found`. */
-  startPin(input: { backupId: string; wish: Partial<PinWish> }, options: Cancellable): Promise<JobView>;
+  startPin(
+    input: { backupId: string; wish: Partial<PinWish> },
+    options: Cancellable,
+  ): Promise<JobView>;
   /** Errors: `not_found`. */
   unpin(input: { backupId: string }, options: Cancellable): Promise<{ outcome: UnpinOutcome }>;
   rotation(options: Cancellable): Promise<RotationReport>;

@@ -16,12 +16,9 @@ const ruleSchema = z
     aborts_after_days: days.optional().meta({ description: 'Unfinished uploads.' }),
     noncurrent_days: days.optional().meta({ description: 'Old versions.' }),
     moves: z.array(z.object({ after_days: days.optional(), storage_class: z.string() })).optional(),
-    unknown: z
-      .array(z.string())
-      .optional()
-      .meta({
-        description: 'Elements this version does not know: the rule is never written back.',
-      }),
+    unknown: z.array(z.string()).optional().meta({
+      description: 'Elements this version does not know: the rule is never written back.',
+    }),
     text: z.string().meta({ description: 'What it does.' }),
   })
   .meta({ id: 'LifecycleRule' });

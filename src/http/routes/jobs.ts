@@ -30,7 +30,8 @@ const startBackupBody = backupRequestSchema.extend({
       'How to make it: every mode gives the same whole archive. `full` sends all of it; `delta` sends what changed and has the store copy the rest from an earlier backup of the machine (a full where there is none yet); `auto` takes the cheapest the store can (docs/delta.md).',
   }),
   retention: shape.retention.meta({
-    description: 'Retention class: which rule of the bucket removes it one day. `auto` takes it by the calendar: the first good backup of a year, month or week of the machine stands for it (docs/rotation.md).',
+    description:
+      'Retention class: which rule of the bucket removes it one day. `auto` takes it by the calendar: the first good backup of a year, month or week of the machine stands for it (docs/rotation.md).',
     example: 'weekly',
   }),
   exclude_disks: shape.exclude_disks.meta({
