@@ -53,7 +53,8 @@ export const ERROR_CODES = {
   store_refused: 'The object store refused the call: the detail has its code.',
   store_credentials:
     'The object store refused the credentials, or they lack a right: the detail names it.',
-  data_corrupt: 'The data do not match their checksum or structure: nothing was stored.',
+  data_corrupt:
+    'The data do not match their checksum or structure: the detail says where. What was being made of them was not stored.',
   configuration: 'Correct the settings named in the detail.',
   cancelled: 'The job was cancelled on request.',
   internal: 'A bug in xvault: please report it with the request id.',

@@ -13,6 +13,8 @@ import { findVm } from './find-vm.ts';
 import { idAt } from './ids.ts';
 import { type JobRunner, newJob } from './jobs.ts';
 
+const UNKNOWN_MACHINE =
+  'it was made from a snapshot, whose uuids are not the machine’s: to have later backups copy from it, adopt it with --vm';
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface AdoptInput {
@@ -50,8 +52,9 @@ export function createAdoptService(
       const archive = await lookAtSource(source, options);
       const identity = await identityOf(engine, { vm: input.vm, pool }, options);
       const { rewrite, changes } = rewriteOf(archive, identity, input.name);
-      const job = newAdoptJob(engine, { input, pool, archive, rewrite, identity });
-      engine.adoptions.set(job.id, { source, archive, rewrite, changes });
+      const job = newAdoptJob(engine, { input, pool, archive, rewrite });
+      const warnings = archive.isSnapshot && identity === undefined ? [UNKNOWN_MACHINE] : [];
+      engine.adoptions.set(job.id, { source, archive, rewrite, changes, warnings });
       const forget = () => void engine.adoptions.delete(job.id);
       try {
         const begun = await runner.begin({}, options, async () => job);
@@ -72,13 +75,11 @@ function newAdoptJob(
     pool,
     archive,
     rewrite,
-    identity,
   }: {
     input: AdoptInput;
     pool: string;
     archive: FoundArchive;
     rewrite: { vmUuid: string; nameLabel: string };
-    identity: Identity | undefined;
   },
 ): Job {
   const { retention, compression, note } = input;
@@ -92,12 +93,6 @@ function newAdoptJob(
   const { triggeredBy } = input;
   const job = newJob(engine, { pool, srs: [], vm, request, triggeredBy, jobId: undefined });
   const at = takenAt(archive, input.source, engine.clock.now());
-  const unknown = archive.isSnapshot && identity === undefined;
-  const warnings = unknown
-    ? [
-        'it was made from a snapshot, whose uuids are not the machine’s: to have later backups copy from it, adopt it with --vm',
-      ]
-    : [];
   return {
     ...job,
     kind: 'adopt',
@@ -105,8 +100,6 @@ function newAdoptJob(
       ...job.checkpoint,
       // it sorts among the machine's backups by the time it is of, and is no younger than that
       backup_id: idAt(parseTime(at), engine.ids.uuid()),
-      snapshot_at: at,
-      warnings,
     },
   };
 }

@@ -26,6 +26,7 @@ export interface Adoption {
   rewrite: OvaRewrite;
   /** What is known to be changed before the first block is read. */
   changes: readonly string[];
+  warnings: readonly string[];
 }
 
 /** Counted while the archive goes by. */
@@ -39,13 +40,15 @@ const NAME_BYTES = 100;
 
 /** Decides the class, if that was left to the calendar. */
 export async function prepareAdopt(given: Job, context: StepContext): Promise<Job> {
-  const { archive } = adoptionOf(given, context);
+  const { archive, source, warnings } = adoptionOf(given, context);
   const job = await withClass(given, context);
+  const at = takenAt(archive, source, context.engine.clock.now());
   const totalBytes = archive.disks.reduce((sum, disk) => sum + disk.virtualSizeBytes, 0);
   return {
     ...job,
     phase: 'exporting',
     progress: { ...job.progress, total_bytes: totalBytes },
+    checkpoint: { ...job.checkpoint, snapshot_at: at, warnings: [...warnings] },
   };
 }
 

@@ -177,8 +177,8 @@ async function endRestore(job: Job, context: StepContext): Promise<Job> {
 }
 
 async function endTest(job: Job, context: StepContext): Promise<Job> {
-  await cleanTest(job, context);
-  return end(job, context);
+  const left = await cleanTest(job, context);
+  return endOf(job, formatTime(context.engine.clock.now()), left);
 }
 
 /** Nothing of it is on a pool. */

@@ -56,9 +56,10 @@ function pauseMs({ error }: Job, failures: number, { firstPauseMs }: RetryPolicy
  * twice for a repeated call. One that could not be released is owed it again; whatever else was found out may be different now.
  */
 function startOver(checkpoint: Job['checkpoint'], failures: number): Job['checkpoint'] {
-  const { backup_id, archive_key, upload_id, srs, former_instances, hooks: rounds } = checkpoint;
+  const { backup_id, archive_key, upload_id, srs, former_instances, verify } = checkpoint;
+  const { hooks: rounds } = checkpoint;
   const hooks = rounds && { ...rounds, owed: rounds.owed || rounds.problem !== undefined };
-  const kept = { archive_key, upload_id, srs, former_instances, hooks };
+  const kept = { archive_key, upload_id, srs, former_instances, hooks, verify };
   const known = Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined));
   return { backup_id, ...known, excluded_disks: [], warnings: [], failures };
 }

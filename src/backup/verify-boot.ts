@@ -11,9 +11,11 @@ import { BackupError } from '../errors.ts';
 import type { GuestFacts, VmRef } from '../ports.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
+import { unclearText } from './restore-import.ts';
 import { importRestore, prepareRestore, removeMade, verifyRestore } from './restore-steps.ts';
 import { backupIdOf } from './verify-archive.ts';
-import { keepVerification, type Problem, problemIn } from './verify-steps.ts';
+import { type Problem, problemIn } from './verify-damage.ts';
+import { keepVerification } from './verify-steps.ts';
 
 /** As for a restore, and whether the result may be kept. */
 export async function prepareTest(job: Job, context: StepContext): Promise<Job> {
@@ -56,12 +58,13 @@ export async function bootTest(given: Job, context: StepContext): Promise<Job> {
   return { ...job, verified, ...(restored ? { restored: { ...restored, started: true } } : {}) };
 }
 
-/** Removes the machine, however it went. */
-export async function cleanTest(job: Job, context: StepContext): Promise<void> {
+/** Removes the machine, however it went. Gives what may be left all the same. */
+export async function cleanTest(job: Job, context: StepContext): Promise<string | undefined> {
   const { engine, signal } = context;
   const onFailure = ({ message }: Error) =>
     engine.log.info('restore test not cleaned up yet', { job_id: job.id, error: message });
   await insist(engine.clock, () => removeMade(job, context), { signal, onFailure });
+  return unclearText(job.checkpoint, job.vm.name);
 }
 
 async function keep(job: Job, problem: Problem | undefined, context: StepContext) {

@@ -55,10 +55,11 @@ interface Sample {
   archive: ObjectFacts;
   index: BlocksIndex;
   indexKey: string;
-  percent: number;
-  /** What the draw hangs on. */
-  seed: string;
+  /** In the order of the archive. */
+  runs: readonly Run[];
   onRead(readBytes: number, totalBytes: number): void;
+  /** Each run in its turn, when it and all before it were right. */
+  onRun?(run: Run): Promise<void>;
 }
 
 interface Reader {
@@ -95,14 +96,32 @@ export function drawRuns(
   return runs;
 }
 
-/** Reads and checks them. Errors: `data_corrupt` naming object, disk and block; `precondition_failed`; the store's. */
-export async function checkSample(
+/** All stored blocks behind the first `skip` of them, counted over all disks. */
+export function runsFrom(disks: readonly { storedBlocks: number }[], skip: number): Run[] {
+  const runs: Run[] = [];
+  let before = 0;
+  for (const [disk, { storedBlocks }] of disks.entries()) {
+    for (let from = Math.max(0, skip - before); from < storedBlocks; from += RUN_BLOCKS) {
+      runs.push({ disk, from, to: Math.min(storedBlocks, from + RUN_BLOCKS) });
+    }
+    before += storedBlocks;
+  }
+  return runs;
+}
+
+/** Where a run lies in the stored object. */
+export function placeOfRun(run: Run, index: BlocksIndex): { offset: number; length: number } {
+  return rangeOf(run, createPlaces(index));
+}
+
+/** Reads and checks beginning, end and these runs. Errors: `data_corrupt` naming object, disk and block; `precondition_failed`; the store's. */
+export async function checkRuns(
   input: Sample,
   context: Pick<StepContext, 'engine' | 'signal'>,
 ): Promise<SampleFigures> {
   const hash = await context.engine.hasher();
   const places = createPlaces(input.index);
-  const runs = drawRuns(input.index.disks, input.percent, createDraw(input.seed));
+  const { runs } = input;
   const entries = createEntries(input, context);
   const reader: Reader = {
     input,
@@ -127,11 +146,25 @@ export async function checkSample(
   read(0, head.length);
   checkEnd(await readEdge(reader, end), input.backup);
   read(0, end.length);
+  const inTurn = createTurns(runs, input.onRun);
   await eachParallel(runs, context, async (run, signal) => {
     const bytes = await checkRun(run, { ...reader, context: { ...context, signal } });
     read(run.to - run.from, bytes);
+    await inTurn(run);
   });
   return reader.figures;
+}
+
+/** Tells of each run when all before it were told. */
+function createTurns(runs: readonly Run[], tell: Sample['onRun']): (run: Run) => Promise<void> {
+  const done = new Set<Run>();
+  let next = 0;
+  return async (run) => {
+    done.add(run);
+    for (let one = runs[next]; one !== undefined && done.delete(one); one = runs[++next]) {
+      await tell?.(one);
+    }
+  };
 }
 
 /** The first that fails stops the others; none is left at work. */
@@ -291,8 +324,8 @@ function rangeOf({ disk, from, to }: Run, places: ArchivePlaces) {
 }
 
 /** Checksums out of the index, by windows: runs come in order, so each is read once. */
-function createEntries(
-  { indexKey }: Sample,
+export function createEntries(
+  { indexKey }: Pick<Sample, 'indexKey'>,
   { engine, signal }: Pick<StepContext, 'engine' | 'signal'>,
 ): Reader['entries'] {
   const read = rangesOf(engine.store, indexKey, { signal });

@@ -3,25 +3,17 @@
  *
  * What is found is kept beside the backup (catalog/verifications.ts), good or bad, and told wherever the backup is. Damage also
  * fails the job, with object, disk and block in its problem. What says nothing of the backup (a store that is away, an archive
- * in a class that cannot be read at once, a cancel) is not kept. Nothing is ever repaired or removed here. A job whose instance
- * died is begun again.
+ * in a class that cannot be read at once, a cancel) is not kept. Nothing is ever repaired or removed here.
  */
-import type { Backup, Job } from '../catalog/record.ts';
+import type { Job } from '../catalog/record.ts';
 import type { Verification, VerifyWish } from '../catalog/verified.ts';
-import { BackupError, isBackupError } from '../errors.ts';
 import { formatTime } from '../time.ts';
 import type { StepContext } from './context.ts';
-import { findIndex, type LookedAt } from './find-index.ts';
-import {
-  backupIdOf,
-  findArchive,
-  isSame,
-  readWhole,
-  type StoredArchive,
-} from './verify-archive.ts';
-import { checkSample, type SampleFigures } from './verify-sample.ts';
-
-export type Problem = NonNullable<Verification['problem']>;
+import { findIndex } from './find-index.ts';
+import { backupIdOf, findArchive } from './verify-archive.ts';
+import { indexDamage, type Problem, problemIn } from './verify-damage.ts';
+import { checkRuns, createDraw, drawRuns, type SampleFigures } from './verify-sample.ts';
+import { checkWhole } from './verify-whole.ts';
 
 /** Looks whether what is needed may be read and written, so that a job that cannot end well does not begin. */
 export async function prepareVerify(job: Job, { engine, signal }: StepContext): Promise<Job> {
@@ -69,68 +61,16 @@ async function look({ job, wish, figures }: Look, context: StepContext): Promise
     context.report({ ...progress, read_bytes: readBytes, total_bytes: totalBytes });
   };
   if (wish.percent >= 100) {
-    const sizeBytes = stored.archive.sizeBytes;
-    const checked = await checkWhole(
-      { stored, index, onRead: (readBytes) => onRead(readBytes, sizeBytes) },
-      context,
-    );
-    figures.checkedBlocks = checked;
+    const { sizeBytes } = stored.archive;
+    const toldRead = (readBytes: number) => onRead(readBytes, sizeBytes);
+    figures.checkedBlocks = await checkWhole({ job, stored, index, onRead: toldRead }, context);
+    figures.readBytes = sizeBytes;
     return;
   }
   if (index.index === undefined) throw indexDamage(stored.backup, index);
-  const sample = await checkSample(
-    {
-      ...stored,
-      index: index.index,
-      indexKey: index.key,
-      percent: wish.percent,
-      seed: job.id,
-      onRead,
-    },
-    context,
-  );
-  figures.checkedBlocks = sample.checkedBlocks;
-}
-
-/** The archive first: what is wrong with an index is told only of one that is right. */
-async function checkWhole(
-  input: { stored: StoredArchive; index: LookedAt; onRead(readBytes: number): void },
-  context: StepContext,
-): Promise<number> {
-  const { stored, index, onRead } = input;
-  const old = index.index ?? index.directory;
-  const summary = await readWhole({ ...stored, old, onRead }, context);
-  if (index.index === undefined) throw indexDamage(stored.backup, index);
-  if (!(await isSame(summary.index, index, context))) {
-    throw indexDamage(stored.backup, { why: 'its index is not that of its blocks' });
-  }
-  return summary.disks.reduce((sum, { storedBlocks }) => sum + storedBlocks, 0);
-}
-
-function indexDamage(
-  { id, index_key: key }: Backup,
-  { why, isCold }: { why?: string; isCold?: true },
-): BackupError {
-  if (isCold) return new BackupError('store_refused', `verify backup ${id}: ${why}`);
-  return new BackupError(
-    'data_corrupt',
-    `verify backup ${id}: ${why}, key=${key}; to make it anew: xvault index ${id}`,
-    { details: { part: 'index', key } },
-  );
-}
-
-/** What an error says of the backup, if it says anything: it names the object that is damaged or gone. */
-export function problemIn(error: unknown): Problem | undefined {
-  if (!isBackupError(error, 'data_corrupt', 'not_found')) return undefined;
-  const { part, key, ...details } = error.details;
-  if (typeof key !== 'string') return undefined;
-  return {
-    part: part === 'index' ? 'index' : 'archive',
-    code: error.code,
-    detail: error.message,
-    key,
-    ...(Object.keys(details).length === 0 ? {} : { details }),
-  };
+  const runs = drawRuns(index.index.disks, wish.percent, createDraw(job.id));
+  const input = { ...stored, index: index.index, indexKey: index.key, runs, onRead };
+  figures.checkedBlocks = (await checkRuns(input, context)).checkedBlocks;
 }
 
 /** Writes beside the backup what was found of it. Errors: the store's. */

@@ -15,7 +15,12 @@ import {
   restorePlanSchema,
   restoreRequestSchema,
 } from './restore.ts';
-import { restoreTestWishSchema, verificationSchema, verifyWishSchema } from './verified.ts';
+import {
+  restoreTestWishSchema,
+  verificationSchema,
+  verifyCheckpointSchema,
+  verifyWishSchema,
+} from './verified.ts';
 
 const bytes = z.int().nonnegative();
 const time = z.iso.datetime();
@@ -268,6 +273,7 @@ export const checkpointSchema = z.object({
     .optional(),
   consistency: consistencySchema.optional(),
   restore: restoreCheckpointSchema.optional(),
+  verify: verifyCheckpointSchema.optional(),
 });
 export type Checkpoint = z.infer<typeof checkpointSchema>;
 

@@ -61,6 +61,12 @@ export type VerifiedRecord = z.infer<typeof verifiedRecordSchema>;
 export const verifyWishSchema = z.object({ percent: z.number().positive().max(100).default(100) });
 export type VerifyWish = z.infer<typeof verifyWishSchema>;
 
+/** Of a job that reads all of an archive: how many of its blocks, from the first on, were right, of which object. */
+export const verifyCheckpointSchema = z.object({
+  etag: z.string(),
+  blocks: z.int().nonnegative(),
+});
+
 /** The body of POST /v1/backups/{id}/restore-test. */
 export const restoreTestWishSchema = z.strictObject({
   pool: z.string().min(1).max(255).optional(),

@@ -5,10 +5,14 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { createPlaces } from '../../src/backup/archive-places.ts';
+import type { StepContext } from '../../src/backup/context.ts';
+import { findIndex } from '../../src/backup/find-index.ts';
 import { createDraw, drawRuns } from '../../src/backup/verify-sample.ts';
-import type { Backup, Job } from '../../src/catalog/record.ts';
+import { checkWhole } from '../../src/backup/verify-whole.ts';
+import { createKeys } from '../../src/catalog/keys.ts';
+import type { Backup, Checkpoint, Job } from '../../src/catalog/record.ts';
 import type { Verification } from '../../src/catalog/verified.ts';
-import type { ObjectStore } from '../../src/ports.ts';
+import type { ObjectFacts, ObjectStore } from '../../src/ports.ts';
 import { NEVER } from '../../src/signals.ts';
 import { decodeIndex } from '../../src/xva/blocks-index.ts';
 import { loadHasher } from '../../src/xva/hash.ts';
@@ -341,23 +345,109 @@ test('what says nothing of a backup is not kept: a cold class, a store that is a
   await assert.rejects(startVerify(other, options), { code: 'not_found' });
 });
 
-test('a job whose instance died in the middle is begun again by another', async () => {
-  const backup = resultOf(await lab.backup({ mode: 'full' }));
+/** A job of a dead instance that had come so far. */
+async function leave(backup: Backup, over: Partial<Job>): Promise<Job> {
   const left = sampleJob({
     kind: 'verify',
-    verify: { percent: 50 },
     status: 'running',
     phase: 'verifying',
     backup_id: backup.id,
     vm: backup.vm,
     instance: 'dead',
+    ...over,
   });
   await lab.store.put(`xv/jobs/${left.id}.json`, JSON.stringify(left), options);
-  const service = lab.world.secondService();
+  return left;
+}
+
+async function takeOver(left: Job, store = lab.store): Promise<Job> {
+  const service = lab.world.secondService({ store });
   await service.start();
-  const job = await service.waitJob(left.id, { timeoutMs: 60_000 }, options);
-  await service.drain({ drainMs: 0 });
-  assert.deepEqual([job?.status, job?.attempt], ['succeeded', 2], JSON.stringify(job?.error));
+  await service.drain({ drainMs: 60_000 });
+  return (await service.getJob(left.id, options)) as Job;
+}
+
+test('a job whose instance died in the middle is begun again by another', async () => {
+  const backup = resultOf(await lab.backup({ mode: 'full' }));
+  const left = await leave(backup, { verify: { percent: 50 } });
+  const job = await takeOver(left);
+  assert.deepEqual([job.status, job.attempt], ['succeeded', 2], JSON.stringify(job.error));
   const told = await toldOf(backup);
   assert.deepEqual([told?.kind, told?.percent, told?.job_id], ['sampled', 50, left.id]);
+});
+
+for (const compression of ['none', 'zstd'] as const) {
+  test(`one that reads all of an archive (${compression}) goes on where it had come`, async () => {
+    const backup = resultOf(await lab.backup({ mode: 'full', compression }));
+    const archive = (await lab.store.head(backup.archive.key, options)) as ObjectFacts;
+    const index = await indexOf(backup);
+    const checkpoint = (blocks: number, etag = archive.etag) => {
+      const { checkpoint: fresh } = sampleJob();
+      return { verify: { percent: 100 }, checkpoint: { ...fresh, verify: { etag, blocks } } };
+    };
+    let readBytes = 0;
+    const counting: ObjectStore = {
+      ...lab.store,
+      fill: (input, target, to) => {
+        readBytes += target.length;
+        return lab.store.fill(input, target, to);
+      },
+    };
+    const good = await takeOver(await leave(backup, checkpoint(12)), counting);
+    assert.equal(good.status, 'succeeded', JSON.stringify(good.error));
+    const blocks = backup.disks.reduce((sum, disk) => sum + disk.stored_blocks, 0);
+    assert.deepEqual([good.verified?.kind, good.verified?.checked_blocks], ['whole', blocks]);
+    assert.equal(good.verified?.read_bytes, archive.sizeBytes);
+    assert.ok(readBytes > 0 && readBytes < archive.sizeBytes / 2, `${readBytes} read`);
+
+    const { offset } = createPlaces(index).rangeOf({ disk: 1, position: 1 });
+    const store = rotten(archive.key, offset + 20);
+    const bad = await takeOver(await leave(backup, checkpoint(12)), store);
+    assert.deepEqual([bad.status, bad.error?.details?.disk_name], ['failed', 'odd']);
+    // another object, or all of it: from the beginning, or only the end
+    const fresh = await takeOver(await leave(backup, checkpoint(12, '"other"')), counting);
+    assert.equal(fresh.progress.read_bytes, archive.sizeBytes);
+    assert.equal((await takeOver(await leave(backup, checkpoint(blocks)))).status, 'succeeded');
+  });
+}
+
+test('every minute a job remembers how far it has come, as long as the index is that of the blocks', async () => {
+  const backup = resultOf(await lab.backup({ mode: 'full' }));
+  const archive = (await lab.store.head(backup.archive.key, options)) as ObjectFacts;
+  const keys = createKeys('xv');
+  for (const spoiled of [undefined, 5]) {
+    const marks: number[] = [];
+    let minutes = 0;
+    const store: ObjectStore = {
+      ...lab.store,
+      get: async (key, to) => {
+        const found = await lab.store.get(key, to);
+        // an entry of another block, read after all entries were proved
+        const isEntries = spoiled !== undefined && minutes > 0 && key === backup.index_key;
+        if (!found || !isEntries) return found;
+        const at = spoiled * 24;
+        return { ...found, bytes: turned(found.bytes, Math.min(at, found.bytes.length - 1)) };
+      },
+    };
+    const engine = {
+      store,
+      keys,
+      hasher: async () => hash,
+      clock: { elapsed: () => 61_000 * ++minutes },
+    };
+    const context = {
+      engine,
+      signal: NEVER,
+      remember: async ({ verify: seen }: Partial<Checkpoint>) => void marks.push(seen?.blocks ?? 0),
+    } as unknown as StepContext;
+    const index = await findIndex(backup, context);
+    const input = { job: sampleJob(), stored: { backup, archive }, index, onRead: () => undefined };
+    if (spoiled === undefined) await checkWhole(input, context);
+    else await assert.rejects(checkWhole(input, context), /not that of its blocks/);
+    assert.deepEqual(
+      marks,
+      Array.from({ length: spoiled ?? marks.length }, (_, i) => i + 1),
+    );
+    assert.ok(marks.length >= (spoiled ?? 14));
+  }
 });
