@@ -47,45 +47,56 @@ export interface GuardPlan {
 
 /** Decides for one machine. */
 export function planGuard(input: GuardInput): GuardPlan {
-  const { holdings, pins, good, rules, nowMs } = input;
+  const { holdings, pins, good, rules } = input;
   if (good === undefined) return { state: 'none', drop: [] };
   const released = holdings.find(({ backupId }) => pins.get(backupId)?.kind === 'released');
   const pin = pins.get(good.backupId);
-  const original = lasting(good.original, rules, {});
-  const copy = lasting(good.pinned, rules, pin === undefined ? {} : { pin });
+  const original = lasting(good.original, input);
+  const copy = lasting(good.pinned, input, { isCopy: true, pin });
   const end = lastEnd([original, copy].map(({ end: one }) => one));
   const base = { good, end, ...(pin && { pin }) };
   if (released !== undefined && released.backupId >= good.backupId) {
     return { ...base, state: 'released', drop: olderCopies(input, released.backupId) };
   }
   const drop = olderCopies(input, good.backupId);
-  const lasts = ({ until }: Lasting) => until - nowMs >= input.marginMs;
-  if (lasts(original)) return { ...base, state: 'safe', drop };
-  if (lasts(copy)) return { ...base, state: pin?.kind === 'pinned' ? 'pinned' : 'renewed', drop };
-  if (lasts(lasting(good.pinned, rules, {}))) {
+  if (original.lasts) return { ...base, state: 'safe', drop };
+  if (copy.lasts) return { ...base, state: pin?.kind === 'pinned' ? 'pinned' : 'renewed', drop };
+  if (lasting(good.pinned, input, { isCopy: true }).lasts) {
     return { ...base, state: 'due', renewFrom: good.pinned, onlyMark: true, drop };
   }
-  const from = original.until >= copy.until ? good.original : good.pinned;
-  return { ...base, state: 'due', renewFrom: from, drop };
+  const canCopy = isWhole(good.original) && offlineAt(good.original.archive, rules) > -Infinity;
+  const from = canCopy && original.until >= copy.until ? good.original : good.pinned;
+  return { ...base, state: 'due', renewFrom: isWhole(from) ? from : good.original, drop };
 }
 
 /** When a copy can be relied on no more, and when it is deleted. */
 interface Lasting {
   until: number;
   end: End;
+  /** Longer than the margin; of a copy that rules delete, too, longer than half of its time. */
+  lasts: boolean;
 }
 
-function lasting(copy: HeldCopy, rules: readonly LifecycleRule[], { pin }: { pin?: Pin }): Lasting {
-  if (!isWhole(copy)) return { until: -Infinity, end: lastEnd([]) };
+function lasting(
+  copy: HeldCopy,
+  { rules, nowMs, marginMs }: GuardInput,
+  { isCopy = false, pin }: { isCopy?: boolean; pin?: Pin | undefined } = {},
+): Lasting {
+  if (!isWhole(copy)) return { until: -Infinity, end: lastEnd([]), lasts: false };
   const byRules = endOfCopy([copy.archive, copy.record], rules);
   const wished =
     pin?.kind === 'pinned' && pin.until !== undefined ? parseTime(pin.until) : Infinity;
   const end: End = wished < byRules.sureUntil ? { sureUntil: wished, expiresAt: wished } : byRules;
-  if (end.sureUntil === Infinity) return { until: Infinity, end };
   // from there it cannot be copied any more; one that lies there already is not helped by haste
   const offline = offlineAt(copy.archive, rules);
-  const until = offline === -Infinity ? end.sureUntil : Math.min(end.sureUntil, offline);
-  return { until, end };
+  const kept =
+    offline === -Infinity || byRules.sureUntil === Infinity
+      ? byRules.sureUntil
+      : Math.min(byRules.sureUntil, offline);
+  // made young again before, it would be copied at every look where rules leave it less than the margin
+  const needed = isCopy ? Math.min(marginMs, (kept - copy.archive.lastModified) / 2) : marginMs;
+  const lasts = kept - nowMs >= needed && wished - nowMs >= marginMs;
+  return { until: Math.min(kept, wished), end, lasts };
 }
 
 /** Renewed copies, rests of them, marks of released ones, and wishes that are over, that a newer one has made needless. */

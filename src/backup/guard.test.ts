@@ -282,6 +282,35 @@ test('a rule over the whole bucket deletes copies, too: they are made young agai
   }
 });
 
+test('a rule over the whole bucket shorter than the margin: copied when half of the time is over, not at every look', async () => {
+  const { backUp, look, clock, store, pinned } = setUp(3);
+  const backup = await backUp();
+  store.rules = [rule({ expirationDays: 2 })];
+  let copies = 0;
+  for (let hours = 0; hours < 20 * 24; hours += 6) {
+    if ((await look()).renewed_bytes !== undefined) copies += 1;
+    clock.jump(6 * HOUR_MS);
+    applyRules({ store, clock, delay: () => 0 });
+    assert.equal(pinned(backup).length, 4, `hour ${hours}`);
+  }
+  assert.ok(copies <= 21, `${copies} copies in 20 days`);
+});
+
+test('an archive in a cold class cannot be copied: that is told with the mend', async () => {
+  const { backUp, guard, look, clock, store } = setUp();
+  await backUp();
+  clock.jump(12 * DAY_MS);
+  store.onCall = (operation) => {
+    if (operation !== 'copy') return;
+    const details = { base: 'archived' };
+    throw new BackupError('precondition_failed', 'copy', { details });
+  };
+  const { error } = await look();
+  assert.equal(error?.code, 'store_refused');
+  assert.match(error?.detail ?? '', /class that cannot be read/);
+  assert.equal(guard.failures.size, 1);
+});
+
 test('two instances at once renew once; a failure is told and mended by the next look', async () => {
   const { backUp, guard, look, clock, store, engine, pinned } = setUp();
   const backup = await backUp();
@@ -370,7 +399,7 @@ function drawRules(draw: ReturnType<typeof createDraw>, nowMs: number): Lifecycl
       rule({ narrowed: true, prefix: 'xv/backups/', largerThanBytes: 100, expirationDays: 4 }),
     );
   }
-  if (draw.chance(0.1)) rules.push(rule({ expirationDays: 5 + draw.upTo(10) }));
+  if (draw.chance(0.15)) rules.push(rule({ expirationDays: 2 + draw.upTo(12) }));
   if (draw.chance(0.1)) {
     const expirationDate = nowMs + (5 + draw.upTo(20)) * DAY_MS;
     rules.push(rule({ prefix: 'xv/backups/', expirationDate }));
@@ -409,7 +438,10 @@ async function playMonths(seed: number): Promise<void> {
   };
   for (let step = 0; step < STEPS; step++) {
     // once per margin, or as long as the shortest class keeps anything
-    const days = store.rules.flatMap(({ expirationDays = marginDays }) => expirationDays);
+    const days = store.rules.map(({ prefix, expirationDays = marginDays }) =>
+      // of copies that are deleted, too, half their time
+      prefix === 'xv/' ? expirationDays / 2 : expirationDays,
+    );
     const everyMs = Math.min(marginDays, ...days) * DAY_MS;
     const stepMs = Math.min((1 + draw.upTo(36)) * HOUR_MS, everyMs - HOUR_MS);
     if (clock.now() + LEASE_OVER_MS + stepMs >= guardedAt + everyMs) await guardAll();

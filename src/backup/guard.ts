@@ -135,7 +135,8 @@ async function judgeAndAct(
     await renewGood(context, { machine, first, done }, options);
     for (const { backupId } of first.drop) {
       await underLease(context, { ...machine, backupId }, options, async (signal) => {
-        const { drop } = await plan(context, { machine }, { signal });
+        const { drop, renewFrom } = await plan(context, { machine }, { signal });
+        if (renewFrom !== undefined) return; // what is newer is not safe itself
         const holding = drop.find((one) => one.backupId === backupId);
         if (holding === undefined) return; // somebody else was faster, or it is needed again
         await dropCopy(context.engine, holding, { signal });
@@ -165,15 +166,33 @@ async function renewGood(
         const bytes = await renew(context, under, { signal });
         if (bytes !== undefined) done.renewedBytes = bytes;
       });
+      // a copy that rules leave no time is as young as it can be: the entry tells that it is due
+      if (done.renewedBytes !== undefined) return;
     } catch (error) {
-      const isGone = isBackupError(error, 'precondition_failed', 'not_found');
-      if (!isGone || looks === LOOKS) throw error;
+      if (!isGone(error) || looks === LOOKS) throw readable(error, backupId);
       context.engine.log.info('last good backup went while it was copied', { ...machine });
     }
     judged = await plan(context, { machine }, options);
-    if (looks < LOOKS || judged.renewFrom === undefined) continue;
-    throw new BackupError('internal', `renew backup ${backupId}: its copy is there and lasts not`);
+    if (looks === LOOKS) return;
   }
+}
+
+function isGone(error: unknown): error is BackupError {
+  return (
+    isBackupError(error, 'not_found') ||
+    (isBackupError(error, 'precondition_failed') && error.details.base !== 'archived')
+  );
+}
+
+/** What the store calls a failed condition is something to mend where the archive lies in a cold class. */
+function readable(error: unknown, backupId: string): unknown {
+  const isCold = isBackupError(error, 'precondition_failed') && error.details.base === 'archived';
+  if (!isCold) return error;
+  return new BackupError(
+    'store_refused',
+    `renew backup ${backupId}: its archive lies in a class that cannot be read; have the store restore it, or let its rule delete later`,
+    { cause: error, details: error.details, retry: 'after-fix' },
+  );
 }
 
 async function plan(
