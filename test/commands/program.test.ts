@@ -101,6 +101,22 @@ test('run backs up one machine, says so in JSON and leaves nothing on the pool',
   );
 });
 
+test('an archive in a bucket is adopted, told what was changed, and verified', async () => {
+  const made = await run(['run', '--vm', 'small', '--compression', 'zstd', '--json']);
+  const { archive, vm } = JSON.parse(made.out).result;
+  const adopted = await run(['adopt', `s3://vm-backups/${archive.key}`, '--json']);
+  assert.equal(adopted.code, 0, adopted.err);
+  const { result } = JSON.parse(adopted.out);
+  assert.deepEqual([result.vm, result.adopted.compression], [vm, 'zstd']);
+  assert.match(adopted.err, /changed: it was compressed by zstd, and is not compressed/);
+  const verified = await run(['verify', result.id, '--percent', '50', '--json']);
+  assert.equal(verified.code, 0, verified.err);
+  assert.equal(JSON.parse(verified.out).verified.kind, 'sampled');
+  assert.match(verified.err, /small: 50 % of backup .* are what was stored \(\d+ blocks? checked/);
+  const refused = await run(['adopt', 'x.xva'], { XVAULT_URL: 'http://127.0.0.1:1' });
+  assert.deepEqual([refused.code, /adopt without XVAULT_URL/.test(refused.err)], [2, true]);
+});
+
 test('exit codes tell a script what happened', async () => {
   const [unknown, ambiguous, usage, check] = await Promise.all([
     run(['backup', 'nothere']),
