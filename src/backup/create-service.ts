@@ -39,6 +39,7 @@ import { createQueries } from './queries.ts';
 import type { QueueLimits } from './queue.ts';
 import { createRestoreService } from './restore-service.ts';
 import { createRotationService } from './rotation-service.ts';
+import { createRuns } from './runs.ts';
 import type { Service } from './service.ts';
 import { createSweep } from './sweep.ts';
 import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
@@ -123,6 +124,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     onLeaseLost: () => sweeps.soon(),
     onEnded: guards.jobEnded,
   });
+  const runs = createRuns(engine, { runner, stateStore: deps.stateStore, ...settings });
   const sweeps = createSweeps(engine, { runner, deps, settings });
   const queries = createQueries(engine, {
     stateStore: deps.stateStore,
@@ -138,6 +140,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   const resume = async (): Promise<void> => {
     try {
       await runner.resume({ signal: NEVER });
+      await runs.resume({ signal: NEVER });
     } catch (error) {
       // nothing is lost: the records stay, the next round looks again
       log.warn('left jobs not looked at', { error: toBackupError(error).message });
@@ -146,6 +149,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
 
   return {
     ...queries,
+    ...runs.service,
     ...createAnswers(engine, { runner, guard, guards, deps, settings }),
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,
@@ -172,6 +176,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     drain: async (input) => {
       stopped.abort();
       freshness.stop();
+      await runs.stop();
       await Promise.all([runner.drain(input), sweeps.stop()]);
       await guards.stop(input);
       await engine.notices?.drain();

@@ -10,13 +10,13 @@ import { createEndings, type Endings } from './endings.ts';
 import { goneAtRisk } from './guard-verdict.ts';
 import { uuidTimeMs } from './ids.ts';
 import { pageOf } from './page.ts';
+import { SKIP_TAG } from './runs-select.ts';
 import type { Page, PageInput, Readiness, Service, VmView } from './service.ts';
+
 import { createShare, type Share } from './share.ts';
 import { statusOf } from './status.ts';
 import { type NewestGood, newestGoodOf, withVerified } from './verified-backups.ts';
 
-/** A machine carrying this tag is left out of selections and of the status. */
-const SKIP_TAG = 'xvault:skip';
 /** Newest job records looked at for "the last try" of each machine. */
 const LAST_JOBS = 500;
 /** Probes come every few seconds from everywhere: the bucket is asked this often at most. */

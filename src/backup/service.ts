@@ -17,6 +17,7 @@ import type { GuardService } from './guard-service.ts';
 import type { PinService } from './pin-service.ts';
 import type { RestoreService } from './restore-service.ts';
 import type { RotationService } from './rotation-service.ts';
+import type { RunService } from './runs.ts';
 import type { RestoreTestService } from './verify-boot-service.ts';
 import type { VerifyService } from './verify-service.ts';
 
@@ -153,6 +154,7 @@ export interface Service
     ForecastService,
     GuardService,
     RotationService,
+    RunService,
     PinService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.

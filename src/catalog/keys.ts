@@ -4,7 +4,9 @@
  *   <prefix>backups/<class>/<pool>/<vm uuid>/<backup id>/<vm name, made safe>.xva | blocks.idx | backup.json
  *   <prefix>pinned/<pool>/<vm uuid>/<backup id>/…                copies with pin.json (pin.ts); no rule deletes here
  *   <prefix>jobs/<job id>.json                                   30 days by rule
- *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes; of a dry run: its job's id
+ *   <prefix>runs/<run id>.json                                   30 days by rule
+ *   <prefix>leases/<pool>/<vm uuid>   idempotency/<hash>         small, conditional writes; of a dry run: its job's id;
+ *                                                                of a run: leases/_runs/<run id>, which no pool is called
  *   <prefix>indexes/<backup id>.idx                              rebuilt ones; may be deleted at any time
  *   <prefix>verified/<backup id>.json                           what a verification found; may be deleted at any time
  *   <prefix>staging/<job id>/<n>                                 parts of one outsized archive until they are joined
@@ -25,6 +27,7 @@ export interface BackupKeyParts {
 export interface Keys {
   readonly backupsPrefix: string;
   readonly jobsPrefix: string;
+  readonly runsPrefix: string;
   readonly pinnedPrefix: string;
   readonly leasesPrefix: string;
   readonly stagingPrefix: string;
@@ -47,12 +50,15 @@ export interface Keys {
   /** All copies of one machine that are out of rotation. */
   pinnedVmPrefix(pool: string, vmUuid: string): string;
   job(jobId: string): string;
+  run(runId: string): string;
+  runLease(runId: string): string;
   lease(pool: string, vmUuid: string): string;
   idempotency(hash: string): string;
   staging(jobId: string): string;
   /** undefined for a key that is no `backup.json`. */
   parseRecord(key: string): BackupKeyParts | undefined;
   parseJob(key: string): string | undefined;
+  parseRun(key: string): string | undefined;
   /** Any file beside an archive, that itself too; undefined for other keys. */
   parseBackup(key: string): (BackupKeyParts & { name: string }) | undefined;
   /** undefined for a key that is no file of a copy out of rotation. */
@@ -103,9 +109,11 @@ export function createKeys(prefix: string): Keys {
   const staging = new RegExp(`^${plainRoot}staging/([0-9a-f-]{36})/`);
   const verified = new RegExp(`^${plainRoot}verified/([0-9a-f-]{36})\\.json$`);
   const job = new RegExp(`^${plainRoot}jobs/([0-9a-f-]{36})\\.json$`);
+  const run = new RegExp(`^${plainRoot}runs/([0-9a-f-]{36})\\.json$`);
   return {
     backupsPrefix: `${root}backups/`,
     jobsPrefix: `${root}jobs/`,
+    runsPrefix: `${root}runs/`,
     pinnedPrefix: `${root}pinned/`,
     leasesPrefix: `${root}leases/`,
     stagingPrefix: `${root}staging/`,
@@ -124,6 +132,8 @@ export function createKeys(prefix: string): Keys {
     pinnedVmPrefix: (pool, vmUuid) => `${root}pinned/${segment(pool)}/${vmUuid}/`,
     pinned: (p, name) => `${root}pinned/${segment(p.pool)}/${p.vmUuid}/${p.backupId}/${name}`,
     job: (jobId) => `${root}jobs/${jobId}.json`,
+    run: (runId) => `${root}runs/${runId}.json`,
+    runLease: (runId) => `${root}leases/_runs/${runId}`,
     lease: (pool, vmUuid) => `${root}leases/${segment(pool)}/${vmUuid}`,
     idempotency: (hash) => `${root}idempotency/${hash}`,
     staging: (jobId) => `${root}staging/${jobId}/`,
@@ -138,6 +148,7 @@ export function createKeys(prefix: string): Keys {
     },
     parseArchive: inFolder('[^/]+\\.xva'),
     parseJob: (key) => job.exec(key)?.[1],
+    parseRun: (key) => run.exec(key)?.[1],
     parseLease: (key) => {
       const [, pool, vmUuid] = lease.exec(key) ?? [];
       return pool && vmUuid ? { pool, vmUuid } : undefined;

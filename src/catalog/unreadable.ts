@@ -12,7 +12,7 @@ import type { Log, Meter } from '../ports.ts';
 const KNOWN_LIMIT = 1000;
 
 export interface UnreadableRecord {
-  kind: 'backup' | 'job';
+  kind: 'backup' | 'job' | 'run';
   id: string;
   key: string;
   detail: string;

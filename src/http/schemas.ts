@@ -85,7 +85,7 @@ const nextPageToken = z.string();
 const unreadable = z
   .array(
     z.object({
-      kind: z.enum(['backup', 'job']),
+      kind: z.enum(['backup', 'job', 'run']),
       id: z.string(),
       key: z.string(),
       detail: z.string(),

@@ -58,11 +58,14 @@ interface Told {
   notifier?: Notifier;
 }
 
-/** A machine called web, no instance yet. */
-export function setUp(settings: Partial<ServiceSettings> = {}, told: Told = {}): EngineWorld {
+/** A machine called web, or those of `pool`; no instance yet. */
+export function setUp(
+  settings: Partial<ServiceSettings> = {},
+  told: Told = {},
+  pool: ScriptedPool = createScriptedPool(),
+): EngineWorld {
   const clock = createSimClock();
   const store = createMemoryStore(clock);
-  const pool = createScriptedPool();
   const lines: string[] = [];
   const write = (message: string, fields: object = {}) => {
     lines.push(`${message} ${JSON.stringify(fields)}`);

@@ -6,10 +6,13 @@
  */
 import { BackupError } from '../../src/errors.ts';
 import type {
+  DiskFacts,
   ExportStream,
   Pool,
   PoolLeftover,
   SnapshotFacts,
+  SrRef,
+  VdiRef,
   VmRef,
   VmState,
 } from '../../src/ports.ts';
@@ -17,7 +20,20 @@ import { writeHeader } from '../../src/xva/tar.ts';
 import { formatXmlValue, type XmlValue } from '../../src/xva/xml-value.ts';
 import { VM_UUID } from '../records.ts';
 
+/** What a machine is, where it matters. */
+export interface ScriptedMachine {
+  name: string;
+  uuid: string;
+  tags?: string[];
+  /** The archive has none of them: a job can only leave them out. */
+  disks?: { name: string; sr: string; sizeBytes?: number }[];
+}
+
+const WEB: ScriptedMachine = { name: 'web', uuid: VM_UUID };
+
 export interface ScriptedPool extends Pool {
+  /** Those on the pool now. */
+  machines: ScriptedMachine[];
   readonly snapshots: SnapshotFacts[];
   /** Tasks that lie on the pool whatever is called; a test puts them there. */
   readonly tasks: PoolLeftover[];
@@ -30,20 +46,23 @@ export interface ScriptedPool extends Pool {
   make(name: string): SnapshotFacts;
 }
 
-/** A pool named dc1 with one running machine. */
-export function createScriptedPool(): ScriptedPool {
+/** A pool named dc1 with one running machine, or with these. */
+export function createScriptedPool(machines: ScriptedMachine[] = [WEB]): ScriptedPool {
   const snapshots: SnapshotFacts[] = [];
   const tasks: PoolLeftover[] = [];
   const calls: string[] = [];
+  const machineOf = new Map<string, VmRef>();
   const enter = async (operation: string, signal: AbortSignal): Promise<void> => {
     signal.throwIfAborted();
     calls.push(operation);
     await self.onCall?.(operation, signal);
     signal.throwIfAborted();
   };
+  const stateOf = (spec: ScriptedMachine) => machine(spec, self.operations);
   // what no scenario here asks for is left out
-  const self = {
+  const self: ScriptedPool = {
     name: 'dc1',
+    machines,
     snapshots,
     tasks,
     operations: [],
@@ -66,18 +85,22 @@ export function createScriptedPool(): ScriptedPool {
         trust: 'fingerprint',
       };
     },
-    listVms: async () => [machine([])],
-    findVms: async (_name, { signal }) => {
+    listVms: async () => self.machines.map(stateOf),
+    findVms: async (wanted, { signal }) => {
       await enter('findVms', signal);
-      return [machine([])];
+      return self.machines.filter(({ name, uuid }) => [name, uuid].includes(wanted)).map(stateOf);
     },
-    inspectVm: async (_vm, { signal }) => {
+    inspectVm: async (vm, { signal }) => {
       await enter('inspectVm', signal);
-      return machine(self.operations);
+      const spec = self.machines.find(({ uuid }) => refOf(uuid) === vm) ?? self.machines[0];
+      if (spec === undefined) throw new BackupError('not_found', 'inspect machine: it is gone');
+      return stateOf(spec);
     },
-    snapshotVm: async ({ name }, { signal }) => {
+    snapshotVm: async ({ name, vm }, { signal }) => {
       await enter('snapshotVm', signal);
-      return self.make(name);
+      const made = self.make(name);
+      machineOf.set(made.ref, vm);
+      return made;
     },
     markSnapshot: (_snapshot, _marker, { signal }) => enter('markSnapshot', signal),
     findSnapshots: async ({ namePrefix }, { signal }) => {
@@ -102,31 +125,71 @@ export function createScriptedPool(): ScriptedPool {
       if (!snapshots.some((one) => one.ref === snapshot)) {
         throw new BackupError('pool_refused', 'export machine: it is gone');
       }
-      return exportOf(archive(), enter);
+      const ref = machineOf.get(snapshot);
+      const spec = self.machines.find(({ uuid }) => refOf(uuid) === ref);
+      return exportOf(archive(spec?.uuid ?? VM_UUID), enter);
     },
     close: async () => undefined,
   } satisfies Partial<ScriptedPool> as unknown as ScriptedPool;
   return self;
 }
 
-function machine(operations: string[]): VmState {
+function refOf(uuid: string): VmRef {
+  return `OpaqueRef:${uuid}` as VmRef;
+}
+
+function machine(spec: ScriptedMachine, operations: string[]): VmState {
   return {
-    ref: 'OpaqueRef:web' as VmRef,
-    uuid: VM_UUID,
-    nameLabel: 'web',
+    ref: refOf(spec.uuid),
+    uuid: spec.uuid,
+    nameLabel: spec.name,
     nameDescription: '',
     kind: 'vm',
     powerState: 'Running',
-    tags: [],
+    tags: spec.tags ?? [],
     allowedOperations: ['snapshot'],
     currentOperations: [...operations],
     blockedOperations: {},
-    disks: [],
+    disks: (spec.disks ?? []).map((disk, at) => diskOf(spec, disk, at)),
     removables: [],
     hasVusbs: false,
     hasSuspendImage: false,
     haRestartPriority: '',
     networks: [],
+  };
+}
+
+function diskOf(
+  { uuid }: ScriptedMachine,
+  { name, sr, sizeBytes = 1_048_576 }: NonNullable<ScriptedMachine['disks']>[number],
+  at: number,
+): DiskFacts {
+  const id = `${uuid.slice(0, -2)}d${at}`;
+  return {
+    vdiRef: `OpaqueRef:${id}` as VdiRef,
+    vdiUuid: id,
+    nameLabel: name,
+    userdevice: String(at),
+    virtualSizeBytes: sizeBytes,
+    physicalUtilisationBytes: sizeBytes,
+    bootable: at === 0,
+    readOnly: false,
+    sharable: false,
+    resetsOnBoot: false,
+    raw: false,
+    uncoalesced: false,
+    sr: {
+      ref: `OpaqueRef:${sr}` as SrRef,
+      uuid: sr,
+      nameLabel: sr,
+      type: 'nfs',
+      shared: true,
+      physicalSizeBytes: -1,
+      physicalUtilisationBytes: 0,
+      virtualAllocationBytes: 0,
+      canSnapshot: true,
+      thick: false,
+    },
   };
 }
 
@@ -151,8 +214,8 @@ function exportOf(
 }
 
 /** ova.xml with the machine alone, and the end. */
-function archive(): Buffer {
-  const record = new Map<string, XmlValue>([['uuid', VM_UUID]]);
+function archive(uuid: string): Buffer {
+  const record = new Map<string, XmlValue>([['uuid', uuid]]);
   const object = new Map<string, XmlValue>([
     ['class', 'VM'],
     ['id', 'Ref:0'],

@@ -4,17 +4,21 @@
  * `failures` makes the next call of a method throw; machines are web-1 (ordinary) and whatever `failures` says.
  */
 import type { ByteView } from '../../src/backup/disk-view.ts';
+import type { RunService } from '../../src/backup/runs.ts';
 import type { Page, Service } from '../../src/backup/service.ts';
 import { type Backup, type BackupRequest, isEnded, type Job } from '../../src/catalog/record.ts';
+import { isRunEnded, type Run } from '../../src/catalog/run.ts';
 import { BackupError } from '../../src/errors.ts';
 import { STATUS_EXAMPLE, SWEEP_EXAMPLE, VM_EXAMPLE } from '../../src/http/examples.ts';
 import { FORECAST_EXAMPLE } from '../../src/http/forecast-answers.ts';
 import { GUARD_EXAMPLE } from '../../src/http/guard-answers.ts';
 import { APPLIED_EXAMPLE, ROTATION_EXAMPLE } from '../../src/http/rotation-answers.ts';
+import { exampleRun } from '../../src/http/run-answers.ts';
 import { exampleBackup, exampleJob } from './records.ts';
 
 export interface FakeService extends Service {
   jobs: Map<string, Job>;
+  runs: Map<string, Run>;
   backups: Map<string, Backup>;
   /** Method → what it throws from now on. */
   failures: Map<keyof Service, unknown>;
@@ -30,6 +34,7 @@ export interface FakeService extends Service {
 export function createFakeService(): FakeService {
   const jobs = new Map<string, Job>();
   const backups = new Map<string, Backup>();
+  const runs = new Map<string, Run>();
   const failures = new Map<keyof Service, unknown>();
   const calls = new Map<string, unknown[]>();
   const wakers = new Set<() => void>();
@@ -74,6 +79,7 @@ export function createFakeService(): FakeService {
 
   return {
     jobs,
+    runs,
     backups,
     failures,
     calls,
@@ -162,6 +168,7 @@ export function createFakeService(): FakeService {
       enter('readiness');
       return { status: 'pass', checks: { bucket: { status: 'pass', output: 'answers' } } };
     },
+    ...fakeRuns(runs, enter),
     sweep: async (input) => {
       enter('sweep', input);
       return { ...SWEEP_EXAMPLE, dry_run: input.dryRun };
@@ -199,6 +206,40 @@ export function createFakeService(): FakeService {
       return { ...GUARD_EXAMPLE, dry_run: input.dryRun };
     },
     drain: () => Promise.reject(new BackupError('internal', 'not asked here')),
+  };
+}
+
+/** Runs in memory: nothing is selected, and none ends. */
+function fakeRuns(
+  runs: Map<string, Run>,
+  enter: (method: keyof Service, input?: unknown) => void,
+): RunService {
+  return {
+    startRun: async (input) => {
+      enter('startRun', input);
+      const id = input.runId ?? exampleRun().id;
+      const run = { ...exampleRun(), id, request: input.request, triggered_by: input.triggeredBy };
+      if (!input.request.dry_run) runs.set(id, run);
+      return run;
+    },
+    getRun: async (id) => {
+      enter('getRun', id);
+      return runs.get(id);
+    },
+    waitRun: async (id, input) => {
+      enter('waitRun', { id, ...input });
+      return runs.get(id);
+    },
+    listRuns: async (input) => {
+      enter('listRuns', input);
+      return pageOf([...runs.values()], input.pageSize);
+    },
+    cancelRun: async (id) => {
+      enter('cancelRun', id);
+      const run = runs.get(id);
+      if (run && !isRunEnded(run)) runs.set(id, { ...run, cancel_requested: true });
+      return runs.get(id);
+    },
   };
 }
 

@@ -1,0 +1,107 @@
+/**
+ * In which order a run begins its machines, which one comes next, and which disks stay out. Pure.
+ *
+ * Order: machines without a good backup first, then by whole days since the last good one, oldest first, so that what the
+ * deadline of one night cut off comes first in the next; of one day the largest first, since a long backup that begins last
+ * is what everybody waits for. A machine whose storage or pool is busy lets those behind it pass. One whose disks lie on
+ * several storages could be passed for ever: while it is the first of its kind that waits, they are kept free for it.
+ */
+import type { RunMachine } from '../catalog/run.ts';
+import type { PoolFacts, VmState } from '../ports.ts';
+import type { QueuePlace } from './queue.ts';
+
+/** A disk whose name contains it, in any case, stays out of every run. */
+const DISK_MARK = '[nobackup]';
+const DAY_MS = 86_400_000;
+
+/** What was seen of a machine. */
+export interface MachineLook {
+  /** For the job's request. */
+  excludeDisks: string[];
+  leftOut: string[];
+  virtualSizeBytes: number;
+  srs: QueuePlace['srs'];
+  warnings: string[];
+}
+
+/** The disks of a machine, and which of them stay out: named by the request where it has such a one, or marked. */
+export function lookAtDisks(input: {
+  vm: Pick<VmState, 'disks'>;
+  features: Pick<PoolFacts['features'], 'ignoreVdis'>;
+  excludeDisks: readonly string[];
+}): MachineLook {
+  const look: MachineLook = {
+    excludeDisks: [],
+    leftOut: [],
+    virtualSizeBytes: 0,
+    srs: [],
+    warnings: [],
+  };
+  const srs = new Map<string, string>();
+  for (const disk of input.vm.disks) {
+    const { vdiUuid, nameLabel, userdevice, sr, virtualSizeBytes } = disk;
+    srs.set(sr.uuid, sr.nameLabel);
+    const names = [userdevice, vdiUuid, nameLabel];
+    const asked = input.excludeDisks.find((wanted) => names.includes(wanted));
+    const isMarked = nameLabel.toLowerCase().includes(DISK_MARK);
+    const shown = `disk ${userdevice} (${nameLabel === '' ? vdiUuid : nameLabel})`;
+    // what was asked for by name fails where it cannot be done; a mark only cannot be followed there
+    if (asked === undefined && isMarked && !input.features.ignoreVdis) {
+      look.warnings.push(
+        `${shown} is marked ${DISK_MARK}, and this pool cannot leave disks out: it is in the backup`,
+      );
+    }
+    if (asked !== undefined || (isMarked && input.features.ignoreVdis)) {
+      look.excludeDisks.push(vdiUuid);
+      look.leftOut.push(`${shown}: ${asked === undefined ? `marked ${DISK_MARK}` : 'asked for'}`);
+    } else {
+      look.virtualSizeBytes += virtualSizeBytes;
+    }
+  }
+  return { ...look, srs: [...srs].map(([uuid, name]) => ({ uuid, name })) };
+}
+
+/** `pool/vm uuid`, as the catalogue has it. */
+export function machineKey({ vm }: Pick<RunMachine, 'vm'>): string {
+  return `${vm.pool}/${vm.uuid}`;
+}
+
+/** The machines in the order they are to begin. `lastGoodMs`: by machine key. */
+export function orderMachines(
+  machines: readonly RunMachine[],
+  { lastGoodMs, nowMs }: { lastGoodMs: ReadonlyMap<string, number>; nowMs: number },
+): RunMachine[] {
+  const ageDays = (machine: RunMachine): number => {
+    const last = lastGoodMs.get(machineKey(machine));
+    return last === undefined ? Number.MAX_SAFE_INTEGER : Math.floor((nowMs - last) / DAY_MS);
+  };
+  return machines.toSorted(
+    (a, b) =>
+      ageDays(b) - ageDays(a) ||
+      (b.virtual_size_bytes ?? 0) - (a.virtual_size_bytes ?? 0) ||
+      compare(a.vm.name, b.vm.name) ||
+      compare(machineKey(a), machineKey(b)),
+  );
+}
+
+/** The machine to begin now; undefined when none may. `reason`: what one like this would wait for. */
+export function nextMachine(
+  machines: readonly RunMachine[],
+  may: { reason(place: QueuePlace): string | undefined; isPausing(machine: RunMachine): boolean },
+): RunMachine | undefined {
+  let keptFree: { pool: string; srs: ReadonlySet<string> } | undefined;
+  for (const machine of machines) {
+    if (machine.status !== 'waiting' || may.isPausing(machine)) continue;
+    const { pool } = machine.vm;
+    const { srs } = machine;
+    const kept = keptFree;
+    if (kept?.pool === pool && srs.some(({ uuid }) => kept.srs.has(uuid))) continue;
+    if (may.reason({ pool, srs }) === undefined) return machine;
+    if (srs.length > 1) keptFree ??= { pool, srs: new Set(srs.map(({ uuid }) => uuid)) };
+  }
+  return undefined;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
