@@ -68,6 +68,31 @@ test('prices and the share of seams are read, and mistakes in them named', () =>
   assert.deepEqual([...names].sort(), ['XVAULT_S3_PRICES', 'XVAULT_SEAM_CHECK_PERCENT']);
 });
 
+test('the settings of rotation are read, and mistakes in them named', () => {
+  const { settings } = read({
+    ...FULL,
+    XVAULT_TIME_ZONE: 'Europe/Berlin',
+    XVAULT_TRANSITIONS: '{"monthly":{"days":30,"storage_class":"STANDARD_IA"}}',
+  });
+  assert.equal(settings?.rotation.timeZone, 'Europe/Berlin');
+  assert.equal(settings?.rotation.transitions.monthly?.storage_class, 'STANDARD_IA');
+  assert.equal(settings?.rotation.noncurrentDays, 7);
+  const { mistakes } = read({
+    ...FULL,
+    XVAULT_TIME_ZONE: 'Europe/Bonn',
+    XVAULT_TRANSITIONS: '{"monthly":{"days":30}}',
+    XVAULT_NONCURRENT_DAYS: '0',
+    XVAULT_RETENTION_DAYS: '{"auto":3}',
+  });
+  assert.deepEqual(mistakes.map(({ name }) => name).sort(), [
+    'XVAULT_NONCURRENT_DAYS',
+    'XVAULT_RETENTION_DAYS',
+    'XVAULT_TIME_ZONE',
+    'XVAULT_TRANSITIONS',
+  ]);
+  assert.match(JSON.stringify(mistakes), /auto is no class/);
+});
+
 test('every mistake is reported at once, each with its name and an example', () => {
   const { mistakes, settings } = read({
     XVAULT_LISTEN: 'nowhere',

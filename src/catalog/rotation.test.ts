@@ -1,6 +1,7 @@
 /** The rules a bucket should have, and how they are brought among those it has. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createRandom } from '../../test/crash/random.ts';
 import { ALL_RULES, type LifecycleLimits, type LifecycleRule } from '../bucket-rule.ts';
 import { createKeys } from './keys.ts';
 import { planRotation, type RotationWish } from './rotation.ts';
@@ -153,4 +154,44 @@ test('what would lose something, or does not fit, is refused, unless nothing is 
   assert.deepEqual(other.refusals, ['use gcloud']);
   const { rules } = plan([]);
   assert.deepEqual(plan([...rules, odd]).refusals, []);
+});
+
+test('whatever rules others have: theirs stay the very objects, ours are there once, delete nothing pinned, and a second time nothing is to be done', () => {
+  const prefixes = ['', 'xv/', 'xv/backups/', 'xv/backups/daily/', 'xv/pinned/', 'xv/jobs/', 'z/'];
+  for (let seed = 1; seed <= 300; seed++) {
+    const draws = createRandom(seed);
+    const maybe = <T>(value: T) => (draws.between(0, 1) === 1 ? value : undefined);
+    const others = Array.from({ length: draws.between(0, 6) }, (_, i): LifecycleRule => {
+      const days = { expirationDays: maybe(draws.pick([1, 14, 30, 400])), abortDays: maybe(7) };
+      const there = Object.entries(days).filter(([, value]) => value !== undefined);
+      return {
+        ...rule(`other-${i}`, draws.pick(prefixes), Object.fromEntries(there)),
+        enabled: draws.between(0, 4) > 0,
+        narrowed: draws.between(0, 4) === 0,
+      };
+    });
+    const over = { versioned: draws.between(0, 1) === 1 };
+    const before = { retentionDays: { daily: draws.pick([7, 14]), old: 3 } };
+    const first = plan(others, { ...over, ...before });
+    const { rules } = plan(first.rules, over);
+    const what = `seed=${seed}`;
+    assert.deepEqual(
+      rules.filter(({ id }) => !id.startsWith('xvault:')),
+      others,
+      what,
+    );
+    for (const other of others) assert.ok(rules.includes(other), what);
+    assert.equal(new Set(rules.map(({ id }) => id)).size, rules.length, what);
+    for (const own of rules.filter(({ id }) => id.startsWith('xvault:'))) {
+      assert.ok(own.prefix.startsWith('xv/') && own.prefix !== 'xv/', what);
+      assert.ok(own.expirationDays === undefined || own.prefix !== 'xv/pinned/', what);
+    }
+    // a class without backups is gone with its rule
+    assert.ok(!rules.some(({ prefix }) => prefix === 'xv/backups/old/'), what);
+    const again = plan(rules, over);
+    assert.deepEqual([actions(again), again.rules], [['keep'], rules], what);
+    const covers = (days: number, prefix: string) =>
+      rules.some((one) => one.enabled && one.prefix === prefix && one.expirationDays === days);
+    assert.ok(covers(14, 'xv/backups/daily/') && covers(400, 'xv/backups/monthly/'), what);
+  }
 });

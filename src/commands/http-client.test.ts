@@ -52,6 +52,22 @@ test('an index job is started by the id of its backup', async () => {
   assert.ok(sent[0]?.headers.get('idempotency-key'));
 });
 
+test('pins are started and taken back by the id of their backup', async () => {
+  const { client, sent } = scripted([
+    () => Response.json(started, { status: 202 }),
+    () => Response.json({ backup_id: 'b', outcome: 'kept' }),
+  ]);
+  await client.startPin({ backupId: 'b', wish: { reason: 'audit' } }, { signal });
+  assert.equal((await client.unpin({ backupId: 'b' }, { signal })).outcome, 'kept');
+  assert.deepEqual(
+    sent.map(({ method, url, body }) => [method, url, body]),
+    [
+      ['POST', 'http://svc:1/base/v1/backups/b/pin', { reason: 'audit' }],
+      ['DELETE', 'http://svc:1/base/v1/backups/b/pin', undefined],
+    ],
+  );
+});
+
 test('a start is sent again with the same key when the answer was lost', async () => {
   const { client, sent } = scripted([away, () => Response.json(started, { status: 202 })]);
   const wishes = { retention: 'weekly' };

@@ -2,6 +2,7 @@
 import type { Backup } from '../catalog/record.ts';
 import type { Verification } from '../catalog/verified.ts';
 import { systemClock } from '../clock.ts';
+import type { BackupView } from '../http/views.ts';
 import { openClient } from './client.ts';
 import type { Command } from './command.ts';
 import { formatBytes, formatShare, formatTable, plain } from './format.ts';
@@ -65,7 +66,7 @@ export const command: Command = {
       sizeText(backup.archive),
       formatBytes(backup.sent_bytes),
       String(backup.disks.length),
-      backup.retention,
+      classText(backup),
       backup.mode,
       verifiedText(backup.verified, now),
       backup.id,
@@ -75,6 +76,11 @@ export const command: Command = {
     return 0;
   },
 };
+
+/** With what keeps it whatever the rules of its class delete. */
+function classText({ retention, pinned }: BackupView): string {
+  return pinned === undefined ? retention : `${retention}, ${pinned.kind}`;
+}
 
 /** When it was looked at last; in capitals what nobody may overlook. */
 function verifiedText(verified: Verification | undefined, nowMs: number): string {
