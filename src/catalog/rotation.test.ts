@@ -49,6 +49,7 @@ test('an empty bucket gets a rule for each class, for what is left over, and for
       'add: keys below xv/indexes/ are deleted after 400 days',
       'add: keys below xv/verified/ are deleted after 400 days',
       'add: keys below xv/jobs/ are deleted after 30 days',
+      'add: keys below xv/runs/ are deleted after 30 days',
       'add: keys below xv/idempotency/ are deleted after 3 days',
       'add: keys below xv/probe/ are deleted after 1 day, lose unfinished uploads after 1 day',
     ],
@@ -149,7 +150,7 @@ test('what would lose something, or does not fit, is refused, unless nothing is 
   const odd = rule('odd', 'a/', { expirationDays: 1, unknown: ['DelMarkerExpiration'] });
   assert.match(plan([odd]).refusals.join(), /rule odd has elements .*DelMarkerExpiration/);
   const few = plan([], {}, { limits: { maxRules: 5 } });
-  assert.match(few.refusals.join(), /10 rules would be needed and this store takes 5/);
+  assert.match(few.refusals.join(), /11 rules would be needed and this store takes 5/);
   const other = plan([], {}, { limits: { expires: false, note: 'use gcloud' } });
   assert.deepEqual(other.refusals, ['use gcloud']);
   const { rules } = plan([]);

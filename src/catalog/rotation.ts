@@ -90,6 +90,7 @@ export function wantedRules(
   if (holds.state) {
     rules.push(
       rule('jobs', keys.jobsPrefix, { expirationDays: JOBS_DAYS }),
+      rule('runs', keys.runsPrefix, { expirationDays: JOBS_DAYS }),
       rule('idempotency', keys.idempotencyPrefix, { expirationDays: IDEMPOTENCY_DAYS }),
     );
   }
@@ -121,7 +122,7 @@ function versionRules(
   }
   const archives = [keys.backupsPrefix, keys.pinnedPrefix, keys.stagingPrefix];
   const beside = [keys.rebuiltPrefix, keys.verifiedPrefix];
-  const state = [keys.jobsPrefix, keys.idempotencyPrefix, keys.leasesPrefix];
+  const state = [keys.jobsPrefix, keys.runsPrefix, keys.idempotencyPrefix, keys.leasesPrefix];
   const prefixes = [
     ...(holds.archives ? [...archives, ...beside] : []),
     ...(holds.state ? state : []),
