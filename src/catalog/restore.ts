@@ -12,6 +12,8 @@ export const RESTORE_MACS = ['new', 'keep'] as const;
 export const RESTORE_WAYS = ['auto', 'stream', 'url'] as const;
 
 const wordSchema = z.string().min(1).max(255);
+/** XenAPI drops every other character from a name. */
+const XML_TEXT = /^[\t\n\r -\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]*$/u;
 
 /** The body of POST /v1/backups/{id}/restore. */
 export const restoreRequestSchema = z
@@ -19,7 +21,7 @@ export const restoreRequestSchema = z
     pool: wordSchema.optional(),
     sr: wordSchema.optional(),
     disk_srs: z.record(wordSchema, wordSchema).default({}),
-    name: z.string().min(1).max(255).optional(),
+    name: wordSchema.regex(XML_TEXT, 'characters XML can carry').optional(),
     mac: z.enum(RESTORE_MACS).default('new'),
     uuid: z.enum(RESTORE_MACS).default('new'),
     networks: z.record(wordSchema, wordSchema).default({}),

@@ -151,13 +151,14 @@ function report(error: BackupError, terminal: Terminal, json: boolean): number {
   return exitCodeOf(error.code);
 }
 
-/** The machines an ambiguous name may mean; the fields a request had wrong; the job that is in the way. */
+/** What a name may mean, or could be said instead; the fields a request had wrong; the job that is in the way. */
 function detailLines({ code, details }: BackupError): string[] {
-  const { candidates, errors, job_id: jobId, owner, expires_at: expiresAt } = details;
-  const lines = [candidates, errors]
+  const { candidates, choices, disks, networks, errors } = details;
+  const { job_id: jobId, owner, expires_at: expiresAt } = details;
+  const lines = [candidates, choices, disks, networks, errors]
     .flatMap((list) => (Array.isArray(list) ? list : []))
     .map((entry) =>
-      Object.values(entry as Record<string, unknown>)
+      (typeof entry === 'string' ? [entry] : Object.values(entry as Record<string, unknown>))
         .map((value) => plain(String(value)))
         .join('  '),
     );

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { createTestTerminal } from '../../test/commands/terminal.ts';
 import { sampleBackup, sampleJob } from '../../test/records.ts';
 import type { Job } from '../catalog/record.ts';
+import { RESTORE_JOB_EXAMPLE } from '../http/examples.ts';
 import { jobView } from '../http/views.ts';
 import type { Clock } from '../ports.ts';
 import {
@@ -166,4 +167,23 @@ test('a job that waits says for what', () => {
   const job = sampleJob({ waiting_because: '1 of 1 jobs run on SR nfs' });
   assert.equal(progressText(jobView(job), undefined), 'waiting: 1 of 1 jobs run on SR nfs');
   assert.equal(progressText(jobView(sampleJob()), undefined), 'waiting');
+});
+
+test('a restore says where it went, by which way, and what it would have done', () => {
+  const job = RESTORE_JOB_EXAMPLE;
+  assert.equal(
+    endText(job),
+    'web-1: restored as web-1 of monday on default, 1 disk of 20.0 GiB in 1m 12s: 51f0c8d7-6a2b-4e19-b3c4-d5e6f7a8b9c0',
+  );
+  const terminal = createTestTerminal();
+  createProgressView(terminal, testClock().clock).end(job);
+  const [, ...lines] = terminal.text.err.split('\n');
+  assert.deepEqual(lines, [
+    '  stream: its networks are mapped, so the archive is edited',
+    '  disk 0 on NFS store',
+    '  interface 0 on VM network (asked for)',
+    '',
+  ]);
+  const { restored: _, ...planned } = job;
+  assert.match(endText(planned), /^web-1: would be restored as web-1 of monday on default, 1 disk/);
 });

@@ -61,6 +61,7 @@ test('a body that says two things, or something unknown, is refused before anyth
     { uuid: 'keep' },
     { disks: [] },
     { networks: { LAN: '' } },
+    { name: 'web\u0000' },
   ];
   for (const body of wrong) {
     assert.equal((await post(RESTORE, body)).status, 422, JSON.stringify(body));
