@@ -13,7 +13,7 @@ import type { BackupRequest } from '../catalog/record.ts';
 import type { RestoreRequest } from '../catalog/restore.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { RestoreTestWish } from '../catalog/verified.ts';
-import { readSettings, type Settings } from '../config.ts';
+import { type Need, readSettings, type Settings } from '../config.ts';
 import type { BackupView, JobView } from '../http/views.ts';
 import { createConsoleLog } from '../log.ts';
 import type { Cancellable } from '../ports.ts';
@@ -93,6 +93,8 @@ export interface ClientInput {
   terminal: Terminal;
   /** The engine in this process even where XVAULT_URL is set. */
   direct?: boolean;
+  /** What it cannot do without; pools and bucket unless told. */
+  needs?: readonly Need[];
   /** Take over what a dead instance left before anything else. */
   resume?: boolean;
   /** How long jobs of this process may run on when the client is closed; as in the settings unless given. */
@@ -109,7 +111,7 @@ export async function openClient(input: ClientInput): Promise<ServiceClient> {
       ...(settings.clientToken === undefined ? {} : { token: settings.clientToken }),
     });
   }
-  const full = readSettings({ needs: ['pools', 'bucket'] });
+  const full = readSettings({ needs: input.needs ?? ['pools', 'bucket'] });
   for (const warning of full.warnings) input.terminal.err(`warning: ${warning}\n`);
   return await openDirect(full.settings, input);
 }

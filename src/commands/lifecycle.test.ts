@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { createTestTerminal } from '../../test/commands/terminal.ts';
+import { startSimS3 } from '../../test/sim/s3/index.ts';
 import type { RotationReport } from '../backup/rotation-service.ts';
 import { ROTATION_EXAMPLE } from '../http/rotation-answers.ts';
 import { runCli } from './cli.ts';
@@ -26,13 +27,11 @@ async function lifecycle(t: TestContext, report: RotationReport, ...args: string
   t.after(() => server.close());
   const before = process.env.XVAULT_URL;
   process.env.XVAULT_URL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  t.after(() => {
-    if (before === undefined) delete process.env.XVAULT_URL;
-    else process.env.XVAULT_URL = before;
-  });
   const terminal = createTestTerminal();
   const { signal } = new AbortController();
   const code = await runCli({ args: ['lifecycle', ...args], terminal, signal, version: '0' });
+  if (before === undefined) delete process.env.XVAULT_URL;
+  else process.env.XVAULT_URL = before;
   server.closeAllConnections();
   return { code, asked, ...terminal.text };
 }
@@ -67,4 +66,33 @@ test('what refuses is told, and in order is in order', async (t) => {
   const report = { ...ROTATION_EXAMPLE, in_order: true, buckets: [fine] };
   const { code, out } = await lifecycle(t, report, 'show');
   assert.deepEqual([code, /the rules are as they should be/.test(out)], [0, true]);
+});
+
+test('without a service the command does it itself, and needs no pool for it', async (t) => {
+  await using sim = await startSimS3({ buckets: ['vm-backups'] });
+  const env = {
+    XVAULT_BUCKET: 'vm-backups',
+    XVAULT_S3_ENDPOINT: sim.endpoint,
+    AWS_REGION: sim.region,
+    AWS_ACCESS_KEY_ID: sim.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: sim.secretAccessKey,
+  };
+  const before = { ...process.env };
+  Object.assign(process.env, env);
+  t.after(() => {
+    for (const name of Object.keys(env)) delete process.env[name];
+    Object.assign(process.env, before);
+  });
+  const { signal } = new AbortController();
+  const run = async (...args: string[]) => {
+    const terminal = createTestTerminal();
+    const code = await runCli({ args: ['lifecycle', ...args], terminal, signal, version: '0' });
+    return { code, ...terminal.text };
+  };
+  const written = await run('apply', '--yes');
+  assert.deepEqual([written.code, written.err], [0, '']);
+  assert.match(written.out, /^ {2}\+ keys below backups\/daily\/ are deleted after 14 days$/m);
+  const shown = await run('show');
+  assert.deepEqual([shown.code, shown.err], [0, '']);
+  assert.match(shown.out, /the rules are as they should be/);
 });
