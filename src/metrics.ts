@@ -43,6 +43,12 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
     help: 'Jobs that failed and are tried again',
     labels: ['code'],
   },
+  runs: {
+    kind: 'counter',
+    help: 'Runs over many machines that ended in this instance, by how',
+    labels: ['result'],
+  },
+  runs_running: { kind: 'gauge', help: 'Runs this instance is at', labels: [] },
   unreadable_records: {
     kind: 'gauge',
     help: 'Records in the bucket that cannot be read, as far as this instance looked',
@@ -70,6 +76,11 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
     kind: 'counter',
     help: 'Calls of guest hooks, repeats not counted',
     labels: ['hook', 'outcome'],
+  },
+  notifications: {
+    kind: 'counter',
+    help: 'Notices to the targets of XVAULT_NOTIFY_FILE, repeats not counted',
+    labels: ['target', 'outcome'],
   },
   verifications: {
     kind: 'counter',

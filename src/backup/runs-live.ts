@@ -12,6 +12,7 @@ import type { Cancellable } from '../ports.ts';
 import { withDeadline } from './deadline.ts';
 import { keepLease, release } from './keep-lease.ts';
 import { driveRun, type RunContext, type RunDriver } from './runs-drive.ts';
+import { runNotice } from './runs-report.ts';
 
 /** Two small writes, each tried for some seconds. */
 const START_MS = 30_000;
@@ -37,8 +38,8 @@ interface Entry {
   gone: Promise<void>;
 }
 
-/** Drives none at first. `onEnded`: told once of every run that ended here. */
-export function createLiveRuns(context: RunContext, onEnded?: (run: Run) => void): LiveRuns {
+/** Drives none at first. Who wants to hear of ends is told of those that ended here. */
+export function createLiveRuns(context: RunContext): LiveRuns {
   const { engine, store } = context;
   const { clock, log, meter, keys, leases } = engine;
   const live = new Map<string, Entry>();
@@ -49,7 +50,8 @@ export function createLiveRuns(context: RunContext, onEnded?: (run: Run) => void
       const run = await driver.ended;
       log.info('run ended', { run_id: id, status: run.status, machines: run.machines.length });
       meter.count('runs_total', 1, { result: run.status });
-      onEnded?.(run);
+      const notice = runNotice(run);
+      if (notice !== undefined) engine.notices?.tell(notice);
     } catch (error) {
       // its record stays: whoever looks next goes on with it
       log.info('run left', { run_id: id, error: toBackupError(error).message });

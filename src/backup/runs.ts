@@ -56,20 +56,19 @@ export interface Runs {
   stop(): Promise<void>;
 }
 
-/** Over the runner of this process. `onEnded`: told once of every run that ended here. */
+/** Over the runner of this process. */
 export function createRuns(
   engine: Engine,
   deps: {
     runner: RunContext['runner'] & { readonly draining: boolean };
     stateStore: ObjectStore;
     instance: string;
-    onEnded?: (run: Run) => void;
   },
 ): Runs {
   const { clock, keys, unreadable } = engine;
   const { runner, instance, stateStore } = deps;
   const store = createRunStore({ store: stateStore, keys, clock, unreadable });
-  const live = createLiveRuns({ engine, store, runner, instance }, deps.onEnded);
+  const live = createLiveRuns({ engine, store, runner, instance });
   /** Ended, or cannot be read: not looked at for a take-over again. */
   const settled = new Set<string>();
 

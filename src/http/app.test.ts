@@ -8,6 +8,7 @@ import { SCOPES } from './auth.ts';
 import { createHolds } from './holds.ts';
 import type { HttpProblem } from './problem.ts';
 import { ROUTES } from './routes/index.ts';
+import { exampleRun } from './run-answers.ts';
 
 const START = '/v1/vms/web-1/backups';
 
@@ -28,14 +29,28 @@ function concrete(path: string): string {
   return path.replace('{vm}', 'web-1').replace('{id}', exampleBackup().id).replace('{n}', '0');
 }
 
+/** Of the routes that cannot do without one. */
+const NEEDED_BODIES: Record<string, { headers: Record<string, string>; body: string }> = {
+  '/v1/runs': {
+    headers: { 'content-type': 'application/json' },
+    body: '{"select":{"all":true}}',
+  },
+};
+
 for (const route of ROUTES) {
   test(`${route.method} ${route.path} lets in exactly the scope ${route.scope}`, async () => {
     const { request, service } = createHarness();
     service.change(exampleBackup().id, {});
     service.change(exampleBackup().id, endedJob());
     service.backups.set(exampleBackup().id, exampleBackup());
+    service.runs.set(exampleBackup().id, exampleRun());
     const path = concrete(route.path);
-    const call = (headers: Record<string, string>) => request(route.method, path, { headers });
+    const { headers: type, ...body } = NEEDED_BODIES[route.path] ?? { headers: {} };
+    const call = (headers: Record<string, string>) =>
+      request(route.method, path, {
+        headers: { ...type, ...headers },
+        ...(route.method === 'GET' ? {} : body),
+      });
 
     if (route.scope === 'none') {
       assert.ok((await call({})).status < 400);
@@ -174,7 +189,7 @@ test('a body over 1 MiB is 413, with and without a stated length', async () => {
 test('an unknown path is 404, a known one with another method 405 with Allow', async () => {
   const { request } = createHarness();
   assert.equal((await problemOf(await request('GET', '/v1/nothing'))).code, 'not_found');
-  assert.equal((await request('POST', '/v1/runs')).status, 404);
+  assert.equal((await request('POST', '/v1/run')).status, 404);
   assert.equal((await request('GET', '/v1/jobs/')).status, 404);
   const wrong = await request('DELETE', '/v1/jobs/x');
   assert.equal(wrong.status, 405);

@@ -120,6 +120,7 @@ function operationId({ method, path }: AnyRoute): string {
 function tagOf({ path }: AnyRoute): string {
   if (!path.startsWith('/v1/')) return 'service';
   if (path.startsWith('/v1/status')) return 'status';
+  if (path.startsWith('/v1/runs')) return 'runs';
   return path.startsWith('/v1/jobs') || path === '/v1/vms/{vm}/backups' ? 'jobs' : 'backups';
 }
 

@@ -53,14 +53,14 @@ export function given<T extends Record<string, unknown>>(
 }
 
 /** An id from the path. Errors: `not_found` for what cannot be one, before it becomes part of a key. */
-export function idOf(call: Call, kind: 'job' | 'backup'): string {
+export function idOf(call: Call, kind: 'job' | 'backup' | 'run'): string {
   const id = call.param('id');
   if (!UUID.test(id)) throw notFound(kind, id);
   return id.toLowerCase();
 }
 
 /** Errors: `not_found` when the service has none. */
-export function found<T>(value: T | undefined, kind: 'job' | 'backup', id: string): T {
+export function found<T>(value: T | undefined, kind: 'job' | 'backup' | 'run', id: string): T {
   if (value === undefined) throw notFound(kind, id);
   return value;
 }

@@ -8,12 +8,14 @@ import { PAGE_ROUTES } from './pages.ts';
 import { PIN_ROUTES } from './pins.ts';
 import { RESTORE_ROUTES } from './restore.ts';
 import { ROTATION_ROUTES } from './rotation.ts';
+import { RUN_ROUTES } from './runs.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
 import { VERIFY_ROUTES } from './verify.ts';
 import { WATCH_ROUTES } from './watch.ts';
 
 export const ROUTES: readonly AnyRoute[] = [
   ...JOB_ROUTES,
+  ...RUN_ROUTES,
   ...BACKUP_ROUTES,
   ...DISK_ROUTES,
   ...VERIFY_ROUTES,
