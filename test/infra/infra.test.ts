@@ -3,6 +3,10 @@
  * says what the code says. What a cluster or a cloud makes of them is not seen from here.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parseArgs } from 'node:util';
 import { PutBucketLifecycleConfigurationCommand, S3Client } from '@aws-sdk/client-s3';
@@ -10,7 +14,7 @@ import { r2Rules, s3Rules } from '../../infra/rules.ts';
 import { createArena } from '../../src/arena.ts';
 import { ALL_RULES } from '../../src/bucket-rule.ts';
 import { createKeys } from '../../src/catalog/keys.ts';
-import { planRotation } from '../../src/catalog/rotation.ts';
+import { planRotation, wantedRules } from '../../src/catalog/rotation.ts';
 import { systemClock } from '../../src/clock.ts';
 import { COMMANDS } from '../../src/commands/index.ts';
 import { inspectSettings } from '../../src/config.ts';
@@ -172,9 +176,29 @@ describe('OpenTofu', () => {
     ]);
     const policies = await readTofu('tofu/aws/policies.tf');
     assert.equal(at(policies, 'locals', 0, 'example'), 'arn:aws:s3:::vm-backups');
-    const folders = /\(jobs\|idempotency\|leases\)/;
-    assert.match(text, folders);
-    assert.match(main, /state_folders = \["jobs\/", "idempotency\/", "leases\/"\]/);
+    const keys = createKeys('');
+    const rules = wantedRules(
+      {
+        keys,
+        retentionDays: {},
+        rotation: DEFAULT_ROTATION,
+        holds: { archives: false, state: true },
+        versioned: false,
+      },
+      ALL_RULES,
+    ).rules.map(({ prefix }) => prefix);
+    // leases go by themselves; trial objects lie in both buckets
+    const state = [...rules.filter((prefix) => prefix !== keys.probePrefix), keys.leasesPrefix];
+    const [, folders = ''] = /state_folders = (\[.+\])/.exec(main) ?? [];
+    assert.deepEqual((JSON.parse(folders) as string[]).toSorted(), state.toSorted());
+    const [, names = ''] = /vm-backups\\\\\/\(([a-z|]+)\)/.exec(text) ?? [];
+    assert.deepEqual(
+      names
+        .split('|')
+        .map((name) => `${name}/`)
+        .sort(),
+      state.toSorted(),
+    );
   });
 
   test('the settings it gives exist', async () => {
@@ -318,6 +342,25 @@ describe('systemd', () => {
       assert.deepEqual(Service.ProtectSystem, ['strict']);
     });
   }
+
+  test('systemd itself finds nothing wrong', async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'xvault-units-'));
+    t.after(() => rmSync(folder, { recursive: true }));
+    const units = ['xvault.service', 'xvault-run@.service', 'xvault-run@.timer'].map((name) => {
+      const path = join(folder, name.replace('@', '@web-1'));
+      writeFileSync(path, read(`systemd/${name}`));
+      return path;
+    });
+    const { error, stderr } = spawnSync('systemd-analyze', ['verify', ...units], {
+      encoding: 'utf8',
+    });
+    if (error) return t.skip('no systemd-analyze here');
+    // others' units, which ours come after, may have faults of their own
+    assert.deepEqual(
+      stderr.split('\n').filter((line) => line.includes('xvault')),
+      [],
+    );
+  });
 
   test('the timer starts the unit of its name, and makes up for nights that were missed', () => {
     const { Timer = {}, Install = {} } = readUnit('systemd/xvault-run@.timer');

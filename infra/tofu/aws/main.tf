@@ -21,7 +21,7 @@ locals {
   state_bucket = lookup(local.buckets, "state", var.bucket)
 
   # What lies in the bucket of state, when that is one of its own. Trial objects lie in both.
-  state_folders = ["jobs/", "idempotency/", "leases/"]
+  state_folders = ["jobs/", "runs/", "idempotency/", "leases/"]
   in_bucket = {
     archives = [for rule in local.rules : rule if !var.object_lock || !contains(local.state_folders, rule.folder)]
     state    = [for rule in local.rules : rule if contains(concat(local.state_folders, ["probe/"]), rule.folder) && rule.noncurrent_days == null]
@@ -32,7 +32,7 @@ locals {
     for rule in jsondecode(file("${path.module}/../../lifecycle.json")).Rules : {
       id              = replace(rule.ID, "xvault:", "xvault:${var.prefix}")
       folder          = rule.Filter.Prefix
-      days            = startswith(rule.ID, "xvault:class-") ? var.retention_days[trimprefix(rule.ID, "xvault:class-")] : try(rule.Expiration.Days, null)
+      days            = startswith(rule.ID, "xvault:class-") ? lookup(var.retention_days, trimprefix(rule.ID, "xvault:class-"), null) : try(rule.Expiration.Days, null)
       expired_markers = try(rule.Expiration.ExpiredObjectDeleteMarker, null)
       noncurrent_days = try(rule.NoncurrentVersionExpiration.NoncurrentDays, null)
       abort_days      = try(rule.AbortIncompleteMultipartUpload.DaysAfterInitiation, null)

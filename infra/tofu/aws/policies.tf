@@ -17,7 +17,7 @@ locals {
     for role, text in local.roles : role => jsondecode(replace(replace(replace(replace(text,
       "\"${local.example}\"", join(", ", [for arn in local.whole : "\"${arn}\""])),
       "\"${local.example}/probe/*\"", join(", ", [for arn in local.probes : "\"${arn}\""])),
-      "/arn:aws:s3:::vm-backups\\/(jobs|idempotency|leases)\\//", "arn:aws:s3:::${local.state_bucket}/${var.prefix}$1/"),
+      "/arn:aws:s3:::vm-backups\\/(jobs|runs|idempotency|leases)\\//", "arn:aws:s3:::${local.state_bucket}/${var.prefix}$1/"),
       "${local.example}/", "arn:aws:s3:::${var.bucket}/${var.prefix}",
     )).Statement
   }
