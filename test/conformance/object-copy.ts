@@ -19,6 +19,7 @@ const TYPE = 'application/x-xva';
 export function testObjectCopy(name: string, server: GetServer): void {
   describe(`object store, copying: ${name}`, () => {
     testWhole(server);
+    testAnew(server);
     testTroubles(server);
   });
 }
@@ -82,6 +83,31 @@ function testWhole(server: GetServer): void {
     assert.equal(rig.proxy.requests.UploadPartCopy ?? 0, 0);
     await assertSame(store, to, bytes);
   });
+}
+
+function testAnew(server: GetServer): void {
+  for (const copyParts of [true, false]) {
+    test(`a copy is made anew onto itself, and is young again, ${copyParts ? 'in pieces' : 'at once'}`, async (t) => {
+      const target = server();
+      if ('skipped' in target) return t.skip(target.skipped);
+      await using rig = await openRig(target);
+      const { bytes, from } = await putSource(rig, 6 * MIB);
+      const quirks = copyParts ? { maxPartBytes: 5 * MIB } : { copyParts };
+      const store = rig.open({ quirks });
+      const to = from.key;
+      const before = await store.head(to, { signal });
+      await store.facts({ signal });
+      const operation = copyParts ? 'UploadPartCopy' : 'PutObject';
+      const used = rig.proxy.requests[operation] ?? 0;
+      const copy = await store.copy({ from, to, contentType: TYPE, anew: true }, { signal });
+      assert.equal(copy.sizeBytes, bytes.length);
+      const after = await store.head(to, { signal });
+      assert.ok((rig.proxy.requests[operation] ?? 0) > used, 'it was written');
+      assert.ok((after?.lastModified ?? 0) >= (before?.lastModified ?? 0));
+      await assertSame(store, to, bytes);
+      assert.deepEqual(await store.listUploads(rig.prefix, { signal }), []);
+    });
+  }
 }
 
 function testTroubles(server: GetServer): void {
