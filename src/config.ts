@@ -10,6 +10,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { BackupError } from './errors.ts';
 import { nearest } from './nearest.ts';
+import { type NotifyTarget, readNotifyTargets } from './notify-targets.ts';
 import { type PoolConfig, readPools } from './pools.ts';
 import type { Prices } from './prices.ts';
 import { createSecret, type Secret } from './secret.ts';
@@ -80,6 +81,8 @@ export interface Settings {
   queueLimit: number;
   /** Absent where no guest hook is allowed. */
   hooks?: HookSettings;
+  /** Whom to tell; none where XVAULT_NOTIFY_FILE is not set. */
+  notify: NotifyTarget[];
   jobAttempts: number;
   jobRetryMs: number;
 }
@@ -268,6 +271,7 @@ function assemble(
     concurrencyPerSr: values.XVAULT_CONCURRENCY_PER_SR,
     queueLimit: values.XVAULT_QUEUE_LIMIT,
     ...(hooks === undefined ? {} : { hooks }),
+    notify: readNotifyTargets(values, files, mistakes),
     jobAttempts: values.XVAULT_JOB_ATTEMPTS,
     jobRetryMs: values.XVAULT_JOB_RETRY_SECONDS * 1000,
   };

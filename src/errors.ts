@@ -39,6 +39,8 @@ export const ERROR_CODES = {
   source_truncated: 'The export ended before its end: try again; if it repeats, look at the host.',
   hook_failed:
     'The guest hook named in the detail said no, or did not answer: no snapshot was made for this backup.',
+  notify_failed:
+    'A target did not take a notification: the detail has its answer; `xvault notify test` tries again.',
   quiesce_failed:
     'The guest could not be brought to rest for the snapshot: mend what the detail names, or ask for quiesce prefer or never.',
   source_failed: 'The host reported an error while exporting: the detail has its text.',

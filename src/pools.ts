@@ -176,7 +176,8 @@ export function parseJsonFile<T>(
 /** Of a union that matches nowhere, the branch that came furthest says most. */
 function flatten(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue[] {
   return issues.flatMap((issue) => {
-    if (issue.code !== 'invalid_union') return [issue];
+    // one that is told apart by a field has no branch at all for an unknown word there
+    if (issue.code !== 'invalid_union' || issue.errors.length === 0) return [issue];
     const depth = (branch: readonly z.core.$ZodIssue[]) =>
       Math.max(0, ...branch.map((b) => b.path.length));
     const best = [...issue.errors].sort((a, b) => depth(b) - depth(a))[0] ?? [];

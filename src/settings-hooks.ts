@@ -113,7 +113,8 @@ export function readHookSettings(
   };
 }
 
-function isSigningSecret(text: string): boolean {
+/** As Standard Webhooks has them. */
+export function isSigningSecret(text: string): boolean {
   const base64 = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text)?.[1];
   if (base64 === undefined) return false;
   const { length } = Buffer.from(base64, 'base64');

@@ -10,12 +10,20 @@ import { AUTO } from './catalog/classes.ts';
 import { retentionSchema } from './catalog/record.ts';
 import { deltaSettings } from './settings-delta.ts';
 import { hookSettings } from './settings-hooks.ts';
+import { notifySettings } from './settings-notify.ts';
 import { protectionSettings } from './settings-protection.ts';
 import { rotationSettings } from './settings-rotation.ts';
 
 /** What the page and the messages say about one setting. */
 export interface SettingMeta {
-  group: 'Pool' | 'Bucket' | 'Service' | 'Limits' | 'Guest hooks' | 'Command line';
+  group:
+    | 'Pool'
+    | 'Bucket'
+    | 'Service'
+    | 'Limits'
+    | 'Guest hooks'
+    | 'Notifications'
+    | 'Command line';
   description: string;
   example: string;
   /** Shown instead of the schema's own default. */
@@ -371,6 +379,7 @@ export const settingsSchema = z.object({
   ...serviceSettings,
   ...limitSettings,
   ...hookSettings,
+  ...notifySettings,
   ...clientSettings,
 });
 

@@ -28,6 +28,7 @@ export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   pool_certificate: 502,
   snapshot_refused: 409,
   hook_failed: 502,
+  notify_failed: 502,
   quiesce_failed: 409,
   source_truncated: 502,
   source_failed: 502,

@@ -43,6 +43,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   pool_certificate: 12,
   snapshot_refused: 1,
   hook_failed: 1,
+  notify_failed: 1,
   quiesce_failed: 1,
   source_truncated: 1,
   source_failed: 1,

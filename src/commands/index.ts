@@ -48,6 +48,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'The rules of the bucket: as they are, as they should be',
     load: () => import('./lifecycle.ts'),
   },
+  notify: { summary: 'Who is told of what, and a test message', load: () => import('./notify.ts') },
   sweep: { summary: 'Remove what crashed runs left', load: () => import('./sweep.ts') },
   doctor: {
     summary: 'Check pool, bucket and settings, and say the mend',

@@ -8,12 +8,14 @@ import type { RunningService } from '../backup/create-service.ts';
 import { createKeys, type Keys } from '../catalog/keys.ts';
 import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
+import { type NotifyTarget, wants } from '../notify-targets.ts';
 import {
   type Arena,
   type Hooks,
   type Log,
   MAX_RESERVE_BYTES,
   type Meter,
+  type Notifier,
   type ObjectStore,
   type Pool,
 } from '../ports.ts';
@@ -126,6 +128,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       log: deps.log,
       meter: deps.meter ?? NO_METER,
       ...(settings.hooks === undefined ? {} : { hooks: wireHooks(settings.hooks, deps.log) }),
+      ...(settings.notify.length === 0 ? {} : { notifier: wireNotifier(settings.notify, deps) }),
     },
     {
       prefix: settings.bucket.prefix,
@@ -141,6 +144,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       seamCheckPercent: settings.seamCheckPercent,
       prices: settings.prices,
       leaseMs: settings.leaseMs,
+      maxAgeSeconds: settings.maxAgeSeconds,
       retry: { attempts: settings.jobAttempts, firstPauseMs: settings.jobRetryMs },
     },
   );
@@ -158,4 +162,19 @@ function wireHooks(settings: HookSettings, log: Log): Hooks {
       return createGuestHooks(settings, { clock: systemClock, log });
     }),
   );
+}
+
+/** Who wants to hear of what is known at once; what it takes to tell them is loaded with the first notice. */
+function wireNotifier(
+  targets: readonly NotifyTarget[],
+  { log, meter = NO_METER }: WireDeps,
+): Notifier {
+  const load = once(async () => {
+    const { createNotifier } = await import('../notify/notifier.ts');
+    return createNotifier(targets, { clock: systemClock, log, meter });
+  });
+  return {
+    targets: (about) => targets.filter((one) => wants(one, about)).map(({ name }) => name),
+    send: async (notice, input, options) => (await load()).send(notice, input, options),
+  };
 }

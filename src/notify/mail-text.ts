@@ -1,0 +1,77 @@
+/** A notice as an e-mail: subject, plain text, and simple HTML that says the same without a picture or a script. Pure. */
+import type { Notice } from '../notices.ts';
+import { htmlEscaped, tidy } from './wording.ts';
+
+const SUBJECT_LIMIT = 150;
+const CELL = 'padding:4px 12px 4px 0;vertical-align:top;text-align:left';
+const COLOURS: Readonly<Record<Notice['severity'], string>> = {
+  info: '#455a64',
+  success: '#1b5e20',
+  warning: '#8a4b00',
+  error: '#b71c1c',
+};
+
+export interface MailText {
+  subject: string;
+  text: string;
+  html: string;
+}
+
+/** Of a tidied notice. */
+export function mailText(notice: Notice): MailText {
+  return {
+    subject: `[xvault] ${tidy(notice.what.replace(/\.$/, ''), SUBJECT_LIMIT)}`,
+    text: plainOf(notice),
+    html: htmlOf(notice),
+  };
+}
+
+function plainOf({ what, todo, facts, table, event, at }: Notice): string {
+  const width = Math.max(0, ...facts.map(({ name }) => name.length));
+  const lines = [
+    what,
+    todo,
+    ...(table === undefined ? [] : ['', ...aligned([table.columns, ...table.rows])]),
+    ...(facts.length === 0 ? [] : ['']),
+    ...facts.map(({ name, value }) => `${`${name}:`.padEnd(width + 2)}${value}`),
+    '',
+    `${event}, ${at}`,
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** The last column is not padded. */
+function aligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, at) =>
+    Math.max(...rows.map((row) => row[at]?.length ?? 0)),
+  );
+  return rows.map((row) =>
+    row
+      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+function htmlOf({ what, todo, facts, table, severity, event, at }: Notice): string {
+  const row = (cells: readonly string[], tag: 'td' | 'th') =>
+    `<tr>${cells.map((cell) => `<${tag} style="${CELL}">${htmlEscaped(cell)}</${tag}>`).join('')}</tr>`;
+  const parts = [
+    `<p style="font-size:1.15em;color:${COLOURS[severity]}"><strong>${htmlEscaped(what)}</strong></p>`,
+    `<p>${htmlEscaped(todo)}</p>`,
+    ...(table === undefined
+      ? []
+      : [
+          `<table>${row(table.columns, 'th')}${table.rows.map((one) => row(one, 'td')).join('')}</table>`,
+        ]),
+    ...(facts.length === 0
+      ? []
+      : [`<table>${facts.map(({ name, value }) => row([name, value], 'td')).join('')}</table>`]),
+    `<p style="color:#555555">${htmlEscaped(`${event}, ${at}`)}</p>`,
+  ];
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>xvault</title></head>
+<body style="font-family:sans-serif">
+${parts.join('\n')}
+</body></html>
+`;
+}
