@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ObjectStore } from '../../src/ports.ts';
 import { NEVER } from '../../src/signals.ts';
+import { HOSTILE_NAMES } from '../security/hostile-names.ts';
 import { createGeneratedDisk } from '../sim/disk.ts';
 import { DEFAULT_MACHINES } from '../sim/machines.ts';
 import type { MachineSpec, PersonaName } from '../sim/pool.ts';
@@ -123,6 +124,30 @@ test('a host whose toolstack dies half-way leaves a torso, which goes with the j
   assert.equal(lab.target.faults.fired('import-killed'), 1);
   assert.equal(job.status, 'failed', JSON.stringify(job.restored));
   assert.equal(job.error?.code, 'target_failed', JSON.stringify(job.error));
+  assert.deepEqual(await lab.audit(), []);
+});
+
+/** Names that steer, end lines, or are something else to a program; the long form tries all there are. */
+const NAMES = Object.values(HOSTILE_NAMES).filter((name) => LONG || /[\r\u2028]|proto/.test(name));
+
+test('machines come back under their own names, whatever these are', {
+  timeout: LIMIT_MS,
+}, async () => {
+  const machines = NAMES.map((name) => ({ name, power: 'Running' as const, disks: [] }));
+  await using lab = await startRestoreWorld({
+    pool: { seed: 9, machines, networks: OFFICE },
+    target: { networks: OFFICE },
+  });
+  for (const via of LONG ? (['stream', 'url'] as const) : (['stream'] as const)) {
+    for (const { uuid, ref } of lab.world.sim.machines) {
+      const backup = await lab.backUp(uuid, { mode: 'full' });
+      const job = await lab.restore(backup, { via });
+      const { ref: made, record } = machineOf(lab.target, job);
+      const wanted = text(lab.world.sim.world.get('VM', ref), 'name_label');
+      assert.equal(text(record, 'name_label'), wanted);
+      await lab.removeAgain(made);
+    }
+  }
   assert.deepEqual(await lab.audit(), []);
 });
 
