@@ -98,6 +98,8 @@ test('a refusal that is about a key of encryption names the setting, and keeps t
     ['PutObject', answered(403, 'AccessDenied'), 'customer', 'store_credentials', /AWS blocks/],
     ['PutObject', answered(403, 'AccessDenied'), 'AES256', 'store_credentials', /credentials, op/],
     ['PutObject', answered(400, 'InvalidArgument'), 'aws:kms', 'configuration', /_KMS_KEY/],
+    ['PutObject', answered(501, 'NotImplemented'), 'aws:kms', 'configuration', /no key service/],
+    ['PutObject', answered(501, 'NotImplemented'), 'AES256', 'store_refused', /find PutObject/],
     ['PutObject', answered(400, 'KMS.DisabledException'), 'aws:kms', 'configuration', /_KMS_KEY/],
     [
       'GetObject',

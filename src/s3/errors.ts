@@ -151,6 +151,9 @@ function keyMend(error: unknown, site: CallSite): Mend | undefined {
   if (code.startsWith('KMS.')) {
     return make('mend the key of the key service, or name another in XVAULT_SSE_KMS_KEY');
   }
+  if (encryption === 'aws:kms' && WRITES.has(operation) && status === 501) {
+    return make('set XVAULT_SSE to what the store can do: it has no key service');
+  }
   if (status !== 400) return undefined;
   const isLocked = locks.some(({ prefix }) => key.startsWith(prefix));
   if (WRITES.has(operation) && isLocked && code === 'InvalidRequest') {
