@@ -14,7 +14,7 @@ import { insist } from './deadline.ts';
 import { unclearText } from './restore-import.ts';
 import { importRestore, prepareRestore, removeMade, verifyRestore } from './restore-steps.ts';
 import { backupIdOf } from './verify-archive.ts';
-import { type Problem, problemIn } from './verify-damage.ts';
+import { type Problem, problemIn, withHeirs } from './verify-damage.ts';
 import { keepVerification } from './verify-steps.ts';
 
 /** As for a restore, and whether the result may be kept. */
@@ -28,7 +28,8 @@ export async function prepareTest(job: Job, context: StepContext): Promise<Job> 
 export async function importTest(job: Job, context: StepContext): Promise<Job> {
   try {
     return await importRestore(job, context);
-  } catch (error) {
+  } catch (thrown) {
+    const error = await withHeirs(thrown, job, context);
     const problem = problemIn(error);
     if (problem) await keep(job, problem, context);
     throw error;

@@ -11,7 +11,7 @@ import { formatTime } from '../time.ts';
 import type { StepContext } from './context.ts';
 import { findIndex } from './find-index.ts';
 import { backupIdOf, findArchive } from './verify-archive.ts';
-import { indexDamage, type Problem, problemIn } from './verify-damage.ts';
+import { indexDamage, type Problem, problemIn, withHeirs } from './verify-damage.ts';
 import { checkRuns, createDraw, drawRuns, type SampleFigures } from './verify-sample.ts';
 import { checkWhole } from './verify-whole.ts';
 
@@ -31,7 +31,8 @@ export async function verifyArchive(job: Job, context: StepContext): Promise<Job
     keepVerification(job, { kind, percent: wish.percent, ...figures, problem }, context);
   try {
     await look({ job, wish, figures }, context);
-  } catch (error) {
+  } catch (thrown) {
+    const error = await withHeirs(thrown, job, context);
     const problem = problemIn(error);
     if (problem) await keep(problem);
     throw error;

@@ -41,6 +41,8 @@ export const verificationSchema = z.object({
       detail: z.string(),
       /** The object that is damaged. */
       key: z.string().optional(),
+      /** Later backups that copied from this one, directly or not: they may hold the same damage. */
+      copied_by: z.array(z.uuid()).optional(),
       /** Disk, block and place, as far as they are known. */
       details: z.record(z.string(), z.unknown()).optional(),
     })

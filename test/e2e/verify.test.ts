@@ -290,6 +290,26 @@ test('an archive that is gone, cut, longer or another object is named with what 
   }
 });
 
+test('of damage also those are told who copied from it, directly or not', async () => {
+  const first = resultOf(await lab.backup({ mode: 'full' }));
+  const second = resultOf(await lab.backup({ mode: 'delta' }));
+  const third = resultOf(await lab.backup({ mode: 'delta' }));
+  const other = resultOf(await lab.backup({ mode: 'full' }));
+  assert.deepEqual([second.base?.backup_id, third.base?.backup_id], [first.id, second.id]);
+  const store = rotten(first.archive.key, 3_000_000);
+  const { error } = await verify(first, { store });
+  assert.match(error?.detail ?? '', /later backups that copied from it .2. may hold the same/);
+  const told = await toldOf(first);
+  assert.deepEqual(told?.problem?.copied_by, [second.id, third.id]);
+  assert.deepEqual(error?.details?.copied_by, [second.id, third.id]);
+  assert.equal((await verify(first)).status, 'succeeded');
+  assert.equal(
+    (await verify(other, { store: rotten(other.archive.key, 3_000_000) })).status,
+    'failed',
+  );
+  assert.equal('copied_by' in ((await toldOf(other))?.problem ?? {}), false);
+});
+
 test('nothing is copied from a damaged backup, and the status tells of it until a newer one is there', async () => {
   const good = resultOf(await lab.backup({ mode: 'full' }));
   const bad = resultOf(await lab.backup({ mode: 'full' }));
