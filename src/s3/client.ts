@@ -16,6 +16,7 @@ import { Readable } from 'node:stream';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { createRangeSockets, type RangeRequest } from './range-sockets.ts';
 
 export interface ClientSettings {
   /** undefined: AWS. */
@@ -46,7 +47,14 @@ const SLICE_BYTES = 256 * 1024;
 /** Never the limit: parts in flight are bounded by the memory budget, calls by their callers. */
 const MAX_SOCKETS = 512;
 
+type Response = Awaited<ReturnType<NodeHttpHandler['handle']>>['response'];
 type Handler = Pick<NodeHttpHandler, 'metadata' | 'handle' | 'destroy'>;
+
+/** Given with what is sent: the body of a range goes there, and `isFilled` says so. */
+export interface FillWish {
+  target: Uint8Array;
+  isFilled: boolean;
+}
 
 /** Makes the client; nothing is sent yet. */
 export function createS3Client(settings: ClientSettings): S3Client {
@@ -103,9 +111,12 @@ function regionOr(fallback: string): () => Promise<string> {
 function createHandler(settings: ClientSettings): Handler {
   const sockets = { keepAlive: true, maxSockets: MAX_SOCKETS };
   const httpAgent = new HttpAgent(sockets);
-  const httpsAgent = new HttpsAgent({
-    ...sockets,
-    ...(settings.caPem === undefined ? {} : { secureContext: trusting(settings.caPem) }),
+  const secureContext = settings.caPem === undefined ? undefined : trusting(settings.caPem);
+  const httpsAgent = new HttpsAgent({ ...sockets, ...(secureContext && { secureContext }) });
+  const ranges = createRangeSockets({
+    connectTimeoutMs: settings.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+    idleTimeoutMs: settings.idleTimeoutMs ?? IDLE_TIMEOUT_MS,
+    secureContext,
   });
   const make = (socketTimeout: number) =>
     new NodeHttpHandler({
@@ -119,18 +130,28 @@ function createHandler(settings: ClientSettings): Handler {
   const patient = make(settings.workTimeoutMs ?? WORK_TIMEOUT_MS);
   return {
     metadata: quick.metadata,
-    handle: (request, options) => {
+    handle: async (request, options = {}) => {
+      const { fill, abortSignal } = options as { fill?: FillWish; abortSignal?: AbortSignal };
+      if (fill !== undefined) {
+        const wish = request as RangeRequest;
+        const answer = await ranges.get(wish, fill.target, { signal: abortSignal });
+        fill.isFilled = answer?.statusCode === 206;
+        if (answer !== undefined) {
+          return { response: { ...answer, body: Readable.from([]) } as Response };
+        }
+      }
       const works =
         'x-amz-copy-source' in request.headers ||
         (request.method === 'POST' && request.query?.uploadId !== undefined);
       const body = request.protocol === 'https:' ? sliced(request.body) : request.body;
-      return (works ? patient : quick).handle(Object.assign(request, { body }), options);
+      return await (works ? patient : quick).handle(Object.assign(request, { body }), options);
     },
     destroy: () => {
       quick.destroy();
       patient.destroy();
       httpAgent.destroy();
       httpsAgent.destroy();
+      ranges.destroy();
     },
   };
 }

@@ -10,6 +10,7 @@ import { GetObjectCommand } from '@aws-sdk/client-s3';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore, Slab } from '../ports.ts';
 import { type SendOptions, storeStatus } from './calls.ts';
+import type { FillWish } from './client.ts';
 import type { StoreContext } from './context.ts';
 import { TRANSFER_BUDGET } from './retry.ts';
 
@@ -99,12 +100,16 @@ async function fillRange(
   const { offset, length } = range;
   const input = { Bucket: bucket, Key: key, Range: `bytes=${offset}-${offset + length - 1}` };
   const fill = async (to: SendOptions): Promise<boolean> => {
-    const answer = await client.send(new GetObjectCommand(input), to);
+    const wish: FillWish = { target: bytes, isFilled: false };
+    const options = { ...to, fill: wish };
+    const answer = await client.send(new GetObjectCommand(input), options);
     const body = answer.Body as Readable | undefined;
     if (bare(answer.ETag ?? '') !== bare(etag)) {
       body?.destroy();
       return false;
     }
+    if (wish.isFilled) return true;
+    // an answer that is not simply the range, such as one in chunks
     let filled = 0;
     for await (const chunk of (body ?? []) as AsyncIterable<Uint8Array>) {
       // a store may send more than was asked for, never into memory that is not ours
