@@ -2,7 +2,8 @@
  * What is there after a restore beside what was wanted. Pure.
  *
  * The importer has checked every block's checksum, and its task said success; this looks at what it made of the rest. A
- * difference fails the restore, and what was made is removed: whoever needs the machine needs this one.
+ * difference fails the restore, and what was made is removed: whoever needs the machine needs this one. Whether it runs by
+ * now is none: a try before this one, or somebody at the pool, may have started it.
  */
 import type { RestoreCheckpoint, Restored, RestorePlan } from '../catalog/restore.ts';
 import { BackupError } from '../errors.ts';
@@ -16,9 +17,7 @@ type Shown = Pick<Restored, 'vm' | 'disks' | 'networks'>;
 /** The machine as the job tells it. Errors: `target_failed` with all that differs. */
 export function checkMachine(found: ImportedMachine, plan: RestorePlan): Shown & { vm: object } {
   const wrong = [
-    ...differing('name', found.nameLabel, plan.name),
     ...differing('kind', found.kind, 'vm'),
-    ...differing('power state', found.powerState, 'Halted'),
     ...(plan.uuid === undefined ? [] : differing('uuid', found.uuid, plan.uuid)),
     ...differing('HA restart priority', found.haRestartPriority, ''),
     ...(found.autoPoweron ? ['it is started with its host'] : []),

@@ -13,7 +13,7 @@ import { editOva, type OvaEdit } from '../xva/ova-edit.ts';
 import { describeOva } from '../xva/ova-facts.ts';
 import type { StepContext } from './context.ts';
 import { snapshotName } from './look.ts';
-import { type RestoreLook, requestOf } from './restore-look.ts';
+import { patiently, type RestoreLook, requestOf } from './restore-look.ts';
 import { readOva } from './restore-ova.ts';
 import { type Pass, planPass } from './restore-pass.ts';
 import type { PlannedDisk } from './restore-plan.ts';
@@ -115,7 +115,7 @@ async function pullMachine(run: RestoreRun, context: StepContext): Promise<VmRef
       throw error;
     });
   const vm = onlyOne(refs, job);
-  await look.pool.markMachine({ vm, mark: job.id }, { signal });
+  await patiently(job, context, (options) => look.pool.markMachine({ vm, mark: job.id }, options));
   return vm;
 }
 

@@ -2,10 +2,11 @@
 import type { Backup, Job } from '../catalog/record.ts';
 import type { RestoreRequest } from '../catalog/restore.ts';
 import { BackupError } from '../errors.ts';
-import type { Pool } from '../ports.ts';
+import type { Cancellable, Pool } from '../ports.ts';
 import type { Ova } from '../xva/ova.ts';
 import { describeOva } from '../xva/ova-facts.ts';
-import { type Engine, poolOf, type StepContext } from './context.ts';
+import { type Engine, PUBLISH_MS, poolOf, type StepContext } from './context.ts';
+import { insist, withDeadline } from './deadline.ts';
 import { readOva } from './restore-ova.ts';
 import { type PlannedRestore, planRestore } from './restore-plan.ts';
 import { findArchive, type StoredArchive } from './verify-archive.ts';
@@ -62,4 +63,22 @@ export function targetPool(
 export function requestOf({ id, restore }: Pick<Job, 'id' | 'restore'>): RestoreRequest {
   if (restore !== undefined) return restore;
   throw new BackupError('internal', `advance job=${id}: it says not what to restore`);
+}
+
+/**
+ * Small questions to a pool after an import of hours: a toolstack that restarts is no reason to throw the machine away.
+ * Errors: the work's own, after ten minutes.
+ */
+export async function patiently<T>(
+  job: Pick<Job, 'id'>,
+  { engine, signal }: Pick<StepContext, 'engine' | 'signal'>,
+  work: (options: Cancellable) => Promise<T>,
+): Promise<T> {
+  const onFailure = ({ message }: Error) =>
+    engine.log.info('pool asked again', { job_id: job.id, error: message });
+  return await withDeadline(engine.clock, PUBLISH_MS, async (limit) => {
+    const either = AbortSignal.any([signal, limit]);
+    const options = { signal: either };
+    return await insist(engine.clock, () => work(options), { signal: either, onFailure });
+  });
 }

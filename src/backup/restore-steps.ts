@@ -22,7 +22,7 @@ import {
   planApart,
   unclearText,
 } from './restore-import.ts';
-import { lookAtRestore, requestOf } from './restore-look.ts';
+import { lookAtRestore, patiently, requestOf } from './restore-look.ts';
 
 const NOTHING_MADE: RestoreCheckpoint = { tasks: [], disks: {} };
 
@@ -82,7 +82,7 @@ export async function importRestore(job: Job, context: StepContext): Promise<Job
 
 /** Compares what is there with what was asked for, and starts it if asked. */
 export async function verifyRestore(job: Job, context: StepContext): Promise<Job> {
-  const { engine, signal } = context;
+  const { engine } = context;
   const { restore_plan: plan } = job;
   const made = checkpointOf(job);
   if (plan === undefined) throw new BackupError('internal', `check job=${job.id}: it has no plan`);
@@ -99,13 +99,19 @@ export async function verifyRestore(job: Job, context: StepContext): Promise<Job
     return { ...job, phase: 'cleaning', restored };
   }
   const vm = made.vm_ref as VmRef;
-  const found = await pool.describeMachine(vm, { signal });
-  if (found.nameLabel !== plan.name) {
-    await pool.renameMachine({ vm, nameLabel: plan.name }, { signal });
-  }
-  const checked = checkMachine({ ...found, nameLabel: plan.name }, plan);
-  const problem = plan.start ? await start(vm, job, context) : undefined;
-  const warnings = problem === undefined ? plan.warnings : [...plan.warnings, problem];
+  const found = await patiently(job, context, async (options) => {
+    const there = await pool.describeMachine(vm, options);
+    if (there.nameLabel === plan.name) return there;
+    await pool.renameMachine({ vm, nameLabel: plan.name }, options);
+    return await pool.describeMachine(vm, options);
+  });
+  const checked = checkMachine(found, plan);
+  const isRunning = found.powerState === 'Running';
+  const problem = plan.start && !isRunning ? await start(vm, job, context) : undefined;
+  const misnamed =
+    found.nameLabel === plan.name ? undefined : 'the pool gave it another name than it was to have';
+  const told = [misnamed, problem].filter((text) => text !== undefined);
+  const warnings = [...plan.warnings, ...told];
   const started = plan.start && problem === undefined;
   return { ...job, phase: 'cleaning', restored: { ...common, ...checked, started, warnings } };
 }

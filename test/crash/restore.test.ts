@@ -46,6 +46,11 @@ const BOUNDARIES: Boundary[] = [
   },
   { title: 'the machine is there and nobody knows', at: after('/import') },
   { title: 'phase verifying was recorded', at: recorded('verifying') },
+  {
+    title: 'the machine was started and nobody knows',
+    wish: ['--via', 'stream', '--start'],
+    at: after('Async.VM.start'),
+  },
   { title: 'phase cleaning was recorded', at: recorded('cleaning') },
   { title: 'the mark is being taken away', at: before('VM.remove_from_other_config') },
   {
