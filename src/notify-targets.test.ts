@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { findLeak } from '../test/security/leaks.ts';
 import { inspectSettings } from './config.ts';
 import { EVENTS } from './notices.ts';
-import { wants } from './notify-targets.ts';
+import { wantedBy } from './notify-targets.ts';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const URL = 'https://hooks.example.com/T0KEN-in-the-path';
@@ -62,9 +62,9 @@ test('each kind of target is read, secrets from the file or from files of their 
   assert.equal(mail.login?.password.reveal(), 'mail-secret');
   const vm = { uuid: 'u', name: 'db-1', pool: 'p' };
   assert.ok(db);
-  assert.equal(wants(db, { event: 'backup.started', vm }), true);
-  assert.equal(wants(db, { event: 'backup.started', vm: { ...vm, name: 'web' } }), false);
-  assert.equal(wants(db, { event: 'restore.started', vm }), false);
+  assert.deepEqual(wantedBy([db], { event: 'backup.started', vm }), ['db']);
+  assert.deepEqual(wantedBy([db], { event: 'backup.started', vm: { ...vm, name: 'web' } }), []);
+  assert.deepEqual(wantedBy([db], { event: 'restore.started', vm }), []);
 });
 
 const slack = { name: 'ops', kind: 'slack', url: URL };

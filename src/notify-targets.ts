@@ -129,8 +129,15 @@ const fileSchema = z.array(entrySchema).min(1).max(MAX_TARGETS);
 const FILE_EXAMPLE =
   '[{"name": "ops", "kind": "slack", "url_file": "/run/secrets/slack-url", "events": ["*.failed"]}]';
 
-/** Does this target want to hear of it? */
-export function wants(target: NotifyTarget, { event, vm }: Pick<Notice, 'event' | 'vm'>): boolean {
+/** The names of those that want to hear of it. */
+export function wantedBy(
+  targets: readonly NotifyTarget[],
+  about: Pick<Notice, 'event' | 'vm'>,
+): string[] {
+  return targets.filter((one) => wants(one, about)).map(({ name }) => name);
+}
+
+function wants(target: NotifyTarget, { event, vm }: Pick<Notice, 'event' | 'vm'>): boolean {
   if (!target.events.has(event)) return false;
   if (target.vms === undefined) return true;
   return vm !== undefined && (target.vms.has(vm.uuid) || target.vms.has(vm.name));

@@ -10,7 +10,7 @@ import type { Engine } from './context.ts';
 import { freshnessNotice, type StaleMachine } from './finding-notice.ts';
 import type { Service } from './service.ts';
 
-/** Ages are hours; a look reads what the status page reads. */
+/** Ages are hours; a look reads what the status page reads. Not at once: a start may be that of a backup. */
 const LOOK_EVERY_MS = 15 * 60_000;
 
 export interface FreshnessWatch {
@@ -41,13 +41,14 @@ export function createFreshnessWatch(
   };
   const regularly = async (): Promise<void> => {
     const { signal } = stopped;
-    while (!signal.aborted) {
+    for (;;) {
+      await clock.sleep(LOOK_EVERY_MS, { signal }).catch(() => undefined); // stopped
+      if (signal.aborted) return;
       await look({ signal }).catch((error) => {
         // the next look finds the same
         if (!signal.aborted)
           log.warn('freshness not looked at', { error: toBackupError(error).message });
       });
-      await clock.sleep(LOOK_EVERY_MS, { signal }).catch(() => undefined); // stopped
     }
   };
   return {

@@ -111,7 +111,7 @@ function todoOf(job: Job, warnings: readonly string[]): string {
 }
 
 /** What the table of errors says to do. */
-export function mendOf(code: string): string {
+function mendOf(code: string): string {
   return ERROR_CODES[code as ErrorCode] ?? 'Look at the job.';
 }
 

@@ -8,7 +8,7 @@ import type { RunningService } from '../backup/create-service.ts';
 import { createKeys, type Keys } from '../catalog/keys.ts';
 import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
-import { type NotifyTarget, wants } from '../notify-targets.ts';
+import { type NotifyTarget, wantedBy } from '../notify-targets.ts';
 import {
   type Arena,
   type Hooks,
@@ -174,7 +174,7 @@ function wireNotifier(
     return createNotifier(targets, { clock: systemClock, log, meter });
   });
   return {
-    targets: (about) => targets.filter((one) => wants(one, about)).map(({ name }) => name),
+    targets: (about) => wantedBy(targets, about),
     send: async (notice, input, options) => (await load()).send(notice, input, options),
   };
 }

@@ -128,6 +128,7 @@ const VERIFY_JOB: Job = {
   ...ABOUT_BACKUP,
   id: '019ab0c4-1e52-7a90-9b7d-6c5d4e3f2a1b',
   kind: 'verify',
+  notifications: [{ event: 'verify.succeeded', target: 'ops', ok: true, attempts: 1 }],
   verify: { percent: 100 },
   verified: {
     at: '2026-11-23T09:31:12.655Z',

@@ -1,4 +1,5 @@
 /** A notice as an e-mail: subject, plain text, and simple HTML that says the same without a picture or a script. Pure. */
+import { formatTable } from '../commands/format.ts';
 import type { Notice } from '../notices.ts';
 import { htmlEscaped, tidy } from './wording.ts';
 
@@ -31,7 +32,7 @@ function plainOf({ what, todo, facts, table, event, at }: Notice): string {
   const lines = [
     what,
     todo,
-    ...(table === undefined ? [] : ['', ...aligned([table.columns, ...table.rows])]),
+    ...(table === undefined ? [] : ['', ...tableOf(table)]),
     ...(facts.length === 0 ? [] : ['']),
     ...facts.map(({ name, value }) => `${`${name}:`.padEnd(width + 2)}${value}`),
     '',
@@ -40,16 +41,11 @@ function plainOf({ what, todo, facts, table, event, at }: Notice): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** The last column is not padded. */
-function aligned(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, at) =>
-    Math.max(...rows.map((row) => row[at]?.length ?? 0)),
-  );
-  return rows.map((row) =>
-    row
-      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
-      .join('  ')
-      .trimEnd(),
+function tableOf({ columns, rows }: NonNullable<Notice['table']>): string[] {
+  const titles = columns.map((title) => ({ title }));
+  return formatTable(
+    titles,
+    rows.map((row) => [...row]),
   );
 }
 

@@ -214,10 +214,20 @@ for (const [kind, shape] of Object.entries(SHAPES)) {
       if (kind === 'slack') assert.doesNotMatch(strings, /<!channel>/);
       if (kind === 'mattermost') assert.doesNotMatch(strings, /@everyone|[^\\]\]\(https/);
       // what Markdown there is, is escaped; Discord mentions nobody, runs of text have no Markdown
+      if (kind === 'teams')
+        assert.doesNotMatch(valuesOf(JSON.parse(one?.body ?? 'null')), /\]\(https/);
       if (kind === 'discord') assert.doesNotMatch(strings, /[^\\]\]\(https/);
     }
     if (kind === 'discord') assert.match(receiver.posts[0]?.path ?? '', /\?wait=true$/);
   });
+}
+
+/** Of a card's facts. */
+function valuesOf(card: {
+  attachments: [{ content: { body: { facts?: { value: string }[] }[] } }];
+}): string {
+  const { body } = card.attachments[0].content;
+  return body.flatMap(({ facts = [] }) => facts.map(({ value }) => value)).join('\n');
 }
 
 function stringsOf(value: unknown): string[] {

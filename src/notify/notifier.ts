@@ -7,7 +7,7 @@
  */
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Delivery, Notice, Notifier } from '../notices.ts';
-import { type NotifyTarget, wants } from '../notify-targets.ts';
+import { type NotifyTarget, wantedBy } from '../notify-targets.ts';
 import type { Cancellable, Clock, Log, Meter } from '../ports.ts';
 import { deliver, TRY_MS } from './deliver.ts';
 import { tidied } from './wording.ts';
@@ -45,7 +45,7 @@ export function createNotifier(targets: readonly NotifyTarget[], deps: NotifierD
     ]),
   );
   return {
-    targets: (about) => targets.filter((one) => wants(one, about)).map(({ name }) => name),
+    targets: (about) => wantedBy(targets, about),
     send: async (notice, input, { signal }) => {
       const tidy = tidied(notice);
       const attempts = Math.min(ATTEMPTS, input.attempts ?? ATTEMPTS);

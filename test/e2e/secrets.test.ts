@@ -4,8 +4,13 @@
  * Secrets are the password, every session reference the pool ever gave, the bearer tokens and the secret access key.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Webhook } from 'standardwebhooks';
 import { createLog } from '../../src/log.ts';
+import { startWebReceiver, type WebReceiver } from '../notify/receiver.ts';
 import { findLeak } from '../security/leaks.ts';
 import { createFastClock } from '../xapi/fast-clock.ts';
 import { READ_TOKEN, startHttpWorld, TOKEN } from './app.ts';
@@ -16,6 +21,8 @@ import { BUCKET } from './world.ts';
 // every form of them differs from the plain one
 const PASSWORD = 'pool "password"/of+this&<test>';
 const SECRET_KEY = 'secret/access+key=of&this"test';
+const HOOK_SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
+const HOOK_PATH = '/hooks/T0KEN-in-the-path';
 
 test('log, answers, metrics, events and records hold no password, token, session or key', async () => {
   await using world = await startHttpWorld({
@@ -100,7 +107,21 @@ test('a link to an archive is signed, and carries neither the secret key nor any
   );
 });
 
-test('the program with a debug log and every command print no secret', async () => {
+/** Settings that tell this receiver of everything. */
+async function notifyFile(t: TestContext, { origin, caPem }: WebReceiver): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'xvault-notify-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const path = join(folder, 'notify.json');
+  const ca_file = join(folder, 'ca.pem');
+  const url = `${origin}${HOOK_PATH}`;
+  const target = { name: 'hub', kind: 'webhook', url, secret: HOOK_SECRET, ca_file };
+  await writeFile(ca_file, caPem);
+  await writeFile(path, JSON.stringify([target]));
+  return path;
+}
+
+test('the program with a debug log, every command and whom it tells get no secret', async (t) => {
+  await using receiver = await startWebReceiver();
   await using world = await startHttpWorld({
     pool: { machines: SMALL_MACHINES, password: PASSWORD },
     s3: { secretAccessKey: SECRET_KEY },
@@ -110,7 +131,8 @@ test('the program with a debug log and every command print no secret', async () 
   world.sim.world.onChange(() => {
     for (const [ref] of world.sim.world.all('session')) sessions.add(ref);
   });
-  const env = { ...settingsFor(world.sim, world.s3), XVAULT_TOKEN: TOKEN };
+  const XVAULT_NOTIFY_FILE = await notifyFile(t, receiver);
+  const env = { ...settingsFor(world.sim, world.s3), XVAULT_TOKEN: TOKEN, XVAULT_NOTIFY_FILE };
   const serve = startProgram(['serve'], env);
   const { url } = JSON.parse(await serve.saw('"listening"'));
   const client = { ...env, XVAULT_URL: url };
@@ -120,6 +142,8 @@ test('the program with a debug log and every command print no secret', async () 
     [['backup', 'app', '--json'], client],
     [['status', '--json'], client],
     [['backup', 'app'], { ...client, XVAULT_TOKEN: `${TOKEN}-no` }],
+    [['jobs', '--json'], client],
+    [['notify', '--json'], env],
     [['doctor', '--json'], env],
   ] as const) {
     const program = startProgram(args, settings);
@@ -132,7 +156,17 @@ test('the program with a debug log and every command print no secret', async () 
   assert.match(serve.output.out, /"level":"debug"/);
   assert.match(text.join(), /"succeeded"/);
   assert.ok(sessions.size > 0);
-  const secrets = [PASSWORD, SECRET_KEY, TOKEN, ...sessions];
+  const told = receiver.posts.map(({ body, headers }) => {
+    new Webhook(HOOK_SECRET).verify(body, headers as Record<string, string>);
+    return JSON.parse(body).type;
+  });
+  assert.deepEqual(told.slice(-2), ['backup.started', 'backup.succeeded']);
+  const inBucket = (world.s3.inspect.keys(BUCKET) ?? [])
+    .filter((key) => key.endsWith('.json'))
+    .map((key) => `${world.s3?.inspect.read(BUCKET, key)?.toString('latin1')}`);
+  assert.match(inBucket.join(), /"event":"backup.succeeded","target":"hub","ok":true/);
+  text.push(...inBucket, ...receiver.posts.map((post) => post.body));
+  const secrets = [PASSWORD, SECRET_KEY, TOKEN, HOOK_SECRET, HOOK_PATH, ...sessions];
   assert.equal(findLeak(text, Object.fromEntries(secrets.entries())), undefined);
 });
 
