@@ -173,6 +173,24 @@ test('a silent store is left after a while, and at once by who leaves', async (t
   await assert.rejects(reading, (error) => error === reason);
 });
 
+test('an IPv6 address is reached', async (t) => {
+  const server = createServer((socket) => void socket.once('data', () => send(0, 10)(socket)));
+  server.listen(0, '::1');
+  const [error] = await Promise.race([once(server, 'error'), once(server, 'listening')]);
+  if (error !== undefined) return t.skip('no IPv6 here');
+  const sockets = createRangeSockets({ connectTimeoutMs: 5000, idleTimeoutMs: 5000 });
+  t.after(() => {
+    sockets.destroy();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const headers = { host: `[::1]:${port}`, range: 'bytes=0-9' };
+  const request = { protocol: 'http:', hostname: '[::1]', port, path: '/', headers };
+  const memory = Buffer.alloc(10);
+  assert.equal((await sockets.get(request, memory, {}))?.statusCode, 206);
+  assert.ok(memory.equals(BODY.subarray(0, 10)));
+});
+
 test('where nobody listens the socket says so', async (t) => {
   const sockets = createRangeSockets({ connectTimeoutMs: 5000, idleTimeoutMs: 5000 });
   t.after(() => sockets.destroy());

@@ -130,8 +130,10 @@ async function openLine(
 ): Promise<Line> {
   const line: Omit<Line, 'socket'> = { seenBytes: 0, taker: undefined };
   const isTls = protocol === 'https:';
+  // IPv6 comes in brackets
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
   const options: TcpNetConnectOpts = {
-    host: hostname,
+    host,
     port: port ?? (isTls ? 443 : 80),
     onread: {
       buffer: Buffer.allocUnsafeSlow(SCRATCH_BYTES),
@@ -145,7 +147,7 @@ async function openLine(
       },
     },
   };
-  const servername = isIP(hostname) === 0 ? { servername: hostname } : {};
+  const servername = isIP(host) === 0 ? { servername: host } : {};
   const socket = isTls
     ? connectTls({
         ...options,
