@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { findLeak } from '../test/security/leaks.ts';
 import { inspectSettings } from './config.ts';
 import { EVENTS } from './notices.ts';
-import { wantedBy } from './notify-targets.ts';
+import { NOTIFY_KINDS, wantedBy } from './notify-targets.ts';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
-const URL = 'https://hooks.example.com/T0KEN-in-the-path';
+const ADDRESS = 'https://hooks.example.com/T0KEN-in-the-path';
 const FILES: Record<string, string> = {
-  '/run/url': `${URL}\n`,
+  '/run/url': `${ADDRESS}\n`,
   '/run/empty': '',
   '/run/password': 'mail-secret\n',
   '/run/ca.pem': '-----BEGIN CERTIFICATE-----',
@@ -28,11 +29,11 @@ function read(targets: unknown) {
 
 test('each kind of target is read, secrets from the file or from files of their own', () => {
   const { settings, mistakes } = read([
-    { name: 'hub', kind: 'webhook', url: URL, secret: `${SECRET},${SECRET}` },
+    { name: 'hub', kind: 'webhook', url: ADDRESS, secret: `${SECRET},${SECRET}` },
     { name: 'bus', kind: 'cloudevents', url_file: '/run/url', token: 'bearer' },
     { name: 'ops', kind: 'slack', url_file: '/run/url', events: ['*.failed', 'backup.*'] },
     { name: 'team', kind: 'mattermost', url: 'http://10.0.0.9/hooks/x', insecure: true },
-    { name: 'db', kind: 'healthchecks', url: URL, vms: ['db-1'], ca_file: '/run/ca.pem' },
+    { name: 'db', kind: 'healthchecks', url: ADDRESS, vms: ['db-1'], ca_file: '/run/ca.pem' },
     {
       name: 'mail',
       kind: 'email',
@@ -48,7 +49,7 @@ test('each kind of target is read, secrets from the file or from files of their 
   assert.ok(hub?.kind === 'webhook' && bus?.kind === 'cloudevents' && mail?.kind === 'email');
   assert.equal(hub.secrets.length, 2);
   assert.equal(hub.events.size, EVENTS.length);
-  assert.equal(bus.url.reveal(), URL);
+  assert.equal(bus.url.reveal(), ADDRESS);
   assert.deepEqual([...(ops?.events ?? [])].sort(), [
     'backup.cancelled',
     'backup.failed',
@@ -67,7 +68,7 @@ test('each kind of target is read, secrets from the file or from files of their 
   assert.deepEqual(wantedBy([db], { event: 'restore.started', vm }), []);
 });
 
-const slack = { name: 'ops', kind: 'slack', url: URL };
+const slack = { name: 'ops', kind: 'slack', url: ADDRESS };
 const email = {
   name: 'mail',
   kind: 'email',
@@ -77,7 +78,7 @@ const email = {
 };
 
 const MISTAKES: [string, unknown, RegExp][] = [
-  ['no JSON', `[{"url": "${URL}"`, /XVAULT_NOTIFY_FILE the file is no JSON/],
+  ['no JSON', `[{"url": "${ADDRESS}"`, /XVAULT_NOTIFY_FILE the file is no JSON/],
   ['no list', {}, /expected array/i],
   ['an empty list', [], /XVAULT_NOTIFY_FILE/],
   ['an unknown kind', [{ ...slack, kind: 'pigeon' }], /kind: one of webhook, .*healthchecks/],
@@ -117,4 +118,9 @@ test('every mistake names its target and tells no secret', () => {
     const secrets = { path: 'T0KEN-in-the-path', password: 'mail-secret' };
     assert.equal(findLeak([JSON.stringify(mistakes)], secrets), undefined, what);
   }
+});
+
+test('the page tells of every event and every kind of target', () => {
+  const page = readFileSync(new URL('../docs/notifications.md', import.meta.url), 'utf8');
+  for (const name of [...EVENTS, ...NOTIFY_KINDS]) assert.ok(page.includes(`\`${name}\``), name);
 });

@@ -129,6 +129,25 @@ test('the end is told after the beginning, however long that takes', async () =>
   await service.drain({ drainMs: 0 });
 });
 
+test('another instance that showed the end shows who was told of it, too', async () => {
+  const ops = createFakeNotifier();
+  const { promise, resolve } = Promise.withResolvers<Delivery>();
+  ops.answer = () => promise;
+  const world = setUp({}, { notifier: ops.notifier });
+  const [service, other] = [world.instance('a'), world.instance('b')];
+  const { id } = await world.start(service);
+  await world.ended(id);
+  const shown = async () =>
+    (await other.getJob(id, options))?.notifications?.find(
+      ({ event }) => event === 'backup.succeeded',
+    );
+  assert.equal((await shown())?.owed, true);
+  resolve({ target: 'ops', ok: true, attempts: 1 });
+  await world.clock.advance(2000);
+  assert.equal((await shown())?.ok, true);
+  await service.drain({ drainMs: 0 });
+});
+
 test('what a shutdown keeps from being told is owed, and a later instance tells it once', async () => {
   const silent = createFakeNotifier();
   silent.answer = () => new Promise(() => undefined);

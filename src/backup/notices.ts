@@ -23,7 +23,7 @@ import { type ClaimNews, createNewsClaims } from './told-once.ts';
 /** Its end waits for it. */
 const START_ATTEMPTS = 2;
 /** One small write, repeated when somebody else was faster. */
-const WRITE_MS = 30_000;
+const WRITE_MS = 10_000;
 /** What is owed for longer belongs to nobody any more: all tries of one notice take less than nine minutes. */
 const GRACE_MS = 15 * 60_000;
 /** Older news would confuse more than help. */

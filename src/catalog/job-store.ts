@@ -3,11 +3,13 @@
  *
  * Every write is conditional on the version read before, so two writers never overwrite each other unseen: the loser
  * reads again and decides. Reads for pollers go through a one-second cache: however often a job is polled, its
- * record is read at most once a second; an ended job never changes and is kept.
+ * record is read at most once a second; an ended job does not change any more and is kept, once all who are to hear of its
+ * end have been told, or a day later.
  */
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, Clock, ObjectStore } from '../ports.ts';
 import { NEVER } from '../signals.ts';
+import { parseTime } from '../time.ts';
 import type { Keys } from './keys.ts';
 import { isEnded, type Job, jobSchema } from './record.ts';
 import type { Unreadable } from './unreadable.ts';
@@ -16,6 +18,8 @@ const FRESH_MS = 1000;
 /** Records of 2–4 kB each: a few MiB at most. */
 const CACHE_LIMIT = 2000;
 const CAS_ATTEMPTS = 5;
+/** After that nobody tells of it any more. */
+const TELLING_MS = 25 * 3_600_000;
 
 export interface Versioned {
   job: Job;
@@ -34,7 +38,7 @@ export interface JobStore {
     change: (job: Job) => Job | undefined,
     options: Cancellable,
   ): Promise<Job | undefined>;
-  /** For pollers: at most a second old, ended jobs for ever. */
+  /** For pollers: at most a second old, settled jobs for ever. */
   read(id: string): Promise<Job | undefined>;
   /** The same for lists: undefined also for a record that cannot be read. */
   readable(id: string): Promise<Job | undefined>;
@@ -70,7 +74,7 @@ export function createJobStore(deps: {
     if (cache.size > CACHE_LIMIT && !oldest.done) cache.delete(oldest.value);
     job.then(
       (found) => {
-        entry.ended = found !== undefined && isEnded(found);
+        entry.ended = found !== undefined && isSettled(found, clock.now());
       },
       () => cache.delete(id),
     );
@@ -140,6 +144,13 @@ export function createJobStore(deps: {
       return created;
     },
   };
+}
+
+/** Nobody writes it again: it ended, and who is told of that is written down. */
+function isSettled(job: Job, nowMs: number): boolean {
+  if (!isEnded(job)) return false;
+  const isOwed = job.notifications?.some(({ owed }) => owed) ?? false;
+  return !isOwed || nowMs - parseTime(job.finished_at ?? job.updated_at) > TELLING_MS;
 }
 
 /**
