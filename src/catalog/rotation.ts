@@ -15,7 +15,7 @@ import type { Keys } from './keys.ts';
 
 /** Longer than any job, and short enough that waste is small. */
 export const UNFINISHED_DAYS = 7;
-/** As long as people look back at jobs. */
+/** As long as people look back at jobs and runs. */
 const JOBS_DAYS = 30;
 /** A day more than a key counts. */
 const IDEMPOTENCY_DAYS = 3;

@@ -19,6 +19,7 @@ import { createConsoleLog } from '../log.ts';
 import type { Cancellable } from '../ports.ts';
 import type { ArchiveClient } from './archive-client.ts';
 import type { Terminal } from './command.ts';
+import type { RunClient } from './run-client.ts';
 
 export interface JobsPage {
   jobs: JobView[];
@@ -37,7 +38,7 @@ export interface BackupsPage {
 export type Wishes = Partial<BackupRequest>;
 export type RestoreWishes = Partial<RestoreRequest>;
 
-export interface ServiceClient extends AsyncDisposable, ArchiveClient {
+export interface ServiceClient extends AsyncDisposable, ArchiveClient, RunClient {
   /** 'direct': the engine runs here and ends with this process. */
   readonly kind: 'direct' | 'remote';
   /** With 'direct': the name leases and jobs of this process carry. */

@@ -10,6 +10,7 @@ import { BackupError } from '../errors.ts';
 import { backupView, jobView } from '../http/views.ts';
 import { createDirectArchives } from './archive-client.ts';
 import type { ServiceClient } from './client.ts';
+import { createDirectRuns } from './run-client.ts';
 
 /** Wraps a service; `close` is called when the client is disposed. */
 export function createDirectClient(
@@ -25,6 +26,7 @@ export function createDirectClient(
       return jobView(await service.startBackup({ vm, request, triggeredBy }, options));
     },
     ...createDirectArchives(service),
+    ...createDirectRuns(service, () => `command line (${userName()})`),
     startIndex: async ({ backupId }, options) => {
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startIndex({ backupId, triggeredBy }, options));

@@ -17,6 +17,7 @@ import type { Cancellable, Clock } from '../ports.ts';
 import type { Secret } from '../secret.ts';
 import { createHttpArchives } from './archive-client.ts';
 import type { BackupsPage, JobsPage, ServiceClient } from './client.ts';
+import { createHttpRuns } from './run-client.ts';
 
 const POLL_MS = 1000;
 /** About five minutes of a service that is away while a job is watched. */
@@ -52,10 +53,10 @@ export function createHttpClient(
 ): ServiceClient {
   const call = createCall(settings, deps.fetch);
   const json = async <T>(input: CallInput) => (await (await call(input)).json()) as T;
-  const start = async (path: string, body: unknown, { signal }: Cancellable) => {
+  const start = async <T = JobView>(path: string, body: unknown, { signal }: Cancellable) => {
     const headers = { 'idempotency-key': `"${randomUUID()}"` };
     return await retryMisses({ attempts: START_ATTEMPTS, signal, clock: deps.clock }, () =>
-      json<JobView>({ method: 'POST', path, body, headers, signal }),
+      json<T>({ method: 'POST', path, body, headers, signal }),
     );
   };
   return {
@@ -64,6 +65,7 @@ export function createHttpClient(
       fetch: deps.fetch,
       getJson: (path, { signal }) => json({ path, signal }),
     }),
+    ...createHttpRuns({ start, json }),
     startBackup: ({ vm, wishes }, options) =>
       start(`/v1/vms/${encodeURIComponent(vm)}/backups`, wishes, options),
     startIndex: ({ backupId }, options) =>

@@ -13,7 +13,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./demo.ts'),
   },
   serve: { summary: 'Run the service', load: () => import('./serve.ts') },
-  run: { summary: 'One backup in the foreground, for schedulers', load: () => import('./run.ts') },
+  run: {
+    summary: 'Back up one machine or many in the foreground, for schedulers',
+    load: () => import('./run.ts'),
+  },
   backup: { summary: 'Back up one machine, with progress', load: () => import('./backup.ts') },
   list: { summary: 'Backups, newest first', load: () => import('./list.ts') },
   status: {
@@ -22,6 +25,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   check: { summary: 'The same for Nagios and Icinga', load: () => import('./check.ts') },
   jobs: { summary: 'Jobs, newest first', load: () => import('./jobs.ts') },
+  runs: { summary: 'Runs over many machines, newest first', load: () => import('./runs.ts') },
   index: {
     summary: 'Check an archive and make its index anew',
     load: () => import('./index-backup.ts'),

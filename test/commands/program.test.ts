@@ -101,6 +101,21 @@ test('run backs up one machine, says so in JSON and leaves nothing on the pool',
   );
 });
 
+test('run backs up many machines, reports, and says by its exit code what became of them', async () => {
+  const all = await run(['run', '--all', '--skip', 'twin', '--skip', 'nobody', '--deadline', '1h']);
+  assert.equal(all.code, 0, all.err);
+  assert.match(all.out, /^succeeded: 1 of 1 machine backed up, 2 left out\n/);
+  assert.match(all.out, /twin \(default\): twin is in the skip list/);
+  assert.match(all.err, /small: .* in \d+s\n/);
+  const some = await run(['run', '--name', 'small', '--name', 'nobody', '--json']);
+  assert.equal(some.code, 3, some.err);
+  const { id, status, problems } = JSON.parse(some.out);
+  assert.deepEqual([status, problems.length], ['partial', 1]);
+  assert.deepEqual(await pool.auditWhenQuiet(), []);
+  const report = await run(['runs', id]);
+  assert.match(report.out, /problems:\n {2}find machine nobody: no machine of that uuid or name/);
+});
+
 test('an archive in a bucket is adopted, told what was changed, and verified', async () => {
   const made = await run(['run', '--vm', 'small', '--compression', 'zstd', '--json']);
   const { archive, vm } = JSON.parse(made.out).result;

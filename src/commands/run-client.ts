@@ -1,0 +1,84 @@
+/** Runs as the commands get them: from an engine in this process, or from a running service. */
+import type { Service } from '../backup/service.ts';
+import { type Run, type RunRequest, runRequestSchema } from '../catalog/run.ts';
+import { BackupError } from '../errors.ts';
+import { type RunView, runView } from '../http/run-answers.ts';
+import type { Cancellable } from '../ports.ts';
+
+export type RunWishes = Partial<Omit<RunRequest, 'select'>> & {
+  select: Partial<RunRequest['select']>;
+};
+
+export interface RunsPage {
+  runs: RunView[];
+  /** Empty at the end. */
+  next_page_token: string;
+}
+
+/** The part of a client that is about runs. */
+export interface RunClient {
+  /** Errors: `not_found` when no machine is left to back up. */
+  startRun(wishes: RunWishes, options: Cancellable): Promise<RunView>;
+  /** Errors: `not_found`. */
+  getRun(id: string, options: Cancellable): Promise<RunView>;
+  /** Errors: `not_found`. */
+  cancelRun(id: string, options: Cancellable): Promise<RunView>;
+  listRuns(
+    input: { status?: string; pageSize: number; pageToken?: string },
+    options: Cancellable,
+  ): Promise<RunsPage>;
+}
+
+/** From an engine in this process. */
+export function createDirectRuns(
+  service: Pick<Service, 'startRun' | 'getRun' | 'cancelRun' | 'listRuns'>,
+  triggeredBy: () => string,
+): RunClient {
+  const shown = (run: Run | undefined, id: string): RunView => {
+    if (run === undefined) throw new BackupError('not_found', `find run, id=${id}`);
+    return runView(run);
+  };
+  return {
+    startRun: async (wishes, options) => {
+      const parsed = runRequestSchema.safeParse(wishes);
+      if (!parsed.success) {
+        const issues = parsed.error.issues.map(
+          ({ path, message }) => `${path.join('.')}: ${message}`,
+        );
+        throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
+      }
+      const input = { request: parsed.data, triggeredBy: triggeredBy() };
+      return runView(await service.startRun(input, options));
+    },
+    getRun: async (id, options) => shown(await service.getRun(id, options), id),
+    cancelRun: async (id, options) => shown(await service.cancelRun(id, options), id),
+    listRuns: async (input, options) => {
+      const { items, nextPageToken } = await service.listRuns(input, options);
+      return { runs: items.map(runView), next_page_token: nextPageToken ?? '' };
+    },
+  };
+}
+
+/** From a running service. `start` sends a POST that may be repeated, `json` any call. */
+export function createHttpRuns(deps: {
+  start: (path: string, body: unknown, options: Cancellable) => Promise<unknown>;
+  json: (
+    input: Cancellable & {
+      method?: 'GET' | 'POST';
+      path: string;
+      query?: Record<string, string | number | undefined>;
+    },
+  ) => Promise<unknown>;
+}): RunClient {
+  const pathOf = (id: string) => `/v1/runs/${encodeURIComponent(id)}`;
+  return {
+    startRun: async (wishes, options) => (await deps.start('/v1/runs', wishes, options)) as RunView,
+    getRun: async (id, { signal }) => (await deps.json({ path: pathOf(id), signal })) as RunView,
+    cancelRun: async (id, { signal }) =>
+      (await deps.json({ method: 'POST', path: `${pathOf(id)}/cancel`, signal })) as RunView,
+    listRuns: async ({ status, pageSize, pageToken }, { signal }) => {
+      const query = { status, page_size: pageSize, page_token: pageToken };
+      return (await deps.json({ path: '/v1/runs', query, signal })) as RunsPage;
+    },
+  };
+}

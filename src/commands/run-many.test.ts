@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createTestTerminal } from '../../test/commands/terminal.ts';
+import { createHarness } from '../../test/http/harness.ts';
+import { createSimClock } from '../../test/sim/clock.ts';
+import type { Run } from '../catalog/run.ts';
+import { systemClock } from '../clock.ts';
+import { BackupError } from '../errors.ts';
+import { exampleRun, runView } from '../http/run-answers.ts';
+import { createSecret } from '../secret.ts';
+import { createHttpClient } from './http-client.ts';
+import { command } from './run.ts';
+import { runMany } from './run-many.ts';
+
+const WISHES = { select: { all: true } };
+const [WEB, DB] = exampleRun().machines;
+assert.ok(WEB && DB);
+const PROBLEM = { type: 't', title: 'Mend it.', status: 409, detail: 'no space', code: 'x' };
+
+/** A client whose run looks like these, one look after another. */
+function scripted(looks: Partial<Run>[]) {
+  const clock = createSimClock();
+  const cancels: string[] = [];
+  let look = 0;
+  const now = () => runView({ ...exampleRun(), ...looks[Math.min(look, looks.length - 1)] });
+  const client = {
+    startRun: async () => now(),
+    getRun: async () => {
+      look += 1;
+      return now();
+    },
+    cancelRun: async (id: string) => {
+      cancels.push(id);
+      return now();
+    },
+  };
+  return { client, clock, cancels };
+}
+
+async function ending(
+  looks: Partial<Run>[],
+  over: { json?: boolean; errIsTty?: boolean } = {},
+): Promise<{ code: number; out: string; err: string }> {
+  const { client, clock } = scripted(looks);
+  const { errIsTty = false, json = false } = over;
+  const terminal = createTestTerminal({ errIsTty });
+  const signal = new AbortController().signal;
+  const running = runMany({ client, terminal, json, clock, signal }, WISHES);
+  for (let second = 0; second < 10; second++) await clock.advance(1000);
+  return { code: await running, ...terminal.text };
+}
+
+const BEGUN: Partial<Run> = { machines: [{ ...WEB, status: 'running' }, DB] };
+const FAILED = { ...DB, status: 'failed' as const, error: PROBLEM };
+
+test('who begins and ends is told as it happens, then comes the report; a part is no whole', async () => {
+  const { code, out, err } = await ending([
+    BEGUN,
+    { machines: [WEB, { ...DB, status: 'running' }] },
+    { status: 'partial', machines: [WEB, FAILED] },
+  ]);
+  assert.equal(code, 3);
+  assert.match(
+    err,
+    /^web-1: running\nweb-1: 4\.5 GiB in 1m 42s\ndb-1: running\ndb-1: failed: no space \(x\)\n$/,
+  );
+  assert.match(out, /^partial: 1 of 2 machines backed up, 1 failed, 1 left out\n/);
+  assert.match(out, /what to do:\n {2}db-1: Mend it\.\n/);
+});
+
+test('on a terminal those at work are drawn, and taken away at the end', async () => {
+  const { err } = await ending([BEGUN, { status: 'succeeded', machines: [WEB] }], {
+    errIsTty: true,
+  });
+  assert.match(err, /0 of 2 machines backed up, 1 running, 1 waiting/);
+  assert.ok(err.endsWith('\u001b[J'), 'nothing is left of it');
+});
+
+test('every end has its exit code, and JSON is the run', async () => {
+  const codes = { succeeded: 0, failed: 1, partial: 3, cancelled: 130 } as const;
+  for (const [status, expected] of Object.entries(codes)) {
+    const { code, out } = await ending([{ status: status as Run['status'] }], { json: true });
+    assert.equal(code, expected);
+    assert.equal(JSON.parse(out).status, status);
+  }
+  const dry = { ...exampleRun().request, dry_run: true };
+  const { code, out } = await ending([{ request: dry }]);
+  assert.equal(code, 0);
+  assert.match(out, /^dry run: 2 machines would be backed up, 1 left out\n\nMACHINE/);
+});
+
+test('Ctrl-C cancels the run and waits for its end', async () => {
+  const { client, clock, cancels } = scripted([BEGUN, BEGUN, { status: 'cancelled' }]);
+  const stop = new AbortController();
+  const terminal = createTestTerminal();
+  const input = { client, terminal, json: false, clock, signal: stop.signal };
+  const running = runMany(input, WISHES);
+  await clock.advance(500);
+  stop.abort(new BackupError('cancelled', 'stop'));
+  await clock.advance(5000);
+  assert.equal(await running, 130);
+  assert.deepEqual(cancels, [exampleRun().id]);
+  assert.match(terminal.text.err, /cancelling/);
+});
+
+test('one machine or many, and for many no hooks: nothing is opened before that is clear', async () => {
+  const signal = new AbortController().signal;
+  const wrong = [
+    {},
+    { all: true, vm: 'web-1' },
+    { vm: 'web-1', deadline: '8h' },
+    { vm: 'web-1', skip: ['web'] },
+    { tag: ['nightly'], 'before-snapshot': 'https://a.example/' },
+  ];
+  for (const options of wrong) {
+    const terminal = createTestTerminal();
+    const invocation = { options, positionals: [], json: false, terminal, signal };
+    await assert.rejects(command.run(invocation), { code: 'invalid_request' });
+  }
+});
+
+test('a service behind a URL is asked for the same', async () => {
+  const { request, service } = createHarness();
+  const fetch = async (url: URL, init: RequestInit) => {
+    const headers = init.headers as Record<string, string>;
+    const body = init.body === undefined ? {} : { body: String(init.body) };
+    return await request(init.method ?? 'GET', `${url.pathname}${url.search}`, {
+      headers,
+      ...body,
+    });
+  };
+  const client = createHttpClient(
+    { url: 'http://xvault.test', token: createSecret('all-token') },
+    { fetch: fetch as unknown as typeof globalThis.fetch, clock: systemClock },
+  );
+  const options = { signal: new AbortController().signal };
+  const { id } = await client.startRun(WISHES, options);
+  assert.equal((await client.getRun(id, options)).request.select.all, true);
+  assert.equal((await client.listRuns({ pageSize: 5 }, options)).runs.length, 1);
+  assert.equal((await client.cancelRun(id, options)).cancel_requested, true);
+  await assert.rejects(
+    client.getRun(service.runs.keys().next().value?.replace(/.$/, 'z') ?? '', options),
+    {
+      code: 'not_found',
+    },
+  );
+});
