@@ -61,6 +61,36 @@ test('a failed last try warns while the last good backup is young', () => {
   assert.match(text, /the last try failed \(pool_unavailable\)/);
 });
 
+test('it says when the last backup was verified, and warns of what was found', () => {
+  const verified = {
+    at: '2025-12-29T00:00:00Z',
+    kind: 'whole',
+    percent: 100,
+    ok: true,
+    read_bytes: 1,
+    checked_blocks: 1,
+    job_id: 'j',
+  } as const;
+  const good = check([entry('web', 60, { verified })]);
+  assert.equal(good.state, 'OK');
+  assert.match(good.text, /web: last backup 1m ago, verified 3d ago \|/);
+  const part = { ...verified, kind: 'sampled', percent: 5 } as const;
+  assert.match(check([entry('web', 60, { verified: part })]).text, /, 5 % verified 3d ago/);
+  const problem = { part: 'index', code: 'data_corrupt', detail: 'its index is gone' } as const;
+  const lost = check([entry('web', 60, { verified: { ...verified, ok: false, problem } })]);
+  assert.equal(lost.state, 'WARNING');
+  assert.match(lost.text, /web: last backup 1m ago, its index is gone/);
+});
+
+test('a damaged newest backup warns over a good young one, and is critical without', () => {
+  const over = check([entry('web', 60, { damaged_backup_id: 'b' })]);
+  assert.equal(over.state, 'WARNING');
+  assert.match(over.text, /web: last good backup 1m ago, backup b is damaged/);
+  const none = check([entry('web', undefined, { damaged_backup_id: 'b' })]);
+  assert.equal(none.state, 'CRITICAL');
+  assert.match(none.text, /web: no good backup, backup b is damaged/);
+});
+
 test('a missing machine and a silent pool are critical', () => {
   assert.equal(check([entry('web', 60)], { vm: 'nope' }).state, 'CRITICAL');
   assert.equal(check([entry('web', 60)], { silent: ['p2'] }).state, 'CRITICAL');

@@ -94,7 +94,8 @@ export function judge(report: StatusReport, rules: Rules & { vm: string | undefi
   const wanted = report.vms.filter(
     ({ vm }) => rules.vm === undefined || vm.name === rules.vm || vm.uuid === rules.vm,
   );
-  const lines = wanted.map((entry) => judgeOne(entry, rules));
+  const nowMs = Date.parse(report.checked_at);
+  const lines = wanted.map((entry) => judgeOne(entry, { ...rules, nowMs }));
   if (rules.vm !== undefined && lines.length === 0) {
     const text = `${plain(rules.vm)}: no such machine`;
     lines.push({ state: 'CRITICAL', text, label: rules.vm, uuid: '', ageSeconds: undefined });
@@ -110,28 +111,35 @@ export function judge(report: StatusReport, rules: Rules & { vm: string | undefi
   return lines.sort((a, b) => CODES[b.state] - CODES[a.state]);
 }
 
-function judgeOne(entry: StatusReport['vms'][number], { warning, critical }: Rules): Line {
+function judgeOne(
+  entry: StatusReport['vms'][number],
+  { warning, critical, nowMs }: Rules & { nowMs: number },
+): Line {
   const name = plain(entry.vm.name) || entry.vm.uuid;
   const { uuid } = entry.vm;
-  const { age_seconds: age, last_job: job } = entry;
+  const { age_seconds: age, last_job: job, damaged_backup_id: damagedId } = entry;
+  const damaged = damagedId === undefined ? '' : `, backup ${damagedId} is damaged`;
   if (age === undefined) {
-    const text = `${name}: ${entry.damaged_backup_id === undefined ? 'no backup' : plain(entry.reason)}`;
+    const text = `${name}: no ${damaged === '' ? '' : 'good '}backup${damaged}`;
     return { state: 'CRITICAL', text, label: name, uuid, ageSeconds: undefined };
   }
   const failed = job?.status === 'failed' ? `, the last try failed (${job.error_code})` : '';
-  const damaged = entry.damaged_backup_id === undefined ? '' : `, ${plain(entry.reason)}`;
-  const text = `${name}: last ${damaged === '' ? '' : 'good '}backup ${formatSeconds(age)} ago${verifiedText(entry.verified)}${damaged}${failed}`;
+  const last = `last ${damaged === '' ? '' : 'good '}backup ${formatSeconds(age)} ago`;
+  const text = `${name}: ${last}${verifiedText(entry.verified, nowMs)}${damaged}${failed}`;
   const line = { text, label: name, uuid, ageSeconds: age };
   if (!inRange(age, critical)) return { state: 'CRITICAL', ...line };
   const doubt = failed !== '' || damaged !== '' || entry.verified?.ok === false;
   return { state: doubt || !inRange(age, warning) ? 'WARNING' : 'OK', ...line };
 }
 
-/** What the last look at it found, without the time: the line would change every minute. */
-function verifiedText(verified: StatusReport['vms'][number]['verified']): string {
+/** When it was last looked at, and what of; or what is wrong with it. */
+function verifiedText(verified: StatusReport['vms'][number]['verified'], nowMs: number): string {
   if (verified === undefined) return '';
   if (!verified.ok) return `, ${plain(verified.problem?.detail ?? 'its verification failed')}`;
-  return verified.kind === 'sampled' ? `, ${verified.percent} % verified` : ', verified';
+  const ago = formatSeconds((nowMs - Date.parse(verified.at)) / 1000);
+  if (verified.kind === 'restored') return `, restored as a test ${ago} ago`;
+  const share = verified.kind === 'sampled' ? `${verified.percent} % ` : '';
+  return `, ${share}verified ${ago} ago`;
 }
 
 /** The text Nagios reads. */

@@ -68,6 +68,22 @@ test('pins are started and taken back by the id of their backup', async () => {
   );
 });
 
+test('verifications and restore tests are started by the id of their backup', async () => {
+  const answers = Array.from({ length: 3 }, () => () => Response.json(started, { status: 202 }));
+  const { client, sent } = scripted(answers);
+  await client.startVerify({ backupId: 'b', percent: 100 }, { signal });
+  await client.startVerify({ backupId: 'b', percent: 2.5 }, { signal });
+  await client.startRestoreTest({ backupId: 'b', wish: { sr: 'NFS' } }, { signal });
+  assert.deepEqual(
+    sent.map(({ url, body }) => [url, body]),
+    [
+      ['http://svc:1/base/v1/backups/b/verify', {}],
+      ['http://svc:1/base/v1/backups/b/verify?percent=2.5', {}],
+      ['http://svc:1/base/v1/backups/b/restore-test', { sr: 'NFS' }],
+    ],
+  );
+});
+
 test('a start is sent again with the same key when the answer was lost', async () => {
   const { client, sent } = scripted([away, () => Response.json(started, { status: 202 })]);
   const wishes = { retention: 'weekly' };

@@ -187,3 +187,24 @@ test('a restore says where it went, by which way, and what it would have done', 
   const { restored: _, ...planned } = job;
   assert.match(endText(planned), /^web-1: would be restored as web-1 of monday on default, 1 disk/);
 });
+
+test('a verify job says at its end how much was looked at', () => {
+  const verified = {
+    at: '2026-01-05T01:00:00.000Z',
+    kind: 'whole',
+    percent: 100,
+    ok: true,
+    read_bytes: 3 * MIB,
+    checked_blocks: 3,
+    job_id: 'j',
+  } as const;
+  const job = jobView(sampleJob({ kind: 'verify', status: 'succeeded', backup_id: 'b' }));
+  assert.equal(
+    endText({ ...job, verified }),
+    'web: backup b is what was stored (3 blocks checked, 3.0 MiB read)',
+  );
+  const part = { ...verified, kind: 'sampled', percent: 5 } as const;
+  assert.match(endText({ ...job, verified: part }), /^web: 5 % of backup b are what was stored/);
+  const tried = { ...verified, kind: 'restored' } as const;
+  assert.match(endText({ ...job, verified: tried }), /restored, started, seen to work and removed/);
+});
