@@ -83,7 +83,7 @@ export function rewriteOf(
   if (vmUuid !== vm.uuid) changes.push(`the machine had the uuid ${vm.uuid}`);
   const live = new Map<string, { uuid: string; nameLabel: string }>();
   for (const disk of disks) {
-    const now = identity?.disks?.find(({ userdevice }) => userdevice === disk.userdevice);
+    const now = liveDisk(disk, identity?.disks ?? []);
     live.set(disk.vdiUuid, {
       uuid: now?.vdiUuid ?? disk.vdiUuid,
       nameLabel: now?.nameLabel ?? disk.nameLabel,
@@ -94,6 +94,17 @@ export function rewriteOf(
   }
   const nameDescription = identity?.nameDescription ?? vm.nameDescription;
   return { rewrite: { nameLabel, nameDescription, vmUuid, disks: live }, changes };
+}
+
+/** By its uuid; else the one of its device, unless that is another one: a disk never shrinks. */
+function liveDisk(disk: FoundDisk, live: readonly FoundDisk[]): FoundDisk | undefined {
+  return (
+    live.find(({ vdiUuid }) => vdiUuid === disk.vdiUuid) ??
+    live.find(
+      ({ userdevice, virtualSizeBytes }) =>
+        userdevice === disk.userdevice && virtualSizeBytes >= disk.virtualSizeBytes,
+    )
+  );
 }
 
 function describe(ova: Ova): Omit<FoundArchive, 'compression'> {
