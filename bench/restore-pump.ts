@@ -2,7 +2,7 @@
  * xvault's way back in a process of its own, with production's functions: `node bench/restore-pump.ts '<json>'`.
  *
  * `verify` reads and proves an archive; `restore` does the same and hands it to an import on the way; `serve` answers for its
- * disk over HTTP until its parent leaves, saying where and, when asked, how many requests the bucket had. Only XenAPI calls and
+ * disk over HTTP until its parent leaves, saying where and, when asked, how many requests the bucket had and what CPU it used. Only XenAPI calls and
  * the job's records are left out: they move no bytes.
  */
 import { serve } from '@hono/node-server';
@@ -145,7 +145,10 @@ function answerOverHttp(): void {
   serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, ({ port }) => {
     process.send?.({ port });
   });
-  process.on('message', () => process.send?.({ requests }));
+  process.on('message', () => {
+    const { user, system } = process.cpuUsage();
+    process.send?.({ requests, cpuSeconds: (user + system) / 1e6 });
+  });
   process.on('disconnect', () => process.exit(0));
 }
 

@@ -14,7 +14,7 @@ import { NEVER } from '../src/signals.ts';
 import { loadHasher } from '../src/xva/hash.ts';
 import { fillFrom, readArchive } from '../src/xva/reader.ts';
 import { sampleBackup } from '../test/records.ts';
-import { measureCommand, median } from './measure.ts';
+import { type Cost, measureCommand, median } from './measure.ts';
 import { type Ends, missingNginx, startEnds } from './nginx.ts';
 import type { Bench, Section } from './report.ts';
 import type { RestorePumpInput } from './restore-pump.ts';
@@ -210,23 +210,37 @@ async function measureDisk(section: Section, { big, ends, rounds, reads, log }: 
       reads,
     });
     log('random reads');
-    const [ours, theirs]: number[][] = [[], []];
+    const found = { view: [] as Cost[], served: [] as number[], download: [] as Cost[] };
     for (let round = 0; round < rounds; round += 1) {
       const curl = `curl -sS --fail --cacert '${ends.caFile}' -o /dev/null`;
-      const view = await measureCommand(`${curl} '${disk}'`, process.env);
-      const download = await measureCommand(`${curl} '${plain}'`, process.env);
-      ours?.push(view.wallSeconds / (big.virtualBytes / GIB));
-      theirs?.push(download.wallSeconds / (big.sizeBytes / GIB));
+      const { cpuSeconds } = await usedBy(server);
+      found.view.push(await measureCommand(`${curl} '${disk}'`, process.env));
+      found.served.push((await usedBy(server)).cpuSeconds - cpuSeconds);
+      found.download.push(await measureCommand(`${curl} '${plain}'`, process.env));
       log(`round ${round + 1}: whole disk`);
     }
-    const [viewSeconds, downloadSeconds] = [median(ours ?? []), median(theirs ?? [])];
+    const secondsOf = (costs: readonly Cost[], bytes: number) =>
+      median(costs.map(({ wallSeconds }) => wallSeconds)) / (bytes / GIB);
+    const viewSeconds = secondsOf(found.view, big.virtualBytes);
+    const downloadSeconds = secondsOf(found.download, big.sizeBytes);
+    const downloadCpu = median(found.download.map(({ cpuSeconds }) => cpuSeconds));
     section.tables.push(
       {
         title: 'A disk over HTTP, read whole',
-        columns: ['way', 's/GiB', 'GiB/s'],
+        columns: ['way', 's/GiB', 'GiB/s', 'CPU s/GiB'],
         rows: [
-          ['curl of the archive, from the bucket', downloadSeconds, 1 / downloadSeconds],
-          ['curl of the disk, from xvault', viewSeconds, 1 / viewSeconds],
+          [
+            'curl of the archive, from the bucket',
+            downloadSeconds,
+            1 / downloadSeconds,
+            downloadCpu / (big.sizeBytes / GIB),
+          ],
+          [
+            'curl of the disk, from xvault (its CPU, not that of curl)',
+            viewSeconds,
+            1 / viewSeconds,
+            median(found.served) / (big.virtualBytes / GIB),
+          ],
         ],
       },
       {
@@ -281,9 +295,9 @@ async function measureReads(
   const found = { ours: [] as number[], plain: [] as number[], requests: 0, most: 0 };
   for (let read = 0; read < reads; read += 1) {
     const offset = Math.floor(((read * 0.618_034) % 1) * (virtualBytes - MIB));
-    const before = await requestsOf(server);
+    const before = (await usedBy(server)).requests;
     found.ours.push(await timed(disk, offset));
-    const made = (await requestsOf(server)) - before;
+    const made = (await usedBy(server)).requests - before;
     found.requests += made;
     found.most = Math.max(found.most, made);
     found.plain.push(await timed(plain, offset));
@@ -291,10 +305,10 @@ async function measureReads(
   return found;
 }
 
-async function requestsOf(server: ChildProcess): Promise<number> {
-  server.send('requests');
-  const [{ requests }] = (await once(server, 'message')) as [{ requests: number }];
-  return requests;
+async function usedBy(server: ChildProcess): Promise<{ requests: number; cpuSeconds: number }> {
+  server.send('used');
+  const [used] = (await once(server, 'message')) as [{ requests: number; cpuSeconds: number }];
+  return used;
 }
 
 const agents = new Map<string, Agent>();

@@ -58,8 +58,11 @@ interface Line {
   socket: Socket;
   /** Bytes of this connection, ever. */
   seenBytes: number;
-  taker: ((bytes: Buffer) => void) | undefined;
+  taker: Taker | undefined;
 }
+
+/** Takes what came: the first `length` bytes of memory that is used again for what comes next. */
+type Taker = (scratch: Buffer, length: number) => void;
 
 /** No connection is made before the first request. */
 export function createRangeSockets(settings: RangeSocketSettings): RangeSockets {
@@ -132,17 +135,17 @@ async function openLine(
   const isTls = protocol === 'https:';
   // IPv6 comes in brackets
   const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  const scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
   const options: TcpNetConnectOpts = {
     host,
     port: port ?? (isTls ? 443 : 80),
     onread: {
-      buffer: Buffer.allocUnsafeSlow(SCRATCH_BYTES),
-      callback: (length, buffer) => {
+      buffer: scratch,
+      callback: (length) => {
         line.seenBytes += length;
-        const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, length);
         // nothing was asked: the store does not speak the same protocol
         if (line.taker === undefined) socket.destroy();
-        else line.taker(bytes);
+        else line.taker(scratch, length);
         return true;
       },
     },
@@ -224,32 +227,33 @@ function createTaker(
   { headers: { range = '' } }: RangeRequest,
   target: Uint8Array,
   done: (result: Exchanged) => void,
-): (bytes: Buffer) => void {
+): Taker {
   let head = Buffer.alloc(0);
   let answer: RangeAnswer | undefined;
   let filled = 0;
-  return (bytes) => {
-    let body = bytes;
+  // no view of each record is made: there are 65,536 in a GiB
+  return (scratch, length) => {
+    let [source, from, end] = [scratch, 0, length];
     if (answer === undefined) {
-      head = Buffer.concat([head, bytes]);
-      const end = head.indexOf(HEAD_END);
-      if (end === -1) {
+      head = Buffer.concat([head, scratch.subarray(0, length)]);
+      const headBytes = head.indexOf(HEAD_END);
+      if (headBytes === -1) {
         if (head.length > MAX_HEAD_BYTES) done({ answer: undefined, isReusable: false });
         return;
       }
-      answer = parseHead(head.toString('latin1', 0, end));
+      answer = parseHead(head.toString('latin1', 0, headBytes));
       const isBusy = answer.statusCode >= 500 || answer.statusCode === 429;
       if (isBusy || !isWanted(answer, range, target.length)) {
         return done({ answer: isBusy ? answer : undefined, isReusable: false });
       }
-      body = head.subarray(end + HEAD_END.length);
+      [source, from, end] = [head, headBytes + HEAD_END.length, head.length];
     }
     // never into memory that is not ours
-    const fits = body.subarray(0, target.length - filled);
-    target.set(fits, filled);
-    filled += fits.length;
+    const fits = Math.min(end - from, target.length - filled);
+    source.copy(target, filled, from, from + fits);
+    filled += fits;
     if (filled < target.length) return;
-    const isKept = !/close/i.test(answer.headers.connection ?? '') && fits.length === body.length;
+    const isKept = !/close/i.test(answer.headers.connection ?? '') && fits === end - from;
     done({ answer, isReusable: isKept });
   };
 }
