@@ -1,5 +1,6 @@
 /** What will be stored, and cost, day by day under the bucket's rules: asked of the catalogue's listing. */
 import { type Forecast, forecastDays } from '../catalog/forecast-days.ts';
+import { isBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
@@ -27,18 +28,33 @@ export interface ForecastSettings {
 
 /** Over the engine's bucket. */
 export function createForecastService(
-  engine: Pick<Engine, 'store' | 'keys' | 'catalog' | 'clock' | 'delta'>,
+  engine: Pick<Engine, 'store' | 'keys' | 'catalog' | 'clock' | 'delta' | 'rotation'>,
   { retentionDays, lockDays = {} }: ForecastSettings,
 ): ForecastService {
   return {
     forecast: async ({ days }, options) => {
-      const { catalog, clock, delta } = engine;
-      const { rules, from } = await readRulesInForce(engine, retentionDays, options);
+      const { store, catalog, clock, delta, rotation } = engine;
+      const [{ rules, from }, versioning, lock] = await Promise.all([
+        readRulesInForce(engine, retentionDays, options),
+        ifAllowed(() => store.versioning(options)),
+        ifAllowed(() => store.bucketLock(options)),
+      ]);
       const newest = await catalog.newestReadable(options);
       const machines = (await catalog.holdings()).values();
       const { prices } = delta;
       const nowMs = clock.now();
-      const forecast = forecastDays({ machines, rules, nowMs, days, prices, lockDays });
+      const forecast = forecastDays({
+        machines,
+        rules,
+        nowMs,
+        days,
+        prices,
+        lockDays,
+        bucketLockDays: lock?.byDefault?.days,
+        // suspended: what was stored before is hidden, what comes now is not
+        versioned: { enabled: true, never: false, suspended: undefined }[versioning ?? 'suspended'],
+        keepsLast: rotation.lastGoodDays > 0,
+      });
       return {
         checked_at: formatTime(nowMs),
         rules_from: from,
@@ -53,4 +69,14 @@ export function createForecastService(
       };
     },
   };
+}
+
+/** Not among the rights of older policies, nor known to every store: then the rules alone count. */
+async function ifAllowed<T>(ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (isBackupError(error, 'store_credentials', 'store_refused')) return undefined;
+    throw error;
+  }
 }

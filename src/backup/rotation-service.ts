@@ -2,8 +2,8 @@
  * The bucket's rules as found beside those the settings mean, and the writing of the latter.
  *
  * Rules of others stay (catalog/rotation.ts). Nothing is written that would delete what is pinned, or the newest good backup
- * of a machine within XVAULT_LAST_GOOD_DAYS and sooner than the rules of now would: the guard copies such a one out of
- * rotation first (`POST /v1/rotation/renew`). With a state bucket there are two buckets, each with rules of its own.
+ * of a machine within XVAULT_LAST_GOOD_DAYS and sooner than the rules of now would. The guard is no way out, it goes by the
+ * rules of now: a new backup is, or a pin. With a state bucket there are two buckets, each with rules of its own.
  */
 import { ALL_RULES } from '../bucket-rule.ts';
 import { DAY_MS, endOfCopy, lastEnd } from '../catalog/forecast.ts';
@@ -26,6 +26,7 @@ import type {
 } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
+import { newestGoodOf } from './verified-backups.ts';
 
 /** Machines named in one refusal. */
 const MOST_NAMED = 5;
@@ -175,7 +176,8 @@ async function lookAt(
   const plan = planRotation({ found: found ?? [], wish, limits, classesInUse });
   const inOrder = !plan.changes.some(isDue);
   const before = found ?? [];
-  const dangers = inOrder ? [] : dangersOf({ engine, holdings, before, after: plan.rules });
+  const risk = { engine, holdings, before, after: plan.rules };
+  const dangers = inOrder || !holds.archives ? [] : await dangersOf(risk, options);
   const refusals = [...plan.refusals, ...dangers];
   const unknown =
     versioned === undefined
@@ -225,12 +227,15 @@ async function readVersioned(
 }
 
 /** What the rules would delete that must stay, were they written now. */
-function dangersOf(input: {
-  engine: Engine;
-  holdings: ReadonlyMap<string, readonly Holding[]>;
-  before: readonly LifecycleRule[];
-  after: readonly LifecycleRule[];
-}): string[] {
+async function dangersOf(
+  input: {
+    engine: Engine;
+    holdings: ReadonlyMap<string, readonly Holding[]>;
+    before: readonly LifecycleRule[];
+    after: readonly LifecycleRule[];
+  },
+  options: Cancellable,
+): Promise<string[]> {
   const { engine, holdings, before, after } = input;
   const dangers: string[] = [];
   const pinned = [...holdings.values()].flat().filter((one) => isWhole(one.pinned));
@@ -243,19 +248,24 @@ function dangersOf(input: {
     );
   }
   const soon = engine.clock.now() + engine.rotation.lastGoodDays * DAY_MS;
+  const goods = await newestGoodOf(await engine.catalog.newestReadable(options), engine, options);
   const lost: string[] = [];
   for (const [machine, all] of holdings) {
-    const newest = all.find((one) => isWhole(one.original) || isWhole(one.pinned));
+    const whole = all.filter((one) => isWhole(one.original) || isWhole(one.pinned));
+    const goodId = goods.get(machine)?.good?.backup.id;
+    const newest = whole.find(({ backupId }) => backupId === goodId) ?? whole[0];
     if (newest === undefined) continue;
     const then = lastOf(newest, after);
-    if (then < soon && then < lastOf(newest, before)) lost.push(machine);
+    if (then < soon && then < lastOf(newest, before)) {
+      lost.push(`${machine} (backup ${newest.backupId})`);
+    }
   }
   if (lost.length > 0) {
     const named = lost.slice(0, MOST_NAMED).join(', ');
     const more = lost.length > MOST_NAMED ? ` and ${lost.length - MOST_NAMED} more` : '';
     dangers.push(
-      `the newest backup would be deleted within ${engine.rotation.lastGoodDays} days of ${named}${more}: back them up, ` +
-        'pin those backups, or have them copied out of rotation (xvault lifecycle renew)',
+      `the newest backup would be deleted within ${engine.rotation.lastGoodDays} days of ${named}${more}: ` +
+        'back them up, or pin those backups (xvault pin), first',
     );
   }
   return dangers;

@@ -116,3 +116,39 @@ test('locked objects are paid for until their lock ends, though they are no back
     ],
   );
 });
+
+test('what versioned buckets hide and locks keep counts in what is expected, too', () => {
+  const machines = [Array.from({ length: 14 }, (_, i) => daily(i))];
+  const one = 10 * GIB + 2000;
+  const versioned = forecast({ machines, days: 30, versioned: true }).days[30];
+  assert.equal(versioned?.stored_bytes, 14 * one, 'no rule frees a hidden version');
+  assert.equal(versioned?.backups, 0);
+  assert.equal(versioned?.expected_bytes, (14 + 30) * one);
+  const locked = forecast({ machines, days: 30, lockDays: { daily: 30 } }).days[30];
+  const byBucket = forecast({ machines, days: 30, bucketLockDays: 30 }).days[30];
+  assert.equal(locked?.stored_bytes, one, 'of the youngest the lock holds still');
+  assert.equal(locked?.expected_bytes, (1 + 30) * one);
+  assert.deepEqual(byBucket, locked);
+});
+
+test('the last backup of a machine that is backed up no more is expected to stay', () => {
+  const machines = [[daily(13), daily(14)]];
+  const one = 10 * GIB + 2000;
+  const expected = (over: Partial<ForecastInput>) =>
+    forecast({
+      nowMs: NOW + 15 * DAY_MS,
+      machines,
+      rules: [{ ...rule, expirationDays: 29 }],
+      ...over,
+    });
+  assert.deepEqual(
+    expected({ keepsLast: true }).days.map((day) => [day.stored_bytes, day.expected_bytes]),
+    [
+      [2 * one, 2 * one],
+      [one, one],
+      [0, one],
+      [0, one],
+    ],
+  );
+  assert.equal(expected({}).days[3]?.expected_bytes, 0);
+});

@@ -2,8 +2,9 @@
  * What will be stored, and cost, day by day under the rules in force. Pure.
  *
  * Two figures a day: what of today's backups is still there then, by retention class, and what is expected when backups go
- * on as in the last two weeks (as many, as large, deleted by the same rules). Bytes of hidden versions and of locked objects
- * count until they are gone for good. Versions hidden already are in no listing, so they are in no figure.
+ * on as in the last two weeks (as many, as large, deleted by the same rules), where of each machine the last one stays in any
+ * case (backup/guard.ts). Bytes of hidden versions and of locked objects count until they are gone for good. Versions hidden
+ * already are in no listing, so they are in no figure.
  */
 import type { LifecycleRule } from '../ports.ts';
 import type { Prices } from '../prices.ts';
@@ -13,7 +14,6 @@ import {
   DAY_MS,
   type End,
   endOfCopy,
-  endOfObject,
   type KeptObject,
   lastEnd,
   paidUntil,
@@ -36,6 +36,12 @@ export interface ForecastInput {
   prices: Prices;
   /** Retention class → days for which its objects are locked. */
   lockDays?: Readonly<Record<string, number>>;
+  /** For how long the bucket itself locks what comes without a lock. */
+  bucketLockDays?: number | undefined;
+  /** Old versions stay there; undefined where that cannot be told. */
+  versioned?: boolean | undefined;
+  /** Last good backups are copied out of rotation. */
+  keepsLast?: boolean;
 }
 
 export interface ForecastFigures {
@@ -94,8 +100,9 @@ export function forecastDays(input: ForecastInput): Forecast {
       return sumBytes(there);
     });
     const pace = paceOf(holdings, input);
+    const lastBytes = input.keepsLast ? bytesOfLast(holdings) : 0;
     table.forEach((day, i) => {
-      day.expected_bytes += (byDay[i] ?? 0) + expectedBytes(pace, i);
+      day.expected_bytes += Math.max((byDay[i] ?? 0) + expectedBytes(pace, i), lastBytes);
     });
     const ends = endsOf(holdings, rules);
     for (const [i, atMs] of instants.entries()) addBackups(table[i] as ForecastDay, ends, atMs);
@@ -115,14 +122,25 @@ function emptyDay(date: string): ForecastDay {
 }
 
 function keptOf({ retention, original, pinned }: Holding, input: ForecastInput): Kept[] {
-  const { rules, lockDays = {} } = input;
   const keep = (copy: HeldCopy, group: string): Kept[] =>
-    objectsOf(copy).map((object) => {
-      const locked = lockDays[group];
-      const lockedUntil = locked === undefined ? undefined : object.lastModified + locked * DAY_MS;
-      return { group, object, until: paidUntil({ ...object, lockedUntil }, rules) };
-    });
+    objectsOf(copy).map((object) => ({ group, object, until: keptUntil(object, group, input) }));
   return [...keep(original, retention ?? ''), ...keep(pinned, PINNED_CLASS)];
+}
+
+function keptUntil(object: KeptObject, group: string, input: ForecastInput): number {
+  const { rules, lockDays = {}, bucketLockDays, versioned } = input;
+  const locked = (group === PINNED_CLASS ? undefined : lockDays[group]) ?? bucketLockDays;
+  const lockedUntil = locked === undefined ? undefined : object.lastModified + locked * DAY_MS;
+  return paidUntil({ ...object, lockedUntil }, rules, { versioned });
+}
+
+/** Unless it was released: then a mark and nothing else lies out of rotation. */
+function bytesOfLast(holdings: readonly Holding[]): number {
+  const last = holdings.find(({ original, pinned }) => isWhole(original) || isWhole(pinned));
+  if (last === undefined) return 0;
+  const { original, pinned } = last;
+  if (isWhole(pinned)) return objectsOf(pinned).reduce(addSize, 0);
+  return pinned.pin === undefined ? objectsOf(original).reduce(addSize, 0) : 0;
 }
 
 function addObject(
@@ -185,7 +203,8 @@ interface Pace {
 }
 
 /** Class by class, how much was stored a day of late. */
-function paceOf(holdings: readonly Holding[], { rules, nowMs }: ForecastInput): Pace[] {
+function paceOf(holdings: readonly Holding[], input: ForecastInput): Pace[] {
+  const { nowMs } = input;
   const made = holdings.flatMap(({ original, retention }) =>
     original.archive === undefined ? [] : [{ original, retention, archive: original.archive }],
   );
@@ -194,11 +213,11 @@ function paceOf(holdings: readonly Holding[], { rules, nowMs }: ForecastInput): 
   const recent = made.filter(({ archive }) => archive.lastModified > nowMs - windowMs);
   return [...Map.groupBy(recent, ({ retention }) => retention).values()].map((some) => {
     const bytes = some.flatMap(({ original }) => objectsOf(original)).reduce(addSize, 0);
-    const [{ archive }] = some as [(typeof some)[number]];
-    const next = endOfObject({ ...archive, lastModified: nowMs }, rules);
+    const [{ archive, retention = '' }] = some as [(typeof some)[number]];
+    const until = keptUntil({ ...archive, lastModified: nowMs }, retention, input);
     return {
       bytesPerDay: bytes / (windowMs / DAY_MS),
-      lifeDays: (next.expiresAt - nowMs) / DAY_MS,
+      lifeDays: (until - nowMs) / DAY_MS,
     };
   });
 }

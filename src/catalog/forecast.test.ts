@@ -109,3 +109,13 @@ test('hidden versions and locks are paid for after the end, and list nothing', (
   assert.equal(paidUntil(locked, rules), lockedUntil);
   assert.equal(endOfObject(locked, rules).expiresAt, MIDNIGHT + 3 * DAY_MS);
 });
+
+test('what a versioned bucket hides is paid for until a rule for old versions takes it, for ever without one', () => {
+  const expiring = { ...base, expirationDays: 3 };
+  const old = { ...base, id: 'old', noncurrentDays: 2 };
+  assert.equal(paidUntil(archive, [expiring], { versioned: true }), Infinity);
+  assert.equal(paidUntil(archive, [expiring, old], { versioned: true }), MIDNIGHT + 5 * DAY_MS);
+  const keepsOne = { ...old, newerNoncurrent: 1 };
+  assert.equal(paidUntil(archive, [expiring, keepsOne], { versioned: true }), Infinity);
+  assert.equal(paidUntil(archive, [expiring, old], { versioned: false }), MIDNIGHT + 3 * DAY_MS);
+});

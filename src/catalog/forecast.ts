@@ -86,14 +86,24 @@ export function classAt(object: KeptObject, rules: readonly LifecycleRule[], atM
   return moves.at(-1)?.storageClass ?? object.storageClass ?? 'STANDARD';
 }
 
-/** Until when its bytes are paid for: hidden versions stay for their rule's days, locked ones until their lock ends. */
-export function paidUntil(object: KeptObject, rules: readonly LifecycleRule[]): number {
+/**
+ * Until when its bytes are paid for: in a versioned bucket what a rule deletes is only hidden, and stays until a rule for old
+ * versions takes it; locked ones until their lock ends. Not told whether the bucket is versioned, its rules say so.
+ */
+export function paidUntil(
+  object: KeptObject,
+  rules: readonly LifecycleRule[],
+  { versioned }: { versioned?: boolean | undefined } = {},
+): number {
   const { expiresAt } = endOfObject(object, rules);
+  // archives are written once, so a rule that leaves the newest old versions leaves all there are
   const hidden = rules.flatMap((rule) =>
-    rule.noncurrentDays !== undefined && mayMeet(rule, object) ? [rule.noncurrentDays] : [],
+    rule.noncurrentDays !== undefined && !rule.newerNoncurrent && mayMeet(rule, object)
+      ? [rule.noncurrentDays]
+      : [],
   );
-  const gone =
-    hidden.length === 0 ? expiresAt : midnightAfter(expiresAt + Math.min(...hidden) * DAY_MS);
+  const isHidden = versioned ?? hidden.length > 0;
+  const gone = isHidden ? midnightAfter(expiresAt + Math.min(...hidden) * DAY_MS) : expiresAt;
   return Math.max(gone, object.lockedUntil ?? -Infinity);
 }
 

@@ -17,6 +17,16 @@ const DAY_MS = 86_400_000;
 const options = { signal: NEVER };
 const keys = createKeys('xv');
 const METER = { count: () => {}, observe: () => {} };
+const DAMAGED = {
+  at: '2026-11-13T12:00:00.000Z',
+  kind: 'whole',
+  percent: 100,
+  ok: false,
+  read_bytes: 1,
+  checked_blocks: 0,
+  job_id: nextId(),
+  problem: { part: 'archive', code: 'data_corrupt', detail: 'block 1 is wrong' },
+};
 const LOGS: LifecycleRule = {
   id: 'logs',
   enabled: true,
@@ -138,7 +148,7 @@ test('nothing is written that would soon delete the last backup of a machine, or
   world.pass(12);
   const { buckets } = await service.rotation(options);
   assert.match(buckets[0]?.refusals?.join() ?? '', new RegExp(`within 3 days of dc1/${VM_UUID}`));
-  const refused = { code: 'rotation_refused', message: /xvault lifecycle renew/ };
+  const refused = { code: 'rotation_refused', message: /xvault pin/ };
   await assert.rejects(service.applyRotation({ dryRun: false }, options), refused);
   assert.deepEqual(await store.lifecycle(options), []);
   await world.add('daily', 'pinned');
@@ -153,6 +163,21 @@ test('nothing is written that would soon delete the last backup of a machine, or
     message: /1 pinned backups would be deleted by rule all/,
   };
   await assert.rejects(service.applyRotation({ dryRun: false }, options), pinned);
+});
+
+test('nothing is written that would soon delete the last good backup behind a newer one that is damaged', async () => {
+  await using world = await setUp();
+  const { service, store } = world;
+  const good = await world.add('daily');
+  world.pass(12);
+  const damaged = await world.add('daily');
+  const found = { version: 1, backup_id: damaged.id, whole: DAMAGED };
+  await store.put(keys.verified(damaged.id), JSON.stringify(found), options);
+  const { buckets } = await service.rotation(options);
+  assert.match(
+    buckets[0]?.refusals?.join() ?? '',
+    new RegExp(`within 3 days of dc1/${VM_UUID} .backup ${good.id}.: back them up, or pin`),
+  );
 });
 
 test('a missing right is named; a store without rules is told', async () => {
