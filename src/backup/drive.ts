@@ -6,6 +6,7 @@
  * record is conditional on being its last writer, so a process that slept through its lease cannot spoil anything.
  */
 import type { Versioned } from '../catalog/job-store.ts';
+import { withPhase } from '../catalog/phases.ts';
 import { isEnded, type Job, type Progress } from '../catalog/record.ts';
 import { BackupError, type ErrorCode, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
@@ -128,7 +129,8 @@ function createRun(input: DriveInput): Run {
   async function write(change: (job: Job) => Job, options: Cancellable): Promise<void> {
     for (;;) {
       const changed = change({ ...current.job, ...(progress ? { progress } : {}) });
-      const job = { ...changed, updated_at: formatTime(engine.clock.now()) };
+      const now = formatTime(engine.clock.now());
+      const job = { ...withPhase(changed, now), updated_at: now };
       try {
         current = await engine.jobs.save(current, job, options);
         return;

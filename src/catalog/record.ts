@@ -8,6 +8,7 @@
 import { z } from 'zod';
 import { adoptedSchema } from './adopt.ts';
 import { notificationSchema } from './notification.ts';
+import { phaseTimeSchema } from './phases.ts';
 import { pinWishSchema } from './pin.ts';
 import {
   restoreCheckpointSchema,
@@ -290,6 +291,8 @@ export const jobSchema = z.object({
   backup_id: z.uuid().optional(),
   progress: progressSchema,
   attempt: z.int().positive(),
+  /** When it began each phase, oldest first; absent in jobs of older versions. */
+  phases: z.array(phaseTimeSchema).optional(),
   created_at: time,
   started_at: time.optional(),
   finished_at: time.optional(),

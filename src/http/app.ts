@@ -24,9 +24,11 @@ import {
   readQuery,
   weakEtag,
 } from './input.ts';
+import { errorPage } from './pages/error-page.ts';
 import { problemAnswer } from './problem.ts';
 import type { Answer, AnyRoute, AppContext, AppDeps, AppEnv, AppSettings, Call } from './route.ts';
 import { ROUTES } from './routes/index.ts';
+import { refuseForeignForm, sessionToken, wantsHtml } from './session.ts';
 
 export type { TokenTable } from './auth.ts';
 export type { AppDeps, AppSettings } from './route.ts';
@@ -73,7 +75,8 @@ export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
   });
   for (const route of ROUTES) {
     const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
-    if (route.method === 'GET') app.get(path, (c) => answerGet(c, route, parts));
+    if (route.session) app.get(path, (c) => answerBrowser(c, route, parts));
+    else if (route.method === 'GET') app.get(path, (c) => answerGet(c, route, parts));
     else app.on(route.method, path, (c) => answerPost(c, route, parts, limit));
   }
   app.notFound((c) => {
@@ -106,6 +109,17 @@ async function answerGet(c: AppContext, route: AnyRoute, parts: Parts): Promise<
   return respond(c, { ...answer, headers: { ...answer.headers, etag } });
 }
 
+/** Who comes with a browser gets what went wrong as a page, and can sign in. */
+async function answerBrowser(c: AppContext, route: AnyRoute, parts: Parts): Promise<Response> {
+  try {
+    return await answerGet(c, route, parts);
+  } catch (error) {
+    if (!wantsHtml(c.req.header('accept'))) throw error;
+    logError(error, c, parts.deps);
+    return respond(c, await errorPage(error, { path: c.req.path, requestId: c.get('requestId') }));
+  }
+}
+
 async function answerPost(
   c: AppContext,
   route: AnyRoute,
@@ -113,7 +127,8 @@ async function answerPost(
   limit: ReturnType<typeof bodyLimit>,
 ): Promise<Response> {
   const identity = await authorise(c, route, parts);
-  const key = readIdempotencyKey(c.req.header('idempotency-key'));
+  if (route.form) refuseForeignForm(originOf(c));
+  const key = route.form ? undefined : readIdempotencyKey(c.req.header('idempotency-key'));
   // the limit may replace the request by one whose body it has counted
   await limit(c, () => Promise.resolve());
   const call = newCall(c, route, parts, { identity, body: await readBody(route, c) });
@@ -165,13 +180,10 @@ async function authorise(
 ): Promise<Identity | undefined> {
   const open = route.scope === 'none' || (route.scope === 'metrics' && settings.metricsOpen);
   if (open && !route.wantsDetails?.(c)) return undefined;
+  const session = route.session ? sessionToken(c.req.header('cookie')) : undefined;
+  const authorization = c.req.header('authorization') ?? (session && `Bearer ${session}`);
   const identity = await auth.identify(
-    {
-      authorization: c.req.header('authorization'),
-      host: c.req.header('host') ?? new URL(c.req.url).host,
-      origin: c.req.header('origin'),
-      secFetchSite: c.req.header('sec-fetch-site'),
-    },
+    { authorization, ...originOf(c) },
     { basic: route.basic === true },
   );
   c.set('identity', identity);
@@ -180,10 +192,18 @@ async function authorise(
   return identity;
 }
 
+function originOf(c: AppContext) {
+  return {
+    host: c.req.header('host') ?? new URL(c.req.url).host,
+    origin: c.req.header('origin'),
+    secFetchSite: c.req.header('sec-fetch-site'),
+  };
+}
+
 function newCall(
   c: AppContext,
   route: AnyRoute,
-  { deps, settings, holds }: Parts,
+  { deps, settings, holds, auth }: Parts,
   { identity, body }: { identity: Identity | undefined; body: unknown },
 ): Call {
   const mark = c.req.url.indexOf('?');
@@ -198,6 +218,8 @@ function newCall(
     query: readQuery(route, search),
     body,
     param: (name) => c.req.param(name) ?? '',
+    identify: (token) =>
+      auth.identify({ authorization: `Bearer ${token}`, ...originOf(c) }, { basic: false }),
     get signal() {
       return c.req.raw.signal;
     },

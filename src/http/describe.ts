@@ -72,7 +72,7 @@ function requestDoc(route: AnyRoute) {
     z.string().meta({ description }),
   ]);
   const headers = {
-    ...(route.method === 'POST' ? { 'Idempotency-Key': IDEMPOTENCY_KEY } : {}),
+    ...(route.method === 'POST' && !route.form ? { 'Idempotency-Key': IDEMPOTENCY_KEY } : {}),
     ...(route.waits ? { Prefer: PREFER } : {}),
   };
   return {
@@ -84,10 +84,14 @@ function requestDoc(route: AnyRoute) {
       : {
           body: {
             required: false,
-            content: { 'application/json': { schema: route.body as z.ZodObject } },
+            content: { [bodyTypeOf(route)]: { schema: route.body as z.ZodObject } },
           },
         }),
   };
+}
+
+function bodyTypeOf({ form }: AnyRoute): string {
+  return form ? 'application/x-www-form-urlencoded' : 'application/json';
 }
 
 function responseDoc({ description, contentType, schema, example, headers }: AnswerDoc) {
@@ -157,7 +161,8 @@ at \`/docs\` of every instance.`;
 const API_RULES = `## Rules
 
 - **Tokens**: \`Authorization: Bearer …\`. The scopes (${SCOPES.join(', ')}) are spelled out; none implies another. The status page,
-  archives and disks also take a token as the password of Basic, any user name, for browsers and for programs that read disks. An instance on loopback may run
+  archives and disks also take a token as the password of Basic, any user name, for programs that read disks. A browser signs in at \`/login\`;
+  its cookie opens pages and archives only, and nothing that changes anything ([status-page.md](status-page.md)). An instance on loopback may run
   without tokens: then the Host must be a loopback name and no page of another origin may call.
 - **Starting work** answers 202 with the job and \`Location\`; it does not stop when the caller hangs up.
   \`Prefer: wait=N\` holds the answer until the job ended (200) or N seconds passed (202), 55 at most.

@@ -54,12 +54,13 @@ function parameterErrors(issue: z.core.$ZodIssue): FieldError[] {
   return [{ detail: issue.message, parameter: String(issue.path[0] ?? '') }];
 }
 
-/** Reads a JSON body by its route's schema. Errors: 400, 415, `invalid_request`. */
+/** Reads the body, JSON or a form, by its route's schema. Errors: 400, 415, `invalid_request`. */
 export async function readBody(route: AnyRoute, c: AppContext): Promise<unknown> {
   const text = await c.req.text();
   const schema = route.body ?? z.strictObject({});
   let value: unknown = {};
-  if (text !== '') {
+  if (route.form) value = Object.fromEntries(new URLSearchParams(text));
+  else if (text !== '') {
     requireJson(c);
     value = parseJson(text);
   }

@@ -1,54 +1,71 @@
 /**
- * The frame of our pages: one style, no script, nothing from elsewhere, so that the policy can forbid everything else.
+ * The frame of our pages: one style, at most one script, nothing from elsewhere, so that the policy can forbid everything else.
  *
- * The style is allowed by its hash. All values go through hono's html tag, which escapes them.
+ * Style and script are allowed by their hashes. All values go through hono's html tag, which escapes them; its JSX would
+ * need a compiler, and what Node runs here is the source itself.
  */
 import { html, raw } from 'hono/html';
+import { SCRIPT } from './pages/script.ts';
+import { STYLE } from './pages/style.ts';
 import type { Answer } from './route.ts';
-
-const STYLE = `
-:root{color-scheme:light dark;--line:#8884;--soft:#8882}
-body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}h2 code{font-size:1rem}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .7rem;border-bottom:1px solid var(--line)}
-.n{text-align:right;font-variant-numeric:tabular-nums}code,pre{font:13px/1.45 ui-monospace,monospace}
-pre{background:var(--soft);padding:.7rem;overflow:auto;border-radius:.4rem}
-.tag{padding:.1rem .5rem;border-radius:1rem;font-size:.85rem;color:#fff;background:#666}
-.ok{background:#1a7f37}.warning{background:#b35900}.critical{background:#c62828}.quiet{opacity:.7}
-progress{width:9rem}nav a{margin-right:1rem}.k,.n,time{white-space:nowrap}.k{width:9rem}table+table{margin-top:1rem}
-@media(max-width:45rem){.wide{display:none}th,td{padding:.35rem .4rem}.k{width:auto}}`;
 
 export type Html = ReturnType<typeof html>;
 
-let policy: Promise<string> | undefined;
+const policies = new Map<boolean, Promise<string>>();
 
-/** A whole page. `refreshSeconds` lets the browser fetch it again and again. */
+export interface PageOptions {
+  status?: number;
+  headers?: Record<string, string>;
+  /** Follows its own events; where no script runs, the browser fetches it again this often. */
+  live?: { refreshSeconds: number };
+  /** Who is signed in with a cookie, and can sign out. */
+  signedIn?: string | undefined;
+}
+
+/** A whole page. */
 export async function pageAnswer(
   title: string,
   body: Html,
-  { refreshSeconds }: { refreshSeconds?: number } = {},
+  { status = 200, headers = {}, live, signedIn }: PageOptions = {},
 ): Promise<Answer> {
-  policy ??= contentPolicy();
-  const refresh = refreshSeconds
-    ? html`<meta http-equiv="refresh" content="${refreshSeconds}">`
+  const refresh = live
+    ? html`<noscript><meta http-equiv="refresh" content="${live.refreshSeconds}"></noscript>`
+    : '';
+  const signOut = signedIn
+    ? html`<form method="post" action="/logout"><button>Sign out ${signedIn}</button></form>`
     : '';
   const page = await html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>${title}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1">${refresh}
-<style>${raw(STYLE)}</style></head><body>${body}</body></html>
+<style>${raw(STYLE)}</style></head><body><header><a class="home" href="/">xvault</a>
+<nav aria-label="Pages"><a href="/">Status</a> <a href="/docs">API</a> <a href="/openapi.json">OpenAPI</a> <a href="/metrics">Metrics</a></nav>${signOut}</header>
+<main>${body}</main>${live ? html`<p id="live" class="quiet" role="status">Loaded anew every ${live.refreshSeconds} s.</p><script>${raw(SCRIPT)}</script>` : ''}</body></html>
 `;
   return {
-    status: 200,
+    status,
     headers: {
       'content-type': 'text/html; charset=utf-8',
-      'content-security-policy': await policy,
+      'content-security-policy': await policy(live !== undefined),
+      // a form's Origin would be null without it, and could not be told from another site's
+      'referrer-policy': 'same-origin',
+      ...headers,
     },
     body: String(page),
   };
 }
 
-async function contentPolicy(): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(STYLE));
-  const hash = btoa(String.fromCharCode(...new Uint8Array(digest)));
-  return `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;
+async function policy(hasScript: boolean): Promise<string> {
+  const known = policies.get(hasScript) ?? contentPolicy(hasScript);
+  policies.set(hasScript, known);
+  return await known;
+}
+
+async function contentPolicy(hasScript: boolean): Promise<string> {
+  const script = hasScript ? ` script-src ${await hashOf(SCRIPT)}; connect-src 'self';` : '';
+  return `default-src 'none'; style-src ${await hashOf(STYLE)};${script} base-uri 'none'; form-action 'self'; frame-ancestors 'none'`;
+}
+
+async function hashOf(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return `'sha256-${btoa(String.fromCharCode(...new Uint8Array(digest)))}'`;
 }

@@ -9,8 +9,8 @@ import { BackupError, ERROR_CODES } from '../errors.ts';
 import { apiPage, errorsPage } from './describe.ts';
 import { STATUS_EXAMPLE } from './examples.ts';
 import { nagiosText } from './nagios.ts';
+import { ageText } from './pages/words.ts';
 import { ROUTES } from './routes/index.ts';
-import { ageText } from './status-page.ts';
 
 interface Operation {
   security: object[];
@@ -86,21 +86,24 @@ test('the status page shows machines and jobs, and escapes their names', async (
   assert.match(response.headers.get('content-type') ?? '', /^text\/html/);
   assert.match(page, /web-1/);
   assert.match(page, /&lt;script&gt;alert\(&quot;x&quot;\)&lt;\/script&gt;&amp;/);
-  assert.equal(page.includes('<script'), false);
-  assert.match(page, /http-equiv="refresh"/);
+  assert.equal(page.includes('<script>alert'), false);
+  assert.match(page, /<noscript><meta http-equiv="refresh" content="15"><\/noscript>/);
 });
 
-test('the policy of a page allows its one style by hash, and nothing else', async () => {
+test('the policy of a page allows its style and script by hash, and nothing else', async () => {
   const { get } = createHarness();
   for (const path of ['/', '/docs']) {
     const response = await get(path);
     const page = await response.text();
-    const style = /<style>(.*?)<\/style>/s.exec(page)?.[1] ?? '';
-    const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(style));
-    const hash = Buffer.from(digest).toString('base64');
     const policy = response.headers.get('content-security-policy') ?? '';
-    assert.ok(policy.includes(`style-src 'sha256-${hash}'`), policy);
-    assert.equal(policy.includes('script-src') || policy.includes('unsafe'), false);
+    for (const tag of path === '/' ? ['style', 'script'] : ['style']) {
+      const text = new RegExp(`<${tag}>(.*?)</${tag}>`, 's').exec(page)?.[1] ?? '';
+      const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+      const hash = Buffer.from(digest).toString('base64');
+      assert.ok(policy.includes(`${tag}-src 'sha256-${hash}'`), policy);
+    }
+    assert.equal(policy.includes('script-src'), path === '/', 'one page has a script');
+    assert.equal(/unsafe|\*|https?:/.test(policy), false);
     assert.equal(/ (style|on\w+)="/.test(page), false);
     assert.equal(/(src|href)="(https?:)?\/\//.test(page), false);
   }
@@ -144,14 +147,16 @@ test('the status page has the worst first, and tells machines of one name apart'
   service.status = async () => ({ ...STATUS_EXAMPLE, status: 'critical', vms });
   const page = await (await get('/')).text();
   assert.match(page, /3 of 4 backed up/);
-  const shown = [...page.matchAll(/<tr><td><span title="(u\d)">(\w*)<\/span>(.*?)<\/td>/g)];
+  const shown = [
+    ...page.matchAll(/<tr><td><a href="\/vms\/lab\/u\d" title="(u\d)">([\w ]*)<\/a>(.*?)<\/td>/g),
+  ];
   assert.deepEqual(
     shown.map(([, uuid, name]) => [uuid, name]),
     [
       ['u4', 'last'],
       ['u1', 'twin'],
       ['u2', 'twin'],
-      ['u3', ''],
+      ['u3', 'no name'],
     ],
   );
   assert.deepEqual(

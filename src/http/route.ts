@@ -61,6 +61,8 @@ export interface Call<Query = unknown, Body = unknown> {
   query: Query;
   body: Body;
   param(name: string): string;
+  /** Says whose token it is. Errors: `unauthenticated`. */
+  identify(token: string): Promise<Identity>;
   /** With an idempotency key: the id of what this request makes, the same when it is done again after a crash. */
   reservedId?: string;
   /** Ends a wait when the client leaves. Never given to what changes something. */
@@ -94,6 +96,10 @@ export interface Route<Query extends z.ZodType = z.ZodType, Body extends z.ZodTy
   waits?: boolean;
   /** Also takes a token as the password of Basic, for people with browsers. Only for GET of pages. */
   basic?: boolean;
+  /** For browsers: takes the cookie of /login, sends there who has none, and tells errors as pages. Only for GET. */
+  session?: boolean;
+  /** The body is a form of a page of ours, and of no other. Its answer is not remembered: it may hold a cookie. */
+  form?: boolean;
   /** On a route without a token: whether this request asks for more, which needs scope read. */
   wantsDetails?(c: AppContext): boolean;
   /** Answers with a weak ETag and honours If-None-Match. */

@@ -14,7 +14,7 @@ import { endedJob, exampleBackup } from '../http/records.ts';
 
 const { id: ID } = exampleBackup();
 /** Probes and the description say nothing about machines; triggers carry a signature instead of a token. */
-const OPEN = /^\/(livez|readyz|healthz|openapi\.json|docs|hooks\/\w+)$/;
+const OPEN = /^\/(livez|readyz|healthz|openapi\.json|docs|login|logout|hooks\/\w+)$/;
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE_', 'PROPFIND'];
 const guarded = ROUTES.filter(({ scope }) => scope !== 'none');
 

@@ -45,6 +45,7 @@ const getArchive = defineRoute({
     `the store. ${RANGES}`,
   params: { id: 'id of the backup' },
   basic: true,
+  session: true,
   query: z.strictObject({
     direct: z
       .enum(['0', '1'])

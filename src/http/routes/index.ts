@@ -9,6 +9,7 @@ import { PIN_ROUTES } from './pins.ts';
 import { RESTORE_ROUTES } from './restore.ts';
 import { ROTATION_ROUTES } from './rotation.ts';
 import { RUN_ROUTES } from './runs.ts';
+import { SESSION_ROUTES } from './session.ts';
 import { SWEEP_ROUTES } from './sweep.ts';
 import { VERIFY_ROUTES } from './verify.ts';
 import { WATCH_ROUTES } from './watch.ts';
@@ -26,4 +27,5 @@ export const ROUTES: readonly AnyRoute[] = [
   ...SWEEP_ROUTES,
   ...ROTATION_ROUTES,
   ...PAGE_ROUTES,
+  ...SESSION_ROUTES,
 ];

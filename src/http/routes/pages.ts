@@ -1,38 +1,57 @@
 /** Pages for people, and the description for machines. */
 import { z } from 'zod';
-import { type BackupError, toBackupError } from '../../errors.ts';
 import { docsPage } from '../docs-page.ts';
 import { pageAnswer } from '../page.ts';
+import { liveAnswer } from '../pages/live.ts';
+import { jobLook, statusLook, vmLook } from '../pages/look.ts';
 import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
-import { statusPage } from '../status-page.ts';
+import { idOf, problemDoc } from './common.ts';
 
-const REFRESH_SECONDS = 15;
-const MAX_JOBS = 100;
-const FORECAST_DAYS = 30;
+const FOR_PEOPLE =
+  'For people: a browser is sent to `/login`, a program gives its token, or the token as password of Basic. ' +
+  'With `Accept: text/event-stream` the sections of the page as they change.';
+
+const pageDoc = { description: 'HTML.', contentType: 'text/html', schema: z.string() };
 
 const status = defineRoute({
   method: 'GET',
   path: '/',
   scope: 'read',
   summary: 'Status page',
-  description: 'For people. A browser is asked for a password: the token, with any user name.',
+  description: FOR_PEOPLE,
   basic: true,
-  answers: { 200: { description: 'HTML.', contentType: 'text/html', schema: z.string() } },
-  handle: async ({ deps: { service, version }, settings, signal }) => {
-    const jobsIn = async (state: string) =>
-      (await service.listJobs({ pageSize: MAX_JOBS, status: state }, { signal })).items;
-    const [report, running, queued, forecast] = await Promise.all([
-      orProblem(service.status({ maxAgeSeconds: settings.maxAgeSeconds }, { signal })),
-      orProblem(jobsIn('running')),
-      orProblem(jobsIn('queued')),
-      orProblem(service.forecast({ days: FORECAST_DAYS }, { signal })),
-    ]);
-    const jobs =
-      Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
-    const { draining } = service;
-    const page = statusPage({ version, draining, status: report, jobs, forecast });
-    return await pageAnswer('xvault', page, { refreshSeconds: REFRESH_SECONDS });
+  session: true,
+  answers: { 200: pageDoc },
+  handle: (call) => liveAnswer(call, statusLook(call)),
+});
+
+const machine = defineRoute({
+  method: 'GET',
+  path: '/vms/{pool}/{vm}',
+  scope: 'read',
+  summary: 'Page of a machine',
+  description: FOR_PEOPLE,
+  params: { pool: 'name of the pool', vm: 'uuid of the machine; it may no longer exist' },
+  basic: true,
+  session: true,
+  answers: { 200: pageDoc, 404: problemDoc('Nobody knows it.') },
+  handle: (call) => {
+    const vm = { pool: call.param('pool'), uuid: call.param('vm') };
+    return liveAnswer(call, vmLook(call, vm));
   },
+});
+
+const job = defineRoute({
+  method: 'GET',
+  path: '/jobs/{id}',
+  scope: 'read',
+  summary: 'Page of a job',
+  description: FOR_PEOPLE,
+  params: { id: 'id of the job' },
+  basic: true,
+  session: true,
+  answers: { 200: pageDoc, 404: problemDoc('No such job.') },
+  handle: (call) => liveAnswer(call, jobLook(call, idOf(call, 'job'))),
 });
 
 const document = defineRoute({
@@ -53,18 +72,9 @@ const docs = defineRoute({
   path: '/docs',
   scope: 'none',
   summary: 'The API for people',
-  answers: { 200: { description: 'HTML.', contentType: 'text/html', schema: z.string() } },
+  answers: { 200: pageDoc },
   handle: async ({ routes, c }) =>
     await pageAnswer('xvault API', docsPage(routes, new URL(c.req.url).origin)),
 });
 
-/** A page shows what it has: the part that failed says why. */
-async function orProblem<T>(work: Promise<T>): Promise<T | BackupError> {
-  try {
-    return await work;
-  } catch (error) {
-    return toBackupError(error);
-  }
-}
-
-export const PAGE_ROUTES: readonly AnyRoute[] = [status, document, docs];
+export const PAGE_ROUTES: readonly AnyRoute[] = [status, machine, job, document, docs];

@@ -1,0 +1,162 @@
+/** What the pages show, read through the service: what changes by the second often, the rest every 15 seconds. */
+import { isEnded, type Job } from '../../catalog/record.ts';
+import { BackupError, toBackupError } from '../../errors.ts';
+import type { Cancellable, Clock } from '../../ports.ts';
+import type { Call } from '../route.ts';
+import { statusSections } from '../status-page.ts';
+import { jobSections } from './job-page.ts';
+import { kindText } from './job-table.ts';
+import type { Look } from './live.ts';
+import { vmSections } from './vm-page.ts';
+
+const SLOW_EVERY_MS = 15_000;
+/** Jobs begun since the last slow look are among the newest. */
+const NEWEST_JOBS = 50;
+const MAX_ACTIVE = 100;
+/** As many as the status itself looks at: they are at hand. */
+const RECENT_JOBS = 500;
+const FORECAST_DAYS = 30;
+const VM_BACKUPS = 100;
+const VM_JOBS = 30;
+
+type Looker = (options: Cancellable) => Promise<Look>;
+type Service = Call['deps']['service'];
+
+/** Of the page at /. */
+export function statusLook({ deps: { service, clock, version }, settings }: Call): Looker {
+  const { maxAgeSeconds } = settings;
+  const slow = remembered(clock, async (options) => {
+    const jobs = (status?: string) => {
+      const input = status === undefined ? { pageSize: RECENT_JOBS } : { pageSize: MAX_ACTIVE };
+      return jobsOf(service, { ...input, ...(status && { status }) }, options);
+    };
+    const [status, forecast, recent, running, queued] = await Promise.all([
+      orProblem(service.status({ maxAgeSeconds }, options)),
+      orProblem(service.forecast({ days: FORECAST_DAYS }, options)),
+      orProblem(jobs()),
+      orProblem(jobs('running')),
+      orProblem(jobs('queued')),
+    ]);
+    const active =
+      Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
+    return { status, forecast, recent, active };
+  });
+  return async (options) => {
+    const { active, ...seen } = await slow.get(options);
+    const jobs = Array.isArray(active)
+      ? await orProblem(activeNow(service, active, options))
+      : active;
+    // one ended meanwhile: its machine has another state
+    if (Array.isArray(jobs) && Array.isArray(active)) {
+      const ids = new Set(jobs.map(({ id }) => id));
+      if (active.some(({ id }) => !ids.has(id))) slow.forget();
+    }
+    const { draining } = service;
+    return { title: 'backups', sections: statusSections({ ...seen, version, draining, jobs }) };
+  };
+}
+
+/** Those known to run or wait, as they are now, and those begun since. */
+async function activeNow(
+  service: Service,
+  known: readonly Job[],
+  options: Cancellable,
+): Promise<Job[]> {
+  const newest = await jobsOf(service, { pageSize: NEWEST_JOBS }, options);
+  const seen = new Map(newest.map((job) => [job.id, job]));
+  const older = await Promise.all(
+    known.filter(({ id }) => !seen.has(id)).map(({ id }) => service.getJob(id, options)),
+  );
+  const all = [...newest, ...older.filter((job) => job !== undefined)];
+  const active = all.filter((job) => !isEnded(job)).slice(0, MAX_ACTIVE);
+  return [
+    ...active.filter(({ status }) => status === 'running'),
+    ...active.filter(({ status }) => status === 'queued'),
+  ];
+}
+
+/** Of a machine. Errors: `not_found` when nobody knows it. */
+export function vmLook(
+  { deps: { service, clock }, settings, c }: Call,
+  { pool, uuid }: { pool: string; uuid: string },
+): Looker {
+  const { maxAgeSeconds } = settings;
+  const slow = remembered(clock, async (options) => {
+    const [status, page] = await Promise.all([
+      orProblem(service.status({ maxAgeSeconds }, options)),
+      orProblem(service.listBackups({ vm: uuid, pool, pageSize: VM_BACKUPS }, options)),
+    ]);
+    const row =
+      'vms' in status
+        ? status.vms.find(({ vm }) => vm.uuid === uuid && vm.pool === pool)
+        : undefined;
+    return { row, page };
+  });
+  const { origin } = new URL(c.req.url);
+  return async (options) => {
+    const { row, page } = await slow.get(options);
+    const jobs = await orProblem(jobsOf(service, { vm: uuid, pool, pageSize: VM_JOBS }, options));
+    const backups = 'items' in page ? page.items : page;
+    const named =
+      row ??
+      (Array.isArray(backups) ? backups[0] : undefined) ??
+      (Array.isArray(jobs) ? jobs[0] : undefined);
+    if (named === undefined) throw nothingKnown(uuid, backups, jobs);
+    const hasMore = 'items' in page && page.nextPageToken !== undefined;
+    return {
+      title: named.vm.name || uuid,
+      sections: vmSections({ vm: named.vm, row, backups, hasMore, jobs, origin }),
+    };
+  };
+}
+
+/** What could not be read may have known it. */
+function nothingKnown(uuid: string, ...answers: (unknown[] | BackupError)[]): BackupError {
+  const problem = answers.find((answer) => answer instanceof BackupError);
+  const name = uuid.slice(0, 100);
+  return problem ?? new BackupError('not_found', `find machine ${name}: nobody knows it`);
+}
+
+/** Of a job. Errors: `not_found`. */
+export function jobLook({ deps: { service, clock } }: Call, id: string): Looker {
+  return async (options) => {
+    const job = await service.getJob(id, options);
+    if (job === undefined) {
+      throw new BackupError('not_found', `find job ${id}: there is none of that id`);
+    }
+    const title = `${kindText(job.kind)} of ${job.vm.name || job.vm.uuid}`;
+    return { title, sections: jobSections(job, clock.now()), isOver: isEnded(job) };
+  };
+}
+
+async function jobsOf(
+  service: Service,
+  input: Parameters<Service['listJobs']>[0],
+  options: Cancellable,
+): Promise<Job[]> {
+  return (await service.listJobs(input, options)).items;
+}
+
+/** A page shows what it has: the part that failed says why. */
+async function orProblem<T>(work: Promise<T>): Promise<T | BackupError> {
+  try {
+    return await work;
+  } catch (error) {
+    return toBackupError(error);
+  }
+}
+
+/** The same answer for a while; a failed one is asked for again. */
+function remembered<T>(clock: Clock, ask: (options: Cancellable) => Promise<T>) {
+  let last: { at: number; answer: T } | undefined;
+  return {
+    get: async (options: Cancellable): Promise<T> => {
+      if (last !== undefined && clock.elapsed() - last.at < SLOW_EVERY_MS) return last.answer;
+      last = { at: clock.elapsed(), answer: await ask(options) };
+      return last.answer;
+    },
+    forget: () => {
+      last = undefined;
+    },
+  };
+}
