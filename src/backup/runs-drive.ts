@@ -23,10 +23,10 @@ import { machineKey, nextMachine } from './runs-plan.ts';
 const LOOK_EVERY_MS = 5_000;
 /** A cancel that another instance took is seen this late. */
 const RELOAD_EVERY_MS = 10_000;
-/** A machine that could not be begun is tried again after this. */
+/** A machine that could not be begun is tried again after this, doubled each time where pool or bucket are away. */
 const PAUSE_MS = 30_000;
-/** Starts that fail because pool or bucket are away; one that is only busy is tried until the deadline. */
-const MAX_TRIES = 5;
+/** A quarter of an hour in all: as long as a master restarts. One that is only busy is tried until the deadline. */
+const MAX_TRIES = 6;
 
 export interface RunContext {
   engine: Engine;
@@ -48,7 +48,9 @@ interface Local {
   readAt: number;
   /** Jobs begun here that are still held here. */
   held: Set<string>;
+  /** By machine, or by pool where the whole pool is away. */
   pausedUntil: Map<string, number>;
+  /** Failed in a row, by the same. */
   tries: Map<string, number>;
   /** Jobs that were asked to stop. */
   stopped: Set<string>;
@@ -147,8 +149,17 @@ async function lookAtJob(
   const late = engine.clock.now() >= parseTime(run.deadline_at) || run.cancel_requested;
   // one that waits may have been begun by an instance that died before it could write so
   if (status === 'waiting' && !late) return machine;
-  const job = status === 'waiting' ? await loaded(engine, id, options) : await engine.jobs.read(id);
+  let job: Job | undefined;
+  try {
+    job = status === 'waiting' ? await loaded(engine, id, options) : await engine.jobs.read(id);
+  } catch (error) {
+    if (!isBackupError(error, 'data_corrupt')) throw error;
+    // what became of it nobody can tell, so it is no success
+    const finished_at = formatTime(engine.clock.now());
+    return { ...machine, status: 'failed', finished_at, error: problemOf(error) };
+  }
   if (job === undefined) return status === 'waiting' ? machine : waitingAgain(machine);
+  if (isEnded(job) && job.error?.code === 'draining' && !late) return onceMore(machine, job);
   if (isEnded(job)) return outcomeOf(machine, job);
   return status === 'running' ? machine : { ...machine, status: 'running' };
 }
@@ -165,6 +176,13 @@ function waitingAgain({ started_at: _, ...machine }: RunMachine, because?: strin
     status: 'waiting',
     ...(because === undefined ? {} : { waiting_because: because }),
   };
+}
+
+/** Its instance was told to stop, and stopped it: nothing is wrong with the machine, and the run goes on elsewhere. */
+function onceMore(machine: RunMachine, job: Job): RunMachine {
+  const { job_id: _, ...again } = waitingAgain(machine);
+  const warning = `job ${job.id} was stopped with its instance, and is made again`;
+  return { ...again, warnings: [...machine.warnings, warning] };
 }
 
 function outcomeOf(machine: RunMachine, job: Job): RunMachine {
@@ -247,7 +265,10 @@ async function beginNext(
   const { engine, runner } = context;
   const machine = nextMachine(local.state.run.machines, {
     reason: (place) => runner.reason(place),
-    isPausing: (one) => (local.pausedUntil.get(machineKey(one)) ?? 0) > engine.clock.elapsed(),
+    isPausing: (one) =>
+      [machineKey(one), one.vm.pool].some(
+        (key) => (local.pausedUntil.get(key) ?? 0) > engine.clock.elapsed(),
+      ),
   });
   if (machine === undefined) return false;
   const { waiting_because: _, ...free } = machine;
@@ -286,6 +307,7 @@ async function begin(
       options,
     );
     follow(context, local, chosen.job_id);
+    local.tries.delete(chosen.vm.pool);
     return undefined;
   } catch (error) {
     if (isBackupError(error, 'lease_lost')) throw error;
@@ -311,7 +333,8 @@ async function notBegun(
   options.signal.throwIfAborted();
   // the answer got lost, or an instance that was taken for dead begun it
   if ((await loaded(engine, chosen.job_id, options)) !== undefined) return chosen;
-  const key = machineKey(chosen);
+  // one pool that is away must not hold up the others, machine by machine
+  const key = error.code === 'pool_unavailable' ? chosen.vm.pool : machineKey(chosen);
   const isBusy = isBackupError(error, 'job_conflict', 'limit_reached', 'draining');
   const tries = (local.tries.get(key) ?? 0) + (isBusy ? 0 : 1);
   local.tries.set(key, tries);
@@ -320,7 +343,8 @@ async function notBegun(
     const finished_at = formatTime(engine.clock.now());
     return { ...unbegun, status: 'failed', finished_at, error: problemOf(error) };
   }
-  local.pausedUntil.set(key, engine.clock.elapsed() + PAUSE_MS);
+  const pauseMs = PAUSE_MS * 2 ** Math.max(0, tries - 1);
+  local.pausedUntil.set(key, engine.clock.elapsed() + pauseMs);
   return waitingAgain(chosen, error.message);
 }
 

@@ -32,7 +32,7 @@ export async function lookAtMachine(
       virtual_size_bytes: look.virtualSizeBytes,
       left_out: look.leftOut,
       srs: [...look.srs],
-      warnings: look.warnings,
+      warnings: [...new Set([...machine.warnings, ...look.warnings])],
     },
   };
 }
@@ -41,25 +41,33 @@ export async function lookAtMachine(
 export async function planRun(engine: Engine, run: Run, options: Cancellable): Promise<Run> {
   const machines: RunMachine[] = [...run.machines];
   const open = machines.map((_, index) => index);
+  const away = new Set<string>();
   const look = async (): Promise<void> => {
     for (let at = open.shift(); at !== undefined; at = open.shift()) {
-      machines[at] = await seen(engine, { machine: machines[at] as RunMachine, run }, options);
+      const machine = machines[at] as RunMachine;
+      if (away.has(machine.vm.pool)) continue;
+      machines[at] = await seen(engine, { machine, run, away }, options);
     }
   };
   await Promise.all(Array.from({ length: LOOK_PARALLEL }, look));
-  const goods = await newestGoodOf(await engine.catalog.newestReadable(options), engine, options);
-  const lastGoodMs = new Map(
-    [...goods].flatMap(([key, { good }]): [string, number][] =>
-      good === undefined ? [] : [[key, uuidTimeMs(good.backup.id)]],
-    ),
-  );
+  const lastGoodMs = await lastGood(engine, options);
   const nowMs = engine.clock.now();
   return { ...run, planned: true, machines: orderMachines(machines, { lastGoodMs, nowMs }) };
 }
 
+/** When each machine's last good backup was made, by machine key. */
+async function lastGood(engine: Engine, options: Cancellable): Promise<Map<string, number>> {
+  const goods = await newestGoodOf(await engine.catalog.newestReadable(options), engine, options);
+  return new Map(
+    [...goods].flatMap(([key, { good }]): [string, number][] =>
+      good === undefined ? [] : [[key, uuidTimeMs(good.backup.id)]],
+    ),
+  );
+}
+
 async function seen(
   engine: Engine,
-  { machine, run }: { machine: RunMachine; run: Run },
+  { machine, run, away }: { machine: RunMachine; run: Run; away: Set<string> },
   options: Cancellable,
 ): Promise<RunMachine> {
   try {
@@ -67,7 +75,8 @@ async function seen(
   } catch (error) {
     options.signal.throwIfAborted();
     // it only loses its place in the order: when its turn comes it is looked at again, and that answer counts
-    const { message } = toBackupError(error);
+    const { message, code } = toBackupError(error);
+    if (code === 'pool_unavailable') away.add(machine.vm.pool);
     engine.log.warn('machine of a run not looked at', { vm_uuid: machine.vm.uuid, error: message });
     return machine;
   }

@@ -16,7 +16,9 @@ import { isRunEnded, type Run, runRequestSchema, runSchema } from '../catalog/ru
 import { BackupError } from '../errors.ts';
 import type { ObjectStore } from '../ports.ts';
 import { parseTime } from '../time.ts';
+import type { Engine } from './context.ts';
 import type { RunningService } from './create-service.ts';
+import { selectRun } from './runs-request.ts';
 
 function machines(count: number): ScriptedMachine[] {
   return Array.from({ length: count }, (_, at) => ({
@@ -286,4 +288,79 @@ test('marked disks stay out, the skip list and the tag are followed, and a name 
   });
   await assert.rejects(startRun(a, { deadline: '2020-01-01T00:00:00Z' }), /it is over/);
   await assert.rejects(startRun(a, { retention: 'dayly' }), /no class dayly/);
+});
+
+/** The pool refuses every start of a job from now on, or does not any more. */
+function poolAway({ pool }: EngineWorld, isAway: boolean): void {
+  pool.onCall = () => {
+    if (isAway) throw new BackupError('pool_unavailable', 'reach the pool');
+  };
+}
+
+test('a pool that is away for some minutes is waited for; one that stays away fails its machines, in time', async () => {
+  const world = setUp({}, {}, createScriptedPool(machines(4)));
+  const a = world.instance('a');
+  poolAway(world, true);
+  const { id } = await startRun(a);
+  await world.clock.advance(10 * 60_000);
+  assert.ok(recordOf(world, id).machines.every(({ status }) => status === 'waiting'));
+  assert.ok(
+    world.pool.calls.length < 20,
+    `${world.pool.calls.length} calls of a pool that is away`,
+  );
+  poolAway(world, false);
+  assert.equal((await ended(world, id)).status, 'succeeded');
+  poolAway(world, true);
+  const run = await ended(world, (await startRun(a)).id);
+  assert.equal(run.status, 'failed');
+  assert.deepEqual(
+    [...new Set(run.machines.map(({ error }) => error?.code))],
+    ['pool_unavailable'],
+  );
+  assert.ok(parseTime(run.finished_at ?? '') - parseTime(run.created_at) < 20 * 60_000);
+  world.pool.listVms = () => Promise.reject(new BackupError('pool_unavailable', 'reach the pool'));
+  await assert.rejects(startRun(a), { code: 'pool_unavailable' });
+});
+
+test('a job stopped with its instance is made again; one whose record cannot be read is no success', async () => {
+  const world = setUp({}, {}, createScriptedPool(machines(2)));
+  slow(world);
+  const a = world.instance('a');
+  const { id } = await startRun(a);
+  await world.until('both exports', () => world.pool.snapshots.length === 2);
+  const drained = a.drain({ drainMs: 0 });
+  await world.clock.advance(10_000);
+  await drained;
+  const [key] = jobsIn(world);
+  await world.store.put(key ?? '', '{"half', options);
+  const b = world.instance('b');
+  await b.start();
+  const run = await ended(world, id);
+  assert.equal(run.status, 'partial');
+  assert.deepEqual(
+    run.machines.map(({ error }) => error?.code),
+    ['data_corrupt', undefined],
+  );
+  const stopped = run.machines[1];
+  assert.match(stopped?.warnings.join() ?? '', /was stopped with its instance, and is made again/);
+  assert.equal(jobsIn(world).length, 3);
+  await b.drain({ drainMs: 0 });
+});
+
+test('one pool of two that does not answer is a problem of the run, and no more', async () => {
+  const { pool, clock } = setUp({}, {}, createScriptedPool(machines(2)));
+  const listVms = () => Promise.reject(new BackupError('pool_unavailable', 'reach pool dc2'));
+  const other = { ...createScriptedPool(), name: 'dc2', listVms };
+  const engine = {
+    pools: new Map([pool, other].map((one) => [one.name, one])),
+    retentionClasses: ['daily'],
+    clock,
+    ids: { uuid: nextId },
+  } as unknown as Engine;
+  const input = { request: ask({}), triggeredBy: 'nightly' };
+  const run = await selectRun(engine, { input, instance: 'a' }, options);
+  assert.deepEqual(
+    [run.machines.length, run.problems.map(({ code }) => code)],
+    [2, ['pool_unavailable']],
+  );
 });

@@ -17,6 +17,7 @@ import { createLiveRuns, draining } from './runs-live.ts';
 import { planRun } from './runs-look.ts';
 import { selectRun } from './runs-request.ts';
 import type { Page, PageInput } from './service.ts';
+import { atMost, GONE_LIMIT_MS } from './watch.ts';
 
 /** Runs at once in one instance: each is a record that is read every few seconds. */
 const MAX_RUNS = 20;
@@ -74,7 +75,7 @@ export function createRuns(
 
   const get: RunService['getRun'] = async (id) => {
     const run = await store.read(id);
-    if (run !== undefined && isRunEnded(run)) await live.gone(id);
+    if (run !== undefined && isRunEnded(run)) await atMost(clock, GONE_LIMIT_MS, live.gone(id));
     return run;
   };
 

@@ -7,7 +7,7 @@ import type { Service } from './service.ts';
 /** How often a waiting caller looks at a record: it is read from the bucket at most once a second anyway. */
 const WATCH_EVERY_MS = 500;
 /** A lease is given back some requests after the last record; a bucket that is away must not hold the answer. */
-const GONE_LIMIT_MS = 5_000;
+export const GONE_LIMIT_MS = 5_000;
 
 export interface Watch extends Pick<Service, 'getJob' | 'waitJob' | 'watchJob'> {
   /** The job with what it waits for now: that changes while its record does not. */
@@ -61,7 +61,12 @@ function versionOf({ updated_at, status, phase, cancel_requested, waiting_becaus
   return JSON.stringify([updated_at, status, phase, cancel_requested, waiting_because]);
 }
 
-async function atMost(clock: Pick<Clock, 'sleep'>, ms: number, work: Promise<void>): Promise<void> {
+/** Waits for `work`, but no longer than `ms`. */
+export async function atMost(
+  clock: Pick<Clock, 'sleep'>,
+  ms: number,
+  work: Promise<void>,
+): Promise<void> {
   const done = new AbortController();
   const late = clock.sleep(ms, { signal: done.signal }).catch(() => undefined); // in time
   await Promise.race([work, late]);
