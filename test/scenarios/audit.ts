@@ -7,6 +7,7 @@
  * - In the bucket: no unfinished upload, no lease, no staging object, no object of the probe.
  * - The listing is exactly the jobs that succeeded, each once; every archive is taken by the independent importer, with
  *   the machine's disks bit for bit.
+ * - Where somebody wants to hear of it: each end was told as it was, once, or twice where an instance died, or is owed.
  *
  * What goes by itself has gone first: an instance swept, if one died or a job said that a snapshot stays, and the pool
  * forgot what it drops within a day, if somebody died or an answer was lost.
@@ -38,6 +39,8 @@ export interface Facts {
   died: boolean;
   /** A fault struck with which something may stay (`leaves`). */
   left: boolean;
+  /** Whoever took part tells. */
+  tells?: boolean;
 }
 
 /** Reads all records of jobs. */
@@ -62,6 +65,7 @@ export async function audit(ground: Ground, facts: Facts): Promise<void> {
   if (facts.died || facts.left || told) await sweep(ground, facts.asked);
   await assertListing(ground, jobs, facts.asked);
   for (const instance of facts.all) await leave(instance);
+  if (facts.tells) assertTold(ground, facts);
   for (
     let looks = 0;
     looks < LOOKS && sim.audit().join().includes('open connections');
@@ -111,6 +115,21 @@ function assertEnded(job: Job): void {
   assert.equal(job.status === 'cancelled', code === 'cancelled', text);
   assert.equal(job.result, undefined, text);
   assert.notEqual(code, 'internal', text);
+}
+
+/** Each end was told, or is owed in the record; as it was, after the beginning; twice only by one that took over. */
+function assertTold(ground: Ground, { died }: Facts): void {
+  for (const job of jobsOf(ground)) {
+    const events = ground.told.flatMap(({ about, event }) => (about === job.id ? [event] : []));
+    const end = `backup.${job.status}`;
+    const ends = events.filter((event) => event !== 'backup.started');
+    const owed = job.notifications?.filter((one) => one.owed).map(({ event }) => event) ?? [];
+    const text = JSON.stringify({ events, owed, status: job.status });
+    assert.deepEqual([...new Set([...ends, ...owed])], [end], text);
+    assert.ok(ends.length <= (died ? 2 : 1), text);
+    assert.ok(ends.length === 1 || died, text);
+    assert.ok(events.lastIndexOf('backup.started') <= 0, text);
+  }
 }
 
 async function sweep({ clock, s3 }: Ground, { service, process }: Instance): Promise<void> {

@@ -13,6 +13,8 @@ const MACHINES = ['small', 'small', 'small', 'several', 'several', 'parts', 'par
 const DEEDS: Deed[] = ['cancel', 'cancel', 'cancel-elsewhere', 'drain', 'kill', 'kill-and-cut'];
 /** Trying the bucket is a third of a scenario's requests, and the same in each. */
 const PROBES_ONE_IN = 6;
+/** Telling is two requests more, and the same in each. */
+const TELLS_ONE_IN = 4;
 /** Requests of a start and a backup, roughly: a deed falls on one of them, or comes too late. */
 const REQUESTS = 130;
 
@@ -36,6 +38,7 @@ export function generate(seed: number): Plan {
     attempts: random.pick([1, 1, 3]),
     serves: random.between(1, 4) === 1,
     probes: random.between(1, PROBES_ONE_IN) === 1,
+    tells: random.between(1, TELLS_ONE_IN) === 1,
   };
 }
 

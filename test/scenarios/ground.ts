@@ -7,7 +7,8 @@
 import assert from 'node:assert/strict';
 import { createArena } from '../../src/arena.ts';
 import { createService, type RunningService } from '../../src/backup/create-service.ts';
-import type { Arena, Ids, ObjectStore, Pool } from '../../src/ports.ts';
+import type { Notice } from '../../src/notices.ts';
+import type { Arena, Ids, Notifier, ObjectStore, Pool } from '../../src/ports.ts';
 import { createS3Store } from '../../src/s3/store.ts';
 import { createXapiPool } from '../../src/xapi/pool.ts';
 import { loadHasher } from '../../src/xva/hash.ts';
@@ -23,6 +24,7 @@ export const PREFIX = 'xv';
 const MIB = 1_048_576;
 /** The smallest part there is: an archive of some MiB has several. */
 const UNIT_BYTES = 5 * 1_050_112;
+const TELLING_MS = 200;
 const ARENA_BYTES = 6 * UNIT_BYTES;
 /** Loaded beforehand: the clock is simulated, and compiling WebAssembly takes real time. */
 const HASHER = await loadHasher();
@@ -67,8 +69,10 @@ export interface Ground extends AsyncDisposable {
   strike(): void;
   /** No faults any more, and nobody watching. */
   calm(): void;
-  /** Forgets what the bucket holds. */
+  /** Forgets what the bucket holds, and what was told. */
   empty(): void;
+  /** By all instances that tell, in the order it arrived. */
+  readonly told: readonly Notice[];
 }
 
 export interface StartOptions {
@@ -78,6 +82,8 @@ export interface StartOptions {
   provider?: string;
   /** What the bucket can do is told; finding out is a third of all requests of a backup. */
   told?: boolean;
+  /** Somebody wants to hear of what it does. */
+  tells?: boolean;
 }
 
 function disk(name: string, sizeBytes: number, density: number): DiskSpec {
@@ -122,7 +128,8 @@ export async function startGround(): Promise<Ground> {
   s3.faults.watch = ({ operation, key, done }) =>
     look({ name: `store ${operation} ${kindOf(key)}`, key, done });
   const ids = createIds(clock);
-  const ground = { clock, sim, s3, ids };
+  const told: Notice[] = [];
+  const ground = { clock, sim, s3, ids, told };
   const works = new Set<Promise<unknown>>();
   let strikes = 0;
   return {
@@ -147,7 +154,10 @@ export async function startGround(): Promise<Ground> {
       s3.faults.clear();
       names.found = true;
     },
-    empty: () => s3.inspect.emptyBucket(BUCKET),
+    empty: () => {
+      s3.inspect.emptyBucket(BUCKET);
+      told.splice(0);
+    },
     [Symbol.asyncDispose]: async () => {
       await sim.close();
       await s3.close();
@@ -156,9 +166,17 @@ export async function startGround(): Promise<Ground> {
 }
 
 function startInstance(
-  { clock, sim, s3, ids }: Pick<Ground, 'clock' | 'sim' | 's3' | 'ids'>,
+  {
+    clock,
+    sim,
+    s3,
+    ids,
+    told: notices,
+  }: Pick<Ground, 'clock' | 'sim' | 's3' | 'ids'> & {
+    told: Notice[];
+  },
   name: string,
-  { attempts = 1, provider, told = false }: StartOptions,
+  { attempts = 1, provider, told = false, tells = false }: StartOptions,
 ): Instance {
   const process = startProcess(name, clock);
   const log = createTestLog();
@@ -190,7 +208,11 @@ function startInstance(
       deps,
     );
     const service = createService(
-      { ...deps, ids, pools: [pool], store, stateStore: store, loadHasher: async () => HASHER },
+      {
+        ...deps,
+        ...{ ids, pools: [pool], store, stateStore: store, loadHasher: async () => HASHER },
+        ...(tells ? { notifier: createEar(process, notices) } : {}),
+      },
       {
         prefix: PREFIX,
         concurrency: 4,
@@ -215,6 +237,18 @@ function startInstance(
       },
     };
   });
+}
+
+/** Hears what a living process tells; it takes a moment. */
+function createEar(process: Process, notices: Notice[]): Notifier {
+  return {
+    targets: () => ['ear'],
+    send: async (notice, { targets }, { signal }) => {
+      await process.clock.sleep(TELLING_MS, { signal }).catch(() => undefined); // told just so
+      if (process.alive) notices.push(notice);
+      return targets.map((target) => ({ target, ok: true, attempts: 1 }));
+    },
+  };
 }
 
 /** UUIDv7 of the simulated time: what is judged by the age of an id is judged by the clock of all. */

@@ -29,6 +29,8 @@ export interface Plan {
   serves?: boolean;
   /** Each instance tries first what the bucket can do, as after a real start; told unless given. */
   probes?: boolean;
+  /** Somebody wants to hear of what it does. */
+  tells?: boolean;
   /** A second instance runs from the beginning; when this many requests were seen it is asked for the same backup. */
   rival?: { atRequest: number };
 }
@@ -84,8 +86,8 @@ interface Cast {
   start(name: string): Instance;
 }
 
-function createCast(ground: Ground, { attempts = 1, probes = false }: Plan): Cast {
-  const start = (name: string) => ground.start(name, { attempts, told: !probes });
+function createCast(ground: Ground, { attempts = 1, probes = false, tells = false }: Plan): Cast {
+  const start = (name: string) => ground.start(name, { attempts, told: !probes, tells });
   const first = start('a');
   const cast: Cast = {
     all: [first],
@@ -122,6 +124,7 @@ async function perform(ground: Ground, cast: Cast, plan: Plan): Promise<Outcome>
     all: cast.all,
     died: cast.died,
     left: leaves && struck,
+    tells: plan.tells === true,
   });
   return { ...outcomeOf(ground, id, started), struck, journal };
 }
