@@ -15,7 +15,12 @@ import { type PoolConfig, readPools } from './pools.ts';
 import type { Prices } from './prices.ts';
 import { createSecret, type Secret } from './secret.ts';
 import { type HookSettings, readHookSettings } from './settings-hooks.ts';
-import { type EncryptionWish, type LockSettings, readEncryption } from './settings-protection.ts';
+import {
+  checkClasses,
+  type EncryptionWish,
+  type LockSettings,
+  readEncryption,
+} from './settings-protection.ts';
 import type { RotationSettings } from './settings-rotation.ts';
 import {
   defaultText,
@@ -68,6 +73,7 @@ export interface Settings {
   clientToken?: Secret;
   serviceUrl?: string;
   metricsOpen: boolean;
+  metricsPerMachine: boolean;
   linkSeconds: number;
   maxAgeSeconds: number;
   drainMs: number;
@@ -238,6 +244,7 @@ function assemble(
   const caPem = optionalFile('XVAULT_S3_CA_FILE', values.XVAULT_S3_CA_FILE, files);
   const hooks = readHookSettings(values, { readFile: files, require });
   const encryption = readEncryption(values, mistakes, isLoopback);
+  checkClasses(values, mistakes);
   const settings: Settings = {
     pools,
     bucket: {
@@ -258,6 +265,7 @@ function assemble(
     listen: { ...values.XVAULT_LISTEN, loopback },
     tokens,
     metricsOpen: values.XVAULT_METRICS_OPEN,
+    metricsPerMachine: values.XVAULT_METRICS_PER_MACHINE,
     linkSeconds: values.XVAULT_LINK_SECONDS,
     maxAgeSeconds: values.XVAULT_MAX_AGE_HOURS * 3600,
     drainMs: values.XVAULT_DRAIN_SECONDS * 1000,

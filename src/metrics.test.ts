@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { createMetrics, type MachineFigures, METRICS, metricKey } from './metrics.ts';
+import { createMetrics, METRICS, metricKey } from './metrics.ts';
+import type { CatalogFigures } from './metrics-catalog.ts';
 import type { Clock } from './ports.ts';
 
 function testClock() {
@@ -58,22 +59,24 @@ test('every name reported in src/ is in the table', () => {
 test('figures per machine are read once in five minutes and kept when the bucket is away', async () => {
   const { clock, advance } = testClock();
   let reads = 0;
-  let answer = (): Promise<MachineFigures[]> =>
-    Promise.resolve([
-      {
-        pool: 'p',
-        vmUuid: 'u1',
-        vmName: 'web "1"',
-        lastSuccessAtSeconds: 1000,
-        lastSucceeded: true,
-        sizeBytes: 4096,
-      },
-    ]);
-  const machines = () => {
+  const machine = {
+    pool: 'p',
+    vmUuid: 'u1',
+    vmName: 'web "1"',
+    status: 'ok' as const,
+    maxAgeSeconds: 93_600,
+    lastSuccessAtSeconds: 1000,
+    lastSucceeded: true,
+    sizeBytes: 4096,
+  };
+  const pools = [{ name: 'p', isReachable: true }];
+  let answer = (): Promise<CatalogFigures> =>
+    Promise.resolve({ machines: [machine], pools, goneAtRisk: 0 });
+  const figures = () => {
     reads += 1;
     return answer();
   };
-  const { render } = createMetrics({ clock, version: '0', machines });
+  const { render } = createMetrics({ clock, version: '0', figures });
   const first = (await render()).body;
   const labels = String.raw`\{pool="p",vm_uuid="u1",vm_name="web \\"1\\""\}`;
   const line = (name: string, value: number) =>

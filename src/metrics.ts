@@ -3,23 +3,27 @@
  *
  * The engine and the adapters report through the Meter port by the short name (`store_requests_total`); what is not in
  * the table is counted as unknown, because a metric must never fail a backup (a test holds every name in src/ to the
- * table). Figures per machine come from the catalogue, so that every instance tells the same; they are read at most
- * once in five minutes, since each read costs requests to the bucket.
+ * table). What the bucket tells, of machines and pools, is in metrics-catalog.ts.
  */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import {
+  CATALOG_METRICS,
+  type CatalogFigures,
+  createCatalogGauges,
+  PREFIX,
+} from './metrics-catalog.ts';
 import type { Clock, Meter } from './ports.ts';
 
-const PREFIX = 'xvault_';
-const CATALOGUE_TTL_MS = 300_000;
-
 type Kind = 'counter' | 'gauge' | 'histogram';
-interface MetricSpec {
+export interface MetricSpec {
   kind: Kind;
   /** The name shown, where it differs. */
   as?: string;
   help: string;
   labels: readonly string[];
   buckets?: readonly number[];
+  /** Of a counter whose labels are all closed: begun at 0, since a series that begins with 1 is no increase to an alert. */
+  known?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** From one small request to one part on a slow line. */
@@ -29,7 +33,12 @@ const BACKUP_BUCKETS = [10, 60, 300, 900, 1800, 3600, 7200, 14_400, 43_200, 86_4
 
 /** Every name the Meter port takes, with or without prefix and `_total`; what is shown has both. */
 export const METRICS: Readonly<Record<string, MetricSpec>> = {
-  backups: { kind: 'counter', help: 'Backups that ended', labels: ['mode', 'result'] },
+  backups: {
+    kind: 'counter',
+    help: 'Backups that ended',
+    labels: ['mode', 'result'],
+    known: { mode: ['full', 'delta'], result: ['succeeded', 'failed', 'cancelled'] },
+  },
   backup_duration_seconds: {
     kind: 'histogram',
     help: 'Time a good backup took, from start to end',
@@ -47,6 +56,7 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
     kind: 'counter',
     help: 'Runs over many machines that ended in this instance, by how',
     labels: ['result'],
+    known: { result: ['succeeded', 'partial', 'failed', 'cancelled'] },
   },
   runs_running: { kind: 'gauge', help: 'Runs this instance is at', labels: [] },
   unreadable_records: {
@@ -86,16 +96,22 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
     kind: 'counter',
     help: 'Verifications of backups, by kind and by what was found: ok, or the part that is damaged',
     labels: ['kind', 'outcome'],
+    known: {
+      kind: ['whole', 'sampled', 'restored'],
+      outcome: ['ok', 'archive', 'index', 'restore'],
+    },
   },
   last_good_renewals: {
     kind: 'counter',
     help: 'Last good backups copied out of rotation (renewed), such copies given up (released), and failures',
     labels: ['outcome'],
+    known: { outcome: ['renewed', 'released', 'failed'] },
   },
   delta_bases: {
     kind: 'counter',
     help: 'Backups that could be deltas, by what became of the base: used, none or lost on the way',
     labels: ['outcome'],
+    known: { outcome: ['used', 'none', 'lost'] },
   },
   delta_blocks_read_back: {
     kind: 'counter',
@@ -123,31 +139,13 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
   },
 };
 
-/** What the catalogue tells of one machine. */
-export interface MachineFigures {
-  pool: string;
-  vmUuid: string;
-  vmName: string;
-  lastSuccessAtSeconds?: number;
-  lastCompletionAtSeconds?: number;
-  lastSucceeded?: boolean;
-  durationSeconds?: number;
-  sizeBytes?: number;
-  sentBytes?: number;
-  copiedBytes?: number;
-  verifiedAtSeconds?: number;
-  isDamaged?: boolean;
-  /** When the bucket deletes the newest good backup. */
-  expiresAtSeconds?: number;
-  /** False: it will be deleted within the margin, and nothing keeps it. */
-  isGuarded?: boolean;
-}
-
 export interface MetricsDeps {
   clock: Clock;
   version: string;
   /** Reads the catalogue; called at most once in five minutes. */
-  machines?: () => Promise<MachineFigures[]>;
+  figures?: () => Promise<CatalogFigures>;
+  /** False: no series per machine, only the sums. */
+  perMachine?: boolean;
 }
 
 export interface Metrics {
@@ -157,25 +155,28 @@ export interface Metrics {
 }
 
 /** Makes the metrics of this process. */
-export function createMetrics({ clock, version, machines }: MetricsDeps): Metrics {
+export function createMetrics(deps: MetricsDeps): Metrics {
+  const { clock, version, figures, perMachine = true } = deps;
   const registry = new Registry();
   const known = new Map(
     Object.entries(METRICS).map(([name, spec]) => [name, createMetric(name, spec, registry)]),
   );
   const unknown = new Counter({
     name: `${PREFIX}unknown_metrics_total`,
-    help: 'Reports under a name that is in no table: a bug',
+    help: OWN.unknown_metrics.help,
     labelNames: ['name'],
     registers: [registry],
   });
   new Gauge({
     name: `${PREFIX}build_info`,
-    help: 'Version of this instance',
+    help: OWN.build_info.help,
     labelNames: ['version'],
     registers: [registry],
   }).set({ version }, 1);
   const refresh =
-    machines === undefined ? async () => {} : createMachineGauges(registry, clock, machines);
+    figures === undefined
+      ? async () => {}
+      : createCatalogGauges({ registry, clock, figures }, { perMachine });
   const reporter =
     (how: keyof Metric): Meter['count'] =>
     (name, value, labels = {}) => {
@@ -224,8 +225,49 @@ function createMetric(name: string, spec: MetricSpec, registry: Registry): Metri
     };
   }
   const counter = new Counter(common);
+  for (const labels of combinations(spec.known ?? {})) counter.inc(labels, 0);
   const count: Report = (value, labels) => counter.inc(only(labels), value);
   return { count, observe: count };
+}
+
+/** One of each label's values, in every way; none for no labels, which begin by themselves. */
+function combinations(
+  known: Readonly<Record<string, readonly string[]>>,
+): Record<string, string>[] {
+  const labels = Object.entries(known);
+  if (labels.length === 0) return [];
+  return labels.reduce<Record<string, string>[]>(
+    (made, [label, values]) =>
+      made.flatMap((one) => values.map((value) => ({ ...one, [label]: value }))),
+    [{}],
+  );
+}
+
+/** What is shown of the process itself and the meter, apart from the table. */
+const OWN: Readonly<Record<'build_info' | 'unknown_metrics', MetricSpec>> = {
+  build_info: { kind: 'gauge', help: 'Version of this instance', labels: ['version'] },
+  unknown_metrics: {
+    kind: 'counter',
+    help: 'Reports under a name that is in no table: a bug',
+    labels: ['name'],
+  },
+};
+
+export interface ShownMetric {
+  /** As it stands on the page. */
+  name: string;
+  kind: Kind;
+  help: string;
+  labels: readonly string[];
+}
+
+/** Every metric of the page, in its order. */
+export function shownMetrics(): ShownMetric[] {
+  const specs = [...Object.entries({ ...METRICS, ...OWN, ...CATALOG_METRICS })];
+  return specs.map(([key, spec]) => {
+    const { kind, help, labels } = spec;
+    return { name: `${PREFIX}${shownName(key, spec)}`, kind, help, labels };
+  });
 }
 
 /** The table's key for a reported name. */
@@ -236,98 +278,4 @@ export function metricKey(name: string): string {
 function shownName(name: string, { as, kind }: MetricSpec): string {
   const shown = as ?? name;
   return kind === 'counter' && !shown.endsWith('_total') ? `${shown}_total` : shown;
-}
-
-const MACHINE_LABELS = ['pool', 'vm_uuid', 'vm_name'] as const;
-const MACHINE_GAUGES: Readonly<
-  Record<string, { help: string; of(figures: MachineFigures): number | undefined }>
-> = {
-  backup_last_success_timestamp_seconds: {
-    help: 'Snapshot time of the newest good backup',
-    of: (figures) => figures.lastSuccessAtSeconds,
-  },
-  backup_last_completion_timestamp_seconds: {
-    help: 'When the last backup job ended, well or not',
-    of: (figures) => figures.lastCompletionAtSeconds,
-  },
-  backup_last_result: {
-    help: '1 when the last backup job succeeded, else 0',
-    of: ({ lastSucceeded }) => (lastSucceeded === undefined ? undefined : Number(lastSucceeded)),
-  },
-  backup_last_duration_seconds: {
-    help: 'Time the newest good backup took',
-    of: (figures) => figures.durationSeconds,
-  },
-  backup_last_size_bytes: {
-    help: 'Size of the newest good backup',
-    of: (figures) => figures.sizeBytes,
-  },
-  backup_last_sent_bytes: {
-    help: 'Bytes sent for the newest good backup',
-    of: (figures) => figures.sentBytes,
-  },
-  backup_last_copied_bytes: {
-    help: 'Bytes copied in the store for the newest good backup',
-    of: (figures) => figures.copiedBytes,
-  },
-  backup_expires_timestamp_seconds: {
-    help: 'When the rules of the bucket delete the newest good backup; absent when none does',
-    of: (figures) => figures.expiresAtSeconds,
-  },
-  backup_guarded: {
-    help: '0 when the rules delete the newest good backup soon and nothing keeps it, else 1',
-    of: ({ isGuarded }) => (isGuarded === undefined ? undefined : Number(isGuarded)),
-  },
-  backup_last_verified_timestamp_seconds: {
-    help: 'When the newest good backup was last verified without a fault',
-    of: (figures) => figures.verifiedAtSeconds,
-  },
-  backup_damaged: {
-    help: '1 when a verification found the newest backup damaged, else 0',
-    of: ({ isDamaged }) => (isDamaged === undefined ? undefined : Number(isDamaged)),
-  },
-};
-
-function createMachineGauges(
-  registry: Registry,
-  clock: Clock,
-  machines: () => Promise<MachineFigures[]>,
-): () => Promise<void> {
-  const options = { labelNames: [...MACHINE_LABELS], registers: [registry] };
-  const gauges = Object.entries(MACHINE_GAUGES).map(([name, { help, of }]) => ({
-    gauge: new Gauge({ ...options, name: `${PREFIX}${name}`, help }),
-    of,
-  }));
-  const age = new Gauge({
-    name: `${PREFIX}catalog_age_seconds`,
-    help: 'Since the figures per machine were read from the bucket',
-    registers: [registry],
-  });
-  let readAt = Number.NEGATIVE_INFINITY;
-  let reading: Promise<void> | undefined;
-  const read = async () => {
-    const all = await machines();
-    for (const { gauge, of } of gauges) {
-      gauge.reset();
-      for (const figures of all) {
-        const value = of(figures);
-        const { pool, vmUuid: vm_uuid, vmName: vm_name } = figures;
-        if (value !== undefined) gauge.set({ pool, vm_uuid, vm_name }, value);
-      }
-    }
-    readAt = clock.elapsed();
-  };
-  return async () => {
-    if (clock.elapsed() - readAt >= CATALOGUE_TTL_MS && reading === undefined) {
-      reading = read()
-        // A bucket that does not answer leaves the old figures, and their age says so.
-        .catch(() => undefined)
-        .finally(() => {
-          reading = undefined;
-        });
-    }
-    // Only the first scrape waits: later ones get the figures there are.
-    if (readAt === Number.NEGATIVE_INFINITY) await reading;
-    age.set((clock.elapsed() - readAt) / 1000);
-  };
 }

@@ -100,7 +100,9 @@ const retentionDaysSchema = text
     }
   })
   .pipe(z.record(retentionSchema, z.int().min(1).max(36_500)))
-  .refine((days) => !Object.hasOwn(days, AUTO), 'auto is no class: it chooses one');
+  .refine((days) => !Object.hasOwn(days, AUTO), 'auto is no class: it chooses one')
+  .refine((days) => !Object.hasOwn(days, 'pinned'), 'pinned is no class: it has no days')
+  .refine((days) => Object.keys(days).length > 0, 'expected one class at least');
 
 const RETENTION_DAYS = { daily: 14, weekly: 60, monthly: 400, yearly: 2600 };
 
@@ -252,6 +254,12 @@ const serviceSettings = {
     group: 'Service',
     description: 'Answer GET /metrics without a token.',
     example: 'true',
+  } satisfies SettingMeta),
+  XVAULT_METRICS_PER_MACHINE: flag.default(true).meta({
+    group: 'Service',
+    description:
+      'Show twelve series per machine in GET /metrics; without them only sums by pool, for thousands of machines.',
+    example: 'false',
   } satisfies SettingMeta),
   XVAULT_LINK_SECONDS: count(60, 604_800)
     .default(3600)

@@ -63,6 +63,7 @@ function demoSettings(pool: SimPool, s3: SimS3, port: number): Settings {
     ...settings,
     listen: { host: '127.0.0.1', port, loopback: true },
     metricsOpen: true,
+    metricsPerMachine: true,
     concurrencyPerPool: 4,
     concurrencyPerSr: 2,
     pools: [

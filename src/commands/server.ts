@@ -12,11 +12,12 @@ import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
 import { BackupError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
-import { createMetrics, type MachineFigures } from '../metrics.ts';
+import { createMetrics } from '../metrics.ts';
+import type { CatalogFigures } from '../metrics-catalog.ts';
 import type { Log } from '../ports.ts';
 import { VERSION } from '../version.ts';
 import { createListener } from './listener.ts';
-import { readMachineFigures } from './machine-figures.ts';
+import { readCatalogFigures } from './machine-figures.ts';
 import { wire } from './wire.ts';
 
 /** A scrape must not wait for a silent bucket for ever. */
@@ -35,17 +36,21 @@ export async function startServer(
   settings: Settings,
   { log }: { log: Log },
 ): Promise<RunningServer> {
-  let machines: () => Promise<MachineFigures[]> = () => Promise.resolve([]);
+  let figures: () => Promise<CatalogFigures> = () =>
+    Promise.resolve({ machines: [], pools: [], goneAtRisk: 0 });
+  const { maxAgeSeconds, metricsPerMachine: perMachine } = settings;
   const metrics = createMetrics({
     clock: systemClock,
     version: VERSION,
-    machines: () => machines(),
+    figures: () => figures(),
+    perMachine,
   });
   const wired = await wire(settings, { log, meter: metrics.meter });
   const { service, stateStore, keys } = wired;
-  machines = () => {
+  const pools = settings.pools.map(({ name }) => name);
+  figures = () => {
     const signal = AbortSignal.timeout(FIGURES_LIMIT_MS);
-    return readMachineFigures(service, { maxAgeSeconds: settings.maxAgeSeconds }, { signal });
+    return readCatalogFigures(service, { maxAgeSeconds, pools, perMachine }, { signal });
   };
   const shared = { clock: systemClock, ids: systemIds, log };
   const app = createApp(
@@ -62,7 +67,7 @@ export async function startServer(
       metricsOpen: settings.metricsOpen,
       concurrency: settings.concurrency,
       linkSeconds: settings.linkSeconds,
-      maxAgeSeconds: settings.maxAgeSeconds,
+      maxAgeSeconds,
     },
   );
   const server = createListener({ fetch: app.fetch, log, clock: systemClock });

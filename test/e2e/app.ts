@@ -44,8 +44,8 @@ export interface HttpWorld extends TestWorld {
 
 /** Starts a world and the API over its service. */
 export async function startHttpWorld(options: WorldOptions = {}): Promise<HttpWorld> {
-  const machines = () => Promise.resolve([]);
-  const metrics = createMetrics({ clock: systemClock, version: '0.0.0-test', machines });
+  const figures = () => Promise.resolve({ machines: [], pools: [], goneAtRisk: 0 });
+  const metrics = createMetrics({ clock: systemClock, version: '0.0.0-test', figures });
   const service = { catalogTtlMs: 0, ...options.service };
   const world = await startWorld({ meter: metrics.meter, ...options, service });
   const app = createTestApp(world, metrics.render);

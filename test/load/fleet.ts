@@ -67,7 +67,7 @@ export async function createFleet(
     },
   };
   const gauges = { running: 0, queued: 0, mostRunning: 0, mostQueued: 0 };
-  const metrics = createMetrics({ clock, version: '0', machines: async () => [] });
+  const metrics = createMetrics({ clock, version: '0' });
   const meter: Meter = {
     observe: metrics.meter.observe,
     count: (name, value, labels) => {

@@ -129,12 +129,14 @@ test('a metric keeps its lines and its labels', async () => {
     pool: 'dc1',
     vmUuid: `uuid-${at}`,
     vmName,
+    status: 'ok' as const,
+    maxAgeSeconds: 93_600,
     lastSuccessAtSeconds: at,
   }));
   const metrics = createMetrics({
     clock: systemClock,
     version: '0',
-    machines: async () => machines,
+    figures: async () => ({ machines, pools: [], goneAtRisk: 0 }),
   });
   const { body } = await metrics.render();
   const lines = body.split('\n').filter((line) => line.includes('last_success_timestamp_seconds{'));

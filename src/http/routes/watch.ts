@@ -4,6 +4,7 @@ import { BackupError } from '../../errors.ts';
 import { STATUS_EXAMPLE } from '../examples.ts';
 import { durationSchema } from '../input.ts';
 import { nagiosText } from '../nagios.ts';
+import { OPENMETRICS, toOpenMetrics, wantsOpenMetrics } from '../open-metrics.ts';
 import { type AnyRoute, defineRoute, jsonAnswer, textAnswer } from '../route.ts';
 import { livenessSchema, readinessSchema, statusSchema } from '../schemas.ts';
 import { given, nameField, problemDoc } from './common.ts';
@@ -80,15 +81,18 @@ const metrics = defineRoute({
   path: '/metrics',
   scope: 'metrics',
   summary: 'Prometheus metrics',
-  description: 'Scope read, unless the settings open it.',
+  description:
+    'Scope read, unless the settings open it. With `Accept: application/openmetrics-text` as OpenMetrics 1.0.',
   answers: {
     200: { description: 'The metrics.', contentType: 'text/plain', schema: z.string() },
     404: problemDoc('This build counts nothing.'),
   },
-  handle: async ({ deps }) => {
+  handle: async ({ c, deps }) => {
     if (deps.metrics === undefined) throw new BackupError('not_found', 'find metrics');
     const { body, contentType } = await deps.metrics();
-    return textAnswer(200, contentType, body);
+    return wantsOpenMetrics(c.req.header('accept'))
+      ? textAnswer(200, OPENMETRICS, toOpenMetrics(body))
+      : textAnswer(200, contentType, body);
   },
 });
 

@@ -1,0 +1,102 @@
+/** docs/monitoring.md: every metric with its meaning and the alerts that use it, from the tables and rules themselves. */
+import { readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { type ShownMetric, shownMetrics } from '../../src/metrics.ts';
+
+export interface Alert {
+  alert: string;
+  expr: string;
+  for?: string;
+  labels: { severity: string };
+  annotations: { summary: string; action: string };
+}
+
+/** The rules of alerts.yaml, in their order. */
+export function readAlerts(): Alert[] {
+  const text = readFileSync(new URL('alerts.yaml', import.meta.url), 'utf8');
+  const { groups } = parse(text) as { groups: { rules: Alert[] }[] };
+  return groups.flatMap(({ rules }) => rules);
+}
+
+/** Names of metrics in a query; of a histogram its family's. */
+export function metricsIn(expr: string): string[] {
+  const names = expr.match(/\bxvault_\w+/g) ?? [];
+  return [...new Set(names.map((name) => name.replace(/_(bucket|sum|count)$/, '')))];
+}
+
+function metricRow({ name, kind, labels, help }: ShownMetric, alerts: readonly Alert[]): string {
+  const using = alerts.filter(({ expr }) => metricsIn(expr).includes(name));
+  const links = using.map(
+    ({ alert }) => `[${alert.replace('Xvault', '')}](#${alert.toLowerCase()})`,
+  );
+  const cells = [`\`${name}\``, kind, labels.map((label) => `\`${label}\``).join(' '), help];
+  return `| ${[...cells, links.join(', ')].join(' | ')} |`;
+}
+
+function alertText({ alert, labels, annotations, expr, for: lasting }: Alert): string {
+  const readable = (text: string) =>
+    text
+      .replaceAll(/\{\{ \$(?:labels\.)?(\w+)(?: \| \w+)? \}\}/g, '<$1>')
+      .replaceAll('<', '‹')
+      .replaceAll('>', '›');
+  const time = lasting === undefined ? '' : `, for ${lasting}`;
+  return `### ${alert}
+
+${labels.severity}${time}: ${readable(annotations.summary)}. **What to do:** ${readable(annotations.action)}.
+
+\`\`\`text
+${expr.trim()}
+\`\`\`
+`;
+}
+
+/** The page. */
+export function monitoringPage(): string {
+  const alerts = readAlerts();
+  const rows = shownMetrics().map((metric) => metricRow(metric, alerts));
+  return `${HEAD}
+## Metrics
+
+| metric | type | labels | meaning | alerts |
+|---|---|---|---|---|
+${rows.join('\n')}
+
+## Alerts
+
+${alerts.map(alertText).join('\n')}`;
+}
+
+const HEAD = `# Monitoring
+
+<!-- Made from src/metrics.ts, src/metrics-catalog.ts and infra/monitoring/alerts.yaml by \`npm run docs\`; do not edit. -->
+
+A backup nobody looks at is a hope. Four ways to look, for whatever you have:
+
+| you have | you take |
+|---|---|
+| Prometheus | \`GET /metrics\`, with the rules [infra/monitoring/alerts.yaml](../infra/monitoring/alerts.yaml) and the Grafana dashboard [dashboard.json](../infra/monitoring/dashboard.json) |
+| Nagios, Icinga | \`xvault check\`, or \`check_http\` on \`/v1/status?format=nagios\` |
+| healthchecks.io, chat, mail | [notifications](notifications.md) |
+| a terminal | \`xvault status\`, or \`curl -H 'Accept: text/plain' …/v1/status\` |
+
+## Prometheus
+
+\`\`\`yaml
+rule_files: [alerts.yaml]
+scrape_configs:
+  - job_name: xvault
+    static_configs: [{ targets: ['xvault:8080'] }]
+    authorization: { credentials_file: /etc/prometheus/xvault-token }   # a token of scope read; not with XVAULT_METRICS_OPEN
+    scrape_timeout: 60s                                                 # the first scrape reads the bucket
+\`\`\`
+
+- What an instance did (bytes, requests, jobs) it counts itself, from 0 at its start. What is known of machines and pools comes
+  from the bucket, at most every five minutes, and **every instance tells the same**: take \`max without (instance)\`.
+- Labels do not grow with the number of backups: twelve series per machine, the rest by pool, operation, code or name of a
+  setting. \`XVAULT_METRICS_PER_MACHINE=false\` leaves the twelve out; \`xvault_machines\` and \`XvaultMachinesCritical\` stay.
+- Times of day are instants (\`…_timestamp_seconds\`), so \`time() - …\` is right even when a figure is old; how old the figures
+  are says \`xvault_catalog_age_seconds\`.
+- Asked for \`application/openmetrics-text\`, as Prometheus does, the page is OpenMetrics 1.0.
+- Every alert has \`summary\` (what) and \`action\` (what to do). Severities: critical, a machine could not be restored as promised
+  or soon cannot be; warning, look today; info, look when there is time.
+`;
