@@ -5,12 +5,23 @@
  * are foreign text: control characters are taken out.
  */
 import { countsOf, isRunEnded, type Run, type RunMachine } from '../catalog/run.ts';
-import { count, formatBytes, formatSeconds, formatTable, plain } from '../commands/format.ts';
+import {
+  count,
+  formatBytes,
+  formatSeconds,
+  formatTable,
+  plain,
+  truncate,
+} from '../commands/format.ts';
 import type { Notice } from '../notices.ts';
 import { parseTime } from '../time.ts';
 
 /** In the data for programs; the rest is behind the link. */
 const LISTED = 50;
+
+/** In one sentence; all are in the table. */
+const NAMED = 6;
+const NAME_WIDTH = 60;
 
 const COLUMNS = [
   { title: 'MACHINE' },
@@ -75,7 +86,13 @@ function mendsOf({ machines }: Run): string[] {
     const names = byMend.get(error.title) ?? [];
     byMend.set(error.title, [...names, plain(vm.name)]);
   }
-  return [...byMend].map(([mend, names]) => `${names.join(', ')}: ${mend}`);
+  return [...byMend].map(([mend, names]) => `${namesOf(names)}: ${mend}`);
+}
+
+function namesOf(names: readonly string[]): string {
+  const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : '';
+  const named = names.slice(0, NAMED).map((name) => truncate(name, NAME_WIDTH));
+  return `${named.join(', ')}${more}`;
 }
 
 function remarksOf({ machines }: Run): string[] {
@@ -115,7 +132,8 @@ export function runReport(run: Run): string {
   return `${lines.join('\n')}\n`;
 }
 
-const SEVERITY = { succeeded: 'success', partial: 'warning', cancelled: 'warning' } as const;
+/** A part is no success: some machine has no backup of tonight. */
+const SEVERITY = { succeeded: 'success', cancelled: 'warning' } as const;
 
 /** What is told of a run that ended; undefined of one that goes on. */
 export function runNotice(run: Run): Notice | undefined {

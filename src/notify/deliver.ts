@@ -117,5 +117,8 @@ function pingPath(event: Notice['event'], severity: Notice['severity']): string 
   if (event.endsWith('.started')) return '/start';
   if (event.endsWith('.cancelled')) return '/log';
   if (event.endsWith('.succeeded')) return '';
-  return event === 'run.finished' && severity !== 'error' ? '' : '/fail';
+  // a run that was cancelled is no failure, and nothing that should keep the switch quiet
+  if (event === 'run.finished')
+    return { success: '', info: '', warning: '/log', error: '/fail' }[severity];
+  return '/fail';
 }

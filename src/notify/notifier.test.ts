@@ -289,10 +289,13 @@ test('healthchecks hears of start, success, failure and cancel, each with the id
   for (const what of ['started', 'succeeded', 'failed', 'cancelled'] as const) {
     await send({ ...failedNotice(), event: `backup.${what}`, about });
   }
+  for (const severity of ['success', 'error', 'warning'] as const) {
+    await send({ ...failedNotice(), event: 'run.finished', severity, about });
+  }
   const base = `/hooks/${URL_TOKEN}`;
   assert.deepEqual(
     receiver.posts.map(({ path }) => path),
-    ['/start', '', '/fail', '/log'].map((end) => `${base}${end}?rid=${about}`),
+    ['/start', '', '/fail', '/log', '', '/fail', '/log'].map((end) => `${base}${end}?rid=${about}`),
   );
   assert.match(receiver.posts[2]?.body ?? '', /^Backup of web failed: .*\nThe pool cannot/);
   receiver.answer = () => ({ body: 'OK (not found)' });
