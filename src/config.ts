@@ -245,6 +245,7 @@ function assemble(
   const hooks = readHookSettings(values, { readFile: files, require });
   const encryption = readEncryption(values, mistakes, isLoopback);
   checkClasses(values, mistakes);
+  checkClasses(values, mistakes);
   const settings: Settings = {
     pools,
     bucket: {

@@ -93,3 +93,24 @@ test('locks are read by class, and wrong ones are refused', () => {
     assert.deepEqual([...new Set(namesOf({ XVAULT_LOCK: wrong }))], ['XVAULT_LOCK'], wrong);
   }
 });
+
+test('a class that is none is a mistake wherever it is named: what it says would never be done', () => {
+  const lock = '{"mode":"compliance","days":9}';
+  assert.deepEqual(
+    namesOf({
+      XVAULT_LOCK: `{"montly":${lock}}`,
+      XVAULT_SSE: 'aws:kms',
+      XVAULT_SSE_KMS_KEY: '{"default":"alias/a","yearley":"alias/b"}',
+      XVAULT_TRANSITIONS: '{"monthyl":{"days":30,"storage_class":"STANDARD_IA"}}',
+    }).sort(),
+    ['XVAULT_LOCK', 'XVAULT_SSE_KMS_KEY', 'XVAULT_TRANSITIONS'],
+  );
+  assert.match(read({ XVAULT_LOCK: `{"montly":${lock}}` }).mistakes[0]?.message ?? '', /montly/);
+  const own = { XVAULT_RETENTION_DAYS: '{"own":3}', XVAULT_LOCK: `{"own":${lock}}` };
+  assert.deepEqual(namesOf(own), []);
+  const oneMistake = { ...own, XVAULT_RETENTION_DAYS: '{"own":0}' };
+  assert.deepEqual(namesOf(oneMistake), ['XVAULT_RETENTION_DAYS']);
+  for (const days of ['{}', '{"pinned":3}']) {
+    assert.deepEqual(namesOf({ XVAULT_RETENTION_DAYS: days }), ['XVAULT_RETENTION_DAYS']);
+  }
+});

@@ -129,6 +129,27 @@ export function readEncryption(
   return kind === 'AES256' ? { kind } : { kind, keyIds: keyIds ?? {} };
 }
 
+/** Tells classes that are named and are none: a slip there leaves backups unlocked, or under another key, in silence. */
+export function checkClasses(
+  values: Record<
+    'XVAULT_LOCK' | 'XVAULT_SSE_KMS_KEY' | 'XVAULT_TRANSITIONS',
+    object | undefined
+  > & {
+    XVAULT_RETENTION_DAYS: object;
+  },
+  mistakes: { name: string; message: string }[],
+): void {
+  if (mistakes.some(({ name }) => name.startsWith('XVAULT_RETENTION_DAYS'))) return;
+  for (const name of ['XVAULT_LOCK', 'XVAULT_SSE_KMS_KEY', 'XVAULT_TRANSITIONS'] as const) {
+    const others = name === 'XVAULT_SSE_KMS_KEY' ? [OTHERS] : [];
+    const classes = [...Object.keys(values.XVAULT_RETENTION_DAYS), ...others];
+    const unknown = Object.keys(values[name] ?? {}).filter((one) => !classes.includes(one));
+    if (unknown.length === 0) continue;
+    const message = `no class of XVAULT_RETENTION_DAYS: ${unknown.join(', ')}`;
+    mistakes.push({ name, message });
+  }
+}
+
 /** The same by prefixes of keys, for the store adapter. */
 export function encryptionByPrefix(wish: EncryptionWish, keys: Keys) {
   if (wish.kind !== 'aws:kms') return wish;
