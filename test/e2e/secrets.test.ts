@@ -143,7 +143,6 @@ test('the program with a debug log, every command and whom it tells get no secre
     [['status', '--json'], client],
     [['backup', 'app'], { ...client, XVAULT_TOKEN: `${TOKEN}-no` }],
     [['jobs', '--json'], client],
-    [['notify', '--json'], env],
     [['doctor', '--json'], env],
   ] as const) {
     const program = startProgram(args, settings);
