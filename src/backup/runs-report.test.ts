@@ -58,6 +58,8 @@ test('the notice is one sentence, the mend, and a line a machine; of a run that 
   assert.equal(notice.todo, `db-1, db-2?: ${MEND}`);
   assert.equal(notice.severity, 'error');
   assert.equal(notice.table?.rows.length, 4);
+  const [first] = notice.table?.rows ?? [];
+  assert.equal(first?.[2], 'failed', 'chats show the first rows only');
   assert.equal((notice.data.not_succeeded as unknown[]).length, 2);
   assert.equal(runNotice(exampleRun()), undefined);
   const good = runNotice(

@@ -133,6 +133,12 @@ export function runReport(run: Run): string {
 }
 
 /** A part is no success: some machine has no backup of tonight. */
+/** Where there is room for some rows only, these are they. */
+function worstFirst(machines: readonly RunMachine[]): RunMachine[] {
+  const isGood = ({ status }: RunMachine) => Number(status === 'succeeded');
+  return machines.toSorted((a, b) => isGood(a) - isGood(b));
+}
+
 const SEVERITY = { succeeded: 'success', cancelled: 'warning' } as const;
 
 /** What is told of a run that ended; undefined of one that goes on. */
@@ -158,7 +164,7 @@ export function runNotice(run: Run): Notice | undefined {
     table: {
       columns: ['Machine', 'Pool', 'Status', 'Size', 'Sent', 'Took', 'What'],
       rows: [
-        ...run.machines.map(rowOf),
+        ...worstFirst(run.machines).map(rowOf),
         ...run.skipped.map(({ vm, reason }) => [
           ...[plain(vm.name), vm.pool, 'left out', '–', '–', '–'],
           plain(reason),
