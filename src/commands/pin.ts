@@ -28,11 +28,14 @@ stays one backup: list, restore and verify work as before. Taken back by xvault 
   },
 };
 
-/** A day ends at its midnight UTC. Errors: `invalid_request`. */
+/** What is no date of ISO 8601 is not guessed at: 5 would be some May. A day is its first moment UTC. */
+const DATE = /^\d{4}-\d{2}-\d{2}(T.*)?$/;
+
+/** Errors: `invalid_request`. */
 function readUntil(options: OptionValues): { until?: string } {
   const text = textOption(options, 'until');
   if (text === undefined) return {};
-  const ms = Date.parse(text);
+  const ms = DATE.test(text) ? Date.parse(text) : Number.NaN;
   if (!Number.isNaN(ms)) return { until: new Date(ms).toISOString() };
   throw new BackupError('invalid_request', 'read --until: a day such as 2027-11-23, or a time');
 }
