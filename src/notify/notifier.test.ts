@@ -430,12 +430,13 @@ test('a shutdown ends tries and waits at once, and says that it was that', async
     setImmediate(() => stop.abort(new Error('stopping')));
     return 'silent';
   };
-  const { send } = setUp({ kind: 'slack' }, receiver);
+  const { send, counts } = setUp({ kind: 'slack' }, receiver);
   const sending = Array.from({ length: 5 }, () => send(failedNotice(), stop.signal));
   for (const delivery of await Promise.all(sending)) {
     assert.deepEqual([delivery.ok, delivery.stopped], [false, true]);
   }
   assert.ok(receiver.posts.length <= 2, 'two at once');
+  assert.deepEqual([...new Set(counts)], ['notifications_total ops stopped'], 'no alarm');
 });
 
 test('a line that is too long is told at once, and other targets do not wait for it', async () => {

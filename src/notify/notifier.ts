@@ -151,7 +151,9 @@ function report(
   { event, id }: Notice,
   { target, ok, attempts, problem, stopped }: Delivery,
 ): void {
-  meter.count('notifications_total', 1, { target, outcome: ok ? 'ok' : 'failed' });
+  // what is left to the next instance has not failed
+  const outcome = ok ? 'ok' : stopped ? 'stopped' : 'failed';
+  meter.count('notifications_total', 1, { target, outcome });
   const fields = { target, event, notice_id: id, attempts };
   if (ok) log.debug('notification sent', fields);
   else if (stopped) log.info('notification not sent: shutting down', fields);
