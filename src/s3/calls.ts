@@ -2,7 +2,7 @@
  * One call of the store: retried, counted, its errors translated. Every request of this adapter goes through here.
  */
 import { S3ServiceException } from '@aws-sdk/client-s3';
-import type { BackupError } from '../errors.ts';
+import { BackupError } from '../errors.ts';
 import type { Cancellable, Clock, Log, Meter } from '../ports.ts';
 import { type CallSite, translateStoreError } from './errors.ts';
 import { CALL_BUDGET, type Failure, type RetryBudget, retry } from './retry.ts';
@@ -85,4 +85,22 @@ function outcomeOf(error: unknown): string {
 export function storeStatus(error: BackupError): number {
   const status = error.details.store_status;
   return typeof status === 'number' ? status : 0;
+}
+
+/**
+ * Whether bytes of an answer begin where the range does. A store or a proxy that knows no ranges answers with the whole
+ * object, and as many bytes of its beginning would look right.
+ */
+export function isAnswerTo(
+  range: { offset: number },
+  { ContentRange }: { ContentRange?: string | undefined },
+): boolean {
+  if (ContentRange === undefined) return range.offset === 0;
+  return ContentRange.startsWith(`bytes ${range.offset}-`);
+}
+
+/** Trying again would not help. */
+export function notARange(key: string): BackupError {
+  const text = 'read a range: the store, or a proxy before it, answered with other bytes';
+  return new BackupError('store_refused', `${text}, key=${key}`, { details: { key } });
 }

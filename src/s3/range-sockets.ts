@@ -51,6 +51,8 @@ const SCRATCH_BYTES = 65_536;
 const MAX_HEAD_BYTES = 32_768;
 /** Kept between requests, for each store; a reader has four at most. */
 const MAX_IDLE = 32;
+/** Answers in another form, one after the other, after which a store is not asked in this way any more. */
+const MAX_ODD = 3;
 const HEAD_END = Buffer.from('\r\n\r\n');
 
 /** One connection, and the answer it waits for. */
@@ -68,6 +70,8 @@ type Taker = (scratch: Buffer, length: number) => void;
 export function createRangeSockets(settings: RangeSocketSettings): RangeSockets {
   const idle = new Map<string, Line[]>();
   const open = new Set<Socket>();
+  /** Store → its answers in another form since the last one in this. */
+  const odd = new Map<string, number>();
 
   const take = (origin: string): Line | undefined => {
     const line = idle.get(origin)?.pop();
@@ -99,24 +103,33 @@ export function createRangeSockets(settings: RangeSocketSettings): RangeSockets 
     get: async (request, target, { signal }) => {
       signal?.throwIfAborted();
       const origin = `${request.protocol}//${request.hostname}:${request.port ?? ''}`;
+      const head = headOf(request);
+      if (head === undefined || (odd.get(origin) ?? 0) >= MAX_ODD) return undefined;
       const kept = take(origin);
       const first = kept ?? (await dial(request, signal));
       const seen = first.seenBytes;
-      const answer = await exchange(first, request, { target, signal }).catch(async (error) => {
-        first.socket.destroy();
-        // the store closed a connection that was kept as we began to use it again: nothing was answered
-        if (kept === undefined || first.seenBytes > seen || signal?.aborted) throw error;
-        const fresh = await dial(request, signal);
-        try {
-          return { ...(await exchange(fresh, request, { target, signal })), line: fresh };
-        } catch (again) {
-          fresh.socket.destroy();
-          throw again;
-        }
-      });
+      const answer = await exchange(first, { ...request, head }, { target, signal }).catch(
+        async (error) => {
+          first.socket.destroy();
+          // the store closed a connection that was kept as we began to use it again: nothing was answered
+          if (kept === undefined || first.seenBytes > seen || signal?.aborted) throw error;
+          const fresh = await dial(request, signal);
+          try {
+            return {
+              ...(await exchange(fresh, { ...request, head }, { target, signal })),
+              line: fresh,
+            };
+          } catch (again) {
+            fresh.socket.destroy();
+            throw again;
+          }
+        },
+      );
       const line = 'line' in answer ? answer.line : first;
       if (answer.isReusable) keep(origin, line);
       else line.socket.destroy();
+      if (answer.answer?.statusCode === 206) odd.delete(origin);
+      else if (answer.isOdd) odd.set(origin, (odd.get(origin) ?? 0) + 1);
       return answer.answer;
     },
     destroy: () => {
@@ -197,23 +210,29 @@ interface Exchanged {
   answer: RangeAnswer | undefined;
   /** All that was sent was taken, and the store keeps the connection. */
   isReusable: boolean;
+  /** A success in a form that is not ours: another request would be answered alike. */
+  isOdd?: boolean;
 }
 
 async function exchange(
   line: Line,
-  request: RangeRequest,
+  request: RangeRequest & { head: string },
   { target, signal }: { target: Uint8Array; signal?: AbortSignal | undefined },
 ): Promise<Exchanged> {
   const { socket } = line;
   const done = Promise.withResolvers<Exchanged>();
   const onAbort = () => done.reject(signal?.reason);
   const onClose = () => done.reject(cutShort());
-  line.taker = createTaker(request, target, done.resolve);
+  line.taker = createTaker(request, target, (result) => {
+    line.taker = undefined; // what comes behind the answer ends the connection
+    done.resolve(result);
+  });
   socket.once('error', done.reject).once('close', onClose);
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
+    signal?.throwIfAborted();
     if (socket.destroyed) throw cutShort();
-    socket.write(headOf(request));
+    socket.write(request.head);
     return await done.promise;
   } finally {
     line.taker = undefined;
@@ -238,13 +257,15 @@ function createTaker(
       head = Buffer.concat([head, scratch.subarray(0, length)]);
       const headBytes = head.indexOf(HEAD_END);
       if (headBytes === -1) {
-        if (head.length > MAX_HEAD_BYTES) done({ answer: undefined, isReusable: false });
+        const isOdd = head.length > MAX_HEAD_BYTES;
+        if (isOdd) done({ answer: undefined, isReusable: false, isOdd });
         return;
       }
       answer = parseHead(head.toString('latin1', 0, headBytes));
       const isBusy = answer.statusCode >= 500 || answer.statusCode === 429;
       if (isBusy || !isWanted(answer, range, target.length)) {
-        return done({ answer: isBusy ? answer : undefined, isReusable: false });
+        const isOdd = answer.statusCode < 300;
+        return done({ answer: isBusy ? answer : undefined, isReusable: false, isOdd });
       }
       [source, from, end] = [head, headBytes + HEAD_END.length, head.length];
     }
@@ -271,28 +292,39 @@ function isWanted({ statusCode, headers }: RangeAnswer, range: string, sizeBytes
   );
 }
 
-/** A head that makes no sense has status 0. */
+/** They say where an answer ends, or which it is: twice, they would say two things. */
+const ONCE = /^(content-length|content-range|content-encoding|transfer-encoding|etag)$/;
+/** RFC 9110, 5.1 and 5.5: a token, and a value that ends no line. */
+const FIELD = /^([!#$%&'*+.^`|~\w-]+):([^\r\n\0]*)$/;
+
+/** A head that makes no sense has status 0. Fields that come several times are one, as RFC 9110 (5.2) joins them. */
 function parseHead(text: string): RangeAnswer {
   const [first = '', ...lines] = text.split('\r\n');
   const status = /^HTTP\/1\.1 (\d{3})( |$)/.exec(first)?.[1];
   const headers: Record<string, string> = {};
   for (const line of lines) {
-    const colon = line.indexOf(':');
-    const name = line.slice(0, colon).toLowerCase();
-    if (colon > 0 && headers[name] === undefined) headers[name] = line.slice(colon + 1).trim();
-    else return { statusCode: 0, headers: {} };
+    const [, name = '', value = ''] = FIELD.exec(line) ?? [];
+    const field = name.toLowerCase();
+    const before = headers[field];
+    if (field === '' || (before !== undefined && ONCE.test(field))) {
+      return { statusCode: 0, headers: {} };
+    }
+    headers[field] = before === undefined ? value.trim() : `${before}, ${value.trim()}`;
   }
   return { statusCode: Number(status ?? 0), headers };
 }
 
-function headOf({ path, query = {}, headers }: RangeRequest): string {
+/** Undefined when a field would end its line: the usual way says what is wrong with it. */
+function headOf({ path, query = {}, headers }: RangeRequest): string | undefined {
   const pairs = Object.entries(query).flatMap(([name, value]) =>
     [value]
       .flat()
       .map((one) => (one === null ? escaped(name) : `${escaped(name)}=${escaped(one)}`)),
   );
   const search = pairs.length === 0 ? '' : `?${pairs.join('&')}`;
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  const fields = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+  if (!fields.every((field) => FIELD.test(field)) || /\s/.test(path)) return undefined;
+  const lines = fields.map((field) => `${field}\r\n`);
   return `GET ${path}${search} HTTP/1.1\r\n${lines.join('')}\r\n`;
 }
 

@@ -1,9 +1,10 @@
 /** Small objects, ranges and facts read from the store; "not there" is an answer, not an error. */
 import assert from 'node:assert/strict';
+import type { Readable } from 'node:stream';
 import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3';
 import { isBackupError } from '../errors.ts';
 import type { ObjectFacts, ObjectStore } from '../ports.ts';
-import { type CallOptions, storeStatus } from './calls.ts';
+import { type CallOptions, isAnswerTo, notARange, storeStatus } from './calls.ts';
 import type { StoreContext } from './context.ts';
 
 /** A whole object or a range of it; undefined when there is none. */
@@ -24,6 +25,10 @@ export async function getObject(
       'GetObject',
       async (to) => {
         const answer = await client.send(new GetObjectCommand(input), to);
+        if (range && !isAnswerTo(range, answer)) {
+          (answer.Body as Readable | undefined)?.destroy();
+          throw notARange(key);
+        }
         // A read cut short throws in Node; the length is compared all the same.
         const bytes = (await answer.Body?.transformToByteArray()) ?? new Uint8Array();
         if (answer.ContentLength !== undefined && answer.ContentLength !== bytes.length) {

@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream';
 import { GetObjectCommand } from '@aws-sdk/client-s3';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore, Slab } from '../ports.ts';
-import { type SendOptions, storeStatus } from './calls.ts';
+import { isAnswerTo, notARange, type SendOptions, storeStatus } from './calls.ts';
 import type { FillWish } from './client.ts';
 import type { StoreContext } from './context.ts';
 import { TRANSFER_BUDGET } from './retry.ts';
@@ -109,6 +109,10 @@ async function fillRange(
       return false;
     }
     if (wish.isFilled) return true;
+    if (!isAnswerTo(range, answer)) {
+      body?.destroy();
+      throw notARange(key);
+    }
     // an answer that is not simply the range, such as one in chunks
     let filled = 0;
     for await (const chunk of (body ?? []) as AsyncIterable<Uint8Array>) {
