@@ -17,6 +17,14 @@ import { formatTime, parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import type { JobRunner } from './jobs.ts';
 import { lookAtMachine, planRun } from './runs-look.ts';
+import {
+  closeDoor,
+  endWaiting,
+  onceMore,
+  outcomeOf,
+  replaced,
+  waitingAgain,
+} from './runs-outcome.ts';
 import { machineKey, nextMachine } from './runs-plan.ts';
 
 /** Jobs that another instance works on are asked about this often; those of this one tell by themselves. */
@@ -27,6 +35,8 @@ const RELOAD_EVERY_MS = 10_000;
 const PAUSE_MS = 30_000;
 /** A quarter of an hour in all: as long as a master restarts. One that is only busy is tried until the deadline. */
 const MAX_TRIES = 6;
+/** As in the queue: more would starve a machine with several storages, fewer leave storages idle. */
+const MAX_PASSES = 10;
 
 export interface RunContext {
   engine: Engine;
@@ -52,6 +62,8 @@ interface Local {
   pausedUntil: Map<string, number>;
   /** Failed in a row, by the same. */
   tries: Map<string, number>;
+  /** Of machines with disks on several storages: how often another one was begun on one of these first. */
+  passes: Map<string, number>;
   /** Jobs that were asked to stop. */
   stopped: Set<string>;
   wake(): void;
@@ -73,6 +85,7 @@ export function driveRun(
     held: new Set(),
     pausedUntil: new Map(),
     tries: new Map(),
+    passes: new Map(),
     stopped: new Set(),
     wake: () => waking.abort(),
   };
@@ -168,48 +181,6 @@ async function loaded(engine: Engine, id: string, options: Cancellable): Promise
   return (await engine.jobs.load(id, options))?.job;
 }
 
-/** Its job keeps its id: should it have been begun after all, beginning it again finds it. */
-function waitingAgain({ started_at: _, ...machine }: RunMachine, because?: string): RunMachine {
-  const { waiting_because: __, ...rest } = machine;
-  return {
-    ...rest,
-    status: 'waiting',
-    ...(because === undefined ? {} : { waiting_because: because }),
-  };
-}
-
-/** Its instance was told to stop, and stopped it: nothing is wrong with the machine, and the run goes on elsewhere. */
-function onceMore(machine: RunMachine, job: Job): RunMachine {
-  const { job_id: _, ...again } = waitingAgain(machine);
-  const warning = `job ${job.id} was stopped with its instance, and is made again`;
-  return { ...again, warnings: [...machine.warnings, warning] };
-}
-
-function outcomeOf(machine: RunMachine, job: Job): RunMachine {
-  const { result, error } = job;
-  return {
-    ...machine,
-    status: job.status === 'succeeded' || job.status === 'cancelled' ? job.status : 'failed',
-    ...(job.started_at === undefined ? {} : { started_at: job.started_at }),
-    finished_at: job.finished_at ?? job.updated_at,
-    ...(error === undefined ? {} : { error }),
-    ...(result === undefined
-      ? {}
-      : {
-          made: {
-            backup_id: result.id,
-            mode: result.mode,
-            size_bytes: result.archive.size_bytes,
-            read_bytes: result.read_bytes,
-            sent_bytes: result.sent_bytes,
-            copied_bytes: result.copied_bytes,
-            duration_seconds: result.duration_seconds,
-          },
-          warnings: [...new Set([...machine.warnings, ...result.warnings])],
-        }),
-  };
-}
-
 /** Asked to stop: what waits ends at once, what runs is asked to. */
 async function stopAll(
   { engine, runner }: RunContext,
@@ -225,57 +196,29 @@ async function stopAll(
   return endWaiting(run, { status: 'cancelled', nowMs: engine.clock.now() });
 }
 
-/** The deadline is over: what has not begun is not begun any more. */
-function closeDoor(run: Run, nowMs: number): Run {
-  const error = new BackupError(
-    'limit_reached',
-    `begin backup before the deadline, ${run.deadline_at}`,
-    {
-      details: { deadline: run.deadline_at },
-    },
-  );
-  return endWaiting(run, { status: 'not_started', nowMs, error });
-}
-
-function endWaiting(
-  run: Run,
-  end: { status: RunMachine['status']; nowMs: number; error?: BackupError },
-): Run {
-  if (!run.machines.some(({ status }) => status === 'waiting')) return run;
-  const machines = run.machines.map((machine): RunMachine => {
-    if (machine.status !== 'waiting') return machine;
-    const { waiting_because: why, ...rest } = machine;
-    const because = why === undefined ? [] : [`it waited: ${why}`];
-    return {
-      ...rest,
-      status: end.status,
-      finished_at: formatTime(end.nowMs),
-      warnings: [...machine.warnings, ...because],
-      ...(end.error === undefined ? {} : { error: problemOf(end.error) }),
-    };
-  });
-  return { ...run, machines };
-}
-
 async function beginNext(
   context: RunContext,
   local: Local,
   options: Cancellable,
 ): Promise<boolean> {
   const { engine, runner } = context;
-  const machine = nextMachine(local.state.run.machines, {
+  const next = nextMachine(local.state.run.machines, {
     reason: (place) => runner.reason(place),
     isPausing: (one) =>
       [machineKey(one), one.vm.pool].some(
         (key) => (local.pausedUntil.get(key) ?? 0) > engine.clock.elapsed(),
       ),
+    isDue: (one) => (local.passes.get(machineKey(one)) ?? 0) >= MAX_PASSES,
   });
-  if (machine === undefined) return false;
-  const { waiting_because: _, ...free } = machine;
+  if (next === undefined) return false;
+  for (const key of next.passed.map(machineKey)) {
+    local.passes.set(key, (local.passes.get(key) ?? 0) + 1);
+  }
+  const { waiting_because: _, ...free } = next.machine;
   const chosen: Chosen = {
     ...free,
     status: 'running',
-    job_id: machine.job_id ?? engine.ids.uuid(),
+    job_id: free.job_id ?? engine.ids.uuid(),
     started_at: formatTime(engine.clock.now()),
   };
   const begun = await begin(context, local, chosen, options);
@@ -353,12 +296,6 @@ async function end(context: RunContext, local: Local, options: Cancellable): Pro
   const finished_at = formatTime(context.engine.clock.now());
   await write(context, local, { ...run, status: endOf(run), finished_at }, options);
   return local.state.run;
-}
-
-function replaced(run: Run, machine: RunMachine): Run {
-  const key = machineKey(machine);
-  const machines = run.machines.map((one) => (machineKey(one) === key ? machine : one));
-  return { ...run, machines };
 }
 
 /** Nobody else writes a run but to ask for its end: that is taken over, and a new owner is found out. */

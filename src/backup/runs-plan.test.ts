@@ -57,28 +57,34 @@ test('the next one is the first that could run now: a busy storage or a pause le
   const may = {
     reason: (place: QueuePlace) => (place.srs[0]?.uuid === 'a' ? 'busy' : undefined),
     isPausing: ({ vm }: RunMachine) => vm.name === 'pausing',
+    isDue: () => false,
   };
-  assert.equal(nextMachine(all, may)?.vm.name, 'free');
+  assert.equal(nextMachine(all, may)?.machine.vm.name, 'free');
   assert.equal(nextMachine(all.slice(0, 4), may), undefined);
 });
 
-test('for the first that needs several storages they are kept free, of its own pool only', () => {
+test('one that needs several storages is passed on them, until it is due; then they are kept free, in its pool', () => {
   const all = [
     machine('both', { srs: srs('a', 'b') }),
-    machine('also-both', { srs: srs('b', 'c') }),
     machine('b-only', { srs: srs('b') }),
     machine('elsewhere', { srs: srs('b'), vm: { uuid: 'x', name: 'elsewhere', pool: 'dc2' } }),
     machine('c-only', { srs: srs('c') }),
   ];
-  const busy = (names: string[]) => ({
-    reason: ({ pool, srs: wanted }: QueuePlace) =>
-      pool === 'dc1' && wanted.some(({ uuid }) => names.includes(uuid)) ? 'busy' : undefined,
-    isPausing: () => false,
-  });
-  assert.equal(nextMachine(all, busy(['a']))?.vm.name, 'elsewhere');
+  const next = (from: readonly RunMachine[], busy: string[], due: string[] = []) => {
+    const found = nextMachine(from, {
+      reason: ({ pool, srs: wanted }) =>
+        pool === 'dc1' && wanted.some(({ uuid }) => busy.includes(uuid)) ? 'busy' : undefined,
+      isPausing: () => false,
+      isDue: ({ vm }) => due.includes(vm.name),
+    });
+    return found && [found.machine.vm.name, ...named(found.passed)];
+  };
+  assert.deepEqual(next(all, ['a']), ['b-only', 'both']);
+  assert.deepEqual(next(all, ['a'], ['both']), ['elsewhere']);
   const here = all.filter(({ vm }) => vm.pool === 'dc1');
-  assert.equal(nextMachine(here, busy(['a']))?.vm.name, 'c-only');
-  assert.equal(nextMachine(here, busy([]))?.vm.name, 'both');
+  assert.deepEqual(next(here, ['a'], ['both']), ['c-only']);
+  assert.deepEqual(next(here, [], ['both']), ['both']);
+  assert.equal(next(here, ['a', 'c'], ['both']), undefined);
 });
 
 function disk(name: string, userdevice: string, sr = 'a'): DiskFacts {

@@ -4,7 +4,7 @@
  * Order: machines without a good backup first, then by whole days since the last good one, oldest first, so that what the
  * deadline of one night cut off comes first in the next; of one day the largest first, since a long backup that begins last
  * is what everybody waits for. A machine whose storage or pool is busy lets those behind it pass. One whose disks lie on
- * several storages could be passed for ever: while it is the first of its kind that waits, they are kept free for it.
+ * several storages could be passed for ever: after some passes they are kept free for it, as in the queue.
  */
 import type { RunMachine } from '../catalog/run.ts';
 import type { PoolFacts, VmState } from '../ports.ts';
@@ -84,22 +84,38 @@ export function orderMachines(
   );
 }
 
-/** The machine to begin now; undefined when none may. `reason`: what one like this would wait for. */
+export interface Next {
+  machine: RunMachine;
+  /** Earlier ones with disks on several storages, one of them this one's. */
+  passed: RunMachine[];
+}
+
+/** The machine to begin now; undefined when none may. */
 export function nextMachine(
   machines: readonly RunMachine[],
-  may: { reason(place: QueuePlace): string | undefined; isPausing(machine: RunMachine): boolean },
-): RunMachine | undefined {
-  let keptFree: { pool: string; srs: ReadonlySet<string> } | undefined;
+  may: {
+    /** What one like this would wait for. */
+    reason(place: QueuePlace): string | undefined;
+    isPausing(machine: RunMachine): boolean;
+    /** Was passed often enough: its storages are kept free for it. */
+    isDue(machine: RunMachine): boolean;
+  },
+): Next | undefined {
+  const needSeveral: RunMachine[] = [];
   for (const machine of machines) {
     if (machine.status !== 'waiting' || may.isPausing(machine)) continue;
-    const { pool } = machine.vm;
-    const { srs } = machine;
-    const kept = keptFree;
-    if (kept?.pool === pool && srs.some(({ uuid }) => kept.srs.has(uuid))) continue;
-    if (may.reason({ pool, srs }) === undefined) return machine;
-    if (srs.length > 1) keptFree ??= { pool, srs: new Set(srs.map(({ uuid }) => uuid)) };
+    const passed = needSeveral.filter((earlier) => sharesSr(earlier, machine));
+    if (passed.some(may.isDue)) continue;
+    const { vm, srs } = machine;
+    if (may.reason({ pool: vm.pool, srs }) === undefined) return { machine, passed };
+    if (srs.length > 1) needSeveral.push(machine);
   }
   return undefined;
+}
+
+function sharesSr(a: RunMachine, b: RunMachine): boolean {
+  const isShared = ({ uuid }: { uuid: string }) => b.srs.some((other) => other.uuid === uuid);
+  return a.vm.pool === b.vm.pool && a.srs.some(isShared);
 }
 
 function compare(a: string, b: string): number {
