@@ -131,11 +131,11 @@ export function readEncryption(
 
 /** Tells classes that are named and are none: a slip there leaves backups unlocked, or under another key, in silence. */
 export function checkClasses(
-  values: Record<
-    'XVAULT_LOCK' | 'XVAULT_SSE_KMS_KEY' | 'XVAULT_TRANSITIONS',
-    object | undefined
-  > & {
+  values: {
     XVAULT_RETENTION_DAYS: object;
+    XVAULT_LOCK?: object | undefined;
+    XVAULT_SSE_KMS_KEY?: object | undefined;
+    XVAULT_TRANSITIONS: object;
   },
   mistakes: { name: string; message: string }[],
 ): void {
