@@ -225,7 +225,7 @@ function createAnswers(
     ...createVerifyService(engine, runner),
     ...createRestoreTestService(engine, runner),
     ...createAdoptService(engine, runner),
-    ...createPinService(engine, { runner, guard }),
+    ...createPinService(engine, { runner, guard, retentionDays }),
     ...createForecastService(engine, { retentionDays, lockDays }),
     ...createRotationService(engine, { stateStore, retentionDays, onApplied }),
     ...createRestoreService(engine, runner),

@@ -5,6 +5,7 @@
  * nothing else ever: the original goes when its rule says so. The copy of a machine's last good backup is not lost by taking a
  * pin away: it becomes the guard's (`renewed`), and only a second request, which then names just that, gives it up.
  */
+import { DAY_MS } from '../catalog/forecast.ts';
 import { type Holding, isWhole } from '../catalog/holdings.ts';
 import type { Pin, PinWish } from '../catalog/pin.ts';
 import type { Job } from '../catalog/record.ts';
@@ -12,8 +13,10 @@ import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { formatTime, parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
+import { readRulesInForce } from './expiry.ts';
 import type { Guard } from './guard.ts';
 import { findGood, readPins } from './guard-facts.ts';
+import { planGuard } from './guard-plan.ts';
 import { type JobRunner, newJobAbout } from './jobs.ts';
 import { keepLease } from './keep-lease.ts';
 import { pinCopy, removeCopy } from './pin-copy.ts';
@@ -30,7 +33,7 @@ export interface PinView {
 
 /**
  * in_rotation: the copy is gone, the backup is what its rules make of it. removed: there was only the copy. kept: it is the
- * last good backup of its machine, and its original is gone: the guard has it now. released: nobody keeps it any more.
+ * last good backup of its machine, and its original is gone or about to go: the guard has it now. released: nobody keeps it any more.
  */
 export type UnpinOutcome = 'in_rotation' | 'removed' | 'kept' | 'released';
 
@@ -56,11 +59,15 @@ export interface PinService {
   ): Promise<UnpinOutcome | undefined>;
 }
 
+interface Deps {
+  runner: Pick<JobRunner, 'begin'>;
+  guard: Pick<Guard, 'look'>;
+  retentionDays: Readonly<Record<string, number>>;
+}
+
 /** Over the runner of this process. */
-export function createPinService(
-  engine: Engine,
-  { runner, guard }: { runner: Pick<JobRunner, 'begin'>; guard: Pick<Guard, 'look'> },
-): PinService {
+export function createPinService(engine: Engine, deps: Deps): PinService {
+  const { runner, guard } = deps;
   return {
     startPin: (input, options) =>
       runner.begin(input, options, async () => {
@@ -77,7 +84,7 @@ export function createPinService(
       if (found === undefined) return undefined;
       const { pool, vmUuid } = found.holding;
       const outcome = await underLease(engine, { pool, backupId }, options, (signal) =>
-        giveUp(engine, { backupId, by }, { signal }),
+        giveUp({ engine, deps }, { backupId, by }, { signal }),
       );
       // the original may be about to go: then the guard copies it again, sooner than its next round
       if (outcome === 'in_rotation') await guard.look({ pool, vmUuid }, options);
@@ -100,7 +107,7 @@ async function holdingsOf(
 }
 
 async function giveUp(
-  engine: Engine,
+  { engine, deps }: { engine: Engine; deps: Deps },
   { backupId, by }: { backupId: string; by: string },
   options: Cancellable,
 ): Promise<UnpinOutcome | undefined> {
@@ -111,23 +118,37 @@ async function giveUp(
   const now = formatTime(engine.clock.now());
   const own = { version: 1, backup_id: backupId, by, at: now } as const;
   if (pin?.kind === 'released') return 'released';
-  if (pin?.kind === 'renewed') {
+  const isLast = (await findGood(engine, machine, options))?.backupId === backupId;
+  // of another one, damaged say, no mark stays: it would give up the last good one, too
+  if (isLast && pin?.kind === 'renewed') {
     const left: Pin = { ...own, kind: 'released', reason: 'released by name' };
     await removeCopy({ holding, left }, engine, options);
     return 'released';
   }
-  if (isWhole(holding.original)) {
-    await removeCopy({ holding }, engine, options);
-    return 'in_rotation';
-  }
-  const good = await findGood(engine, machine, options);
-  if (good?.backupId === backupId) {
+  const isThere = isWhole(holding.original);
+  if (isLast && isWhole(holding.pinned) && (await isDue({ engine, deps }, holding, options))) {
     const reason = 'last good backup of its machine, whose pin was removed';
     await pinCopy({ holding, pin: { ...own, kind: 'renewed', reason } }, engine, options);
     return 'kept';
   }
   await removeCopy({ holding }, engine, options);
-  return 'removed';
+  return isThere ? 'in_rotation' : 'removed';
+}
+
+/** Without its copy the guard would have to make one: a rule may be faster. */
+async function isDue(
+  { engine, deps: { retentionDays } }: { engine: Engine; deps: Deps },
+  holding: Holding,
+  options: Cancellable,
+): Promise<boolean> {
+  if (!isWhole(holding.original)) return true;
+  const marginMs = engine.rotation.lastGoodDays * DAY_MS;
+  if (marginMs === 0) return false;
+  const { rules } = await readRulesInForce(engine, retentionDays, options);
+  const good: Holding = { ...holding, pinned: {} };
+  const nowMs = engine.clock.now();
+  const pins = new Map<string, Pin>();
+  return planGuard({ holdings: [good], pins, good, rules, nowMs, marginMs }).state === 'due';
 }
 
 async function underLease<T>(

@@ -9,6 +9,24 @@ import type { RunningService } from './create-service.ts';
 const DAY_MS = 86_400_000;
 const WISH = { reason: 'before the upgrade' };
 
+const DAILY = {
+  id: 'daily',
+  enabled: true,
+  prefix: keys.classPrefix('daily'),
+  narrowed: false,
+  expirationDays: 14,
+};
+const DAMAGED = {
+  at: '2026-01-17T12:00:00.000Z',
+  kind: 'whole',
+  percent: 100,
+  ok: false,
+  read_bytes: 1,
+  checked_blocks: 0,
+  job_id: '01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a',
+  problem: { part: 'archive', code: 'data_corrupt', detail: 'block 1 is wrong' },
+};
+
 function begin() {
   const world = setUp({ catalogTtlMs: 0 });
   const service = world.instance('a');
@@ -112,6 +130,46 @@ test('the last good backup of a machine is given up only when it is said twice',
   assert.deepEqual([kept?.pinned?.kind, kept?.pinned?.by], ['renewed', 'anna']);
   assert.equal(await unpin(service, only.id), 'released');
   assert.equal(await service.getBackup(only.id, options), undefined);
+  await service.drain({ drainMs: 0 });
+});
+
+test('a copy stays where the original of the last good backup is about to go, since a rule is faster than a copy', async () => {
+  const { world, service, add, pin } = begin();
+  world.store.rules = [DAILY];
+  const only = await add();
+  await pin(only.id);
+  const copies = world.store.calls.get('copy');
+  await world.clock.advance(13 * DAY_MS);
+  assert.equal(await unpin(service, only.id), 'kept');
+  assert.equal(world.store.calls.get('copy'), copies, 'nothing is removed and copied again');
+  assert.equal((await service.getBackup(only.id, options))?.pinned?.kind, 'renewed');
+  await expire(world);
+  assert.equal((await service.listBackups({ pageSize: 10 }, options)).items.length, 1);
+  await service.drain({ drainMs: 0 });
+});
+
+test('giving up a damaged backup that was kept as the last good one gives up no other', async () => {
+  const { world, service, add } = begin();
+  world.store.rules = [DAILY];
+  const good = await add();
+  await world.clock.advance(DAY_MS);
+  const damaged = await add();
+  await world.clock.advance(11.5 * DAY_MS);
+  await service.renewLastGood({ dryRun: false }, options);
+  assert.equal((await service.getBackup(damaged.id, options))?.pinned?.kind, 'renewed');
+  const found = { version: 1, backup_id: damaged.id, whole: DAMAGED };
+  await world.store.put(keys.verified(damaged.id), JSON.stringify(found), options);
+  await world.clock.advance(60_000);
+  await service.renewLastGood({ dryRun: false }, options);
+  assert.equal((await service.getBackup(good.id, options))?.pinned?.kind, 'renewed');
+  assert.equal(await unpin(service, damaged.id), 'in_rotation');
+  await service.renewLastGood({ dryRun: false }, options);
+  await expire(world);
+  const left = (await service.listBackups({ pageSize: 10 }, options)).items;
+  assert.deepEqual(
+    left.map(({ id }) => id),
+    [good.id],
+  );
   await service.drain({ drainMs: 0 });
 });
 

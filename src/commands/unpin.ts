@@ -5,7 +5,7 @@ import type { Command } from './command.ts';
 
 const WORDS: Record<UnpinOutcome, string> = {
   in_rotation: 'back in rotation: the rules of the bucket delete it when it is due',
-  removed: 'removed: only the copy was left of it, and there is a newer good backup',
+  removed: 'removed: only the copy was left of it, and it was not the last good backup',
   kept: 'kept: it is the last good backup of its machine; to give that up, say so once more',
   released: 'released: nothing keeps it any more',
 };
@@ -17,8 +17,8 @@ export const command: Command = {
   examples: ['xvault unpin 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a'],
   options: {},
   words: { min: 1, max: 1 },
-  notes: `Removes the copy below pinned/; what lies in rotation is never deleted here. The last good backup of a machine, of
-which only the copy is left, stays until it is unpinned once more.`,
+  notes: `Removes the copy below pinned/; what lies in rotation is never deleted here. The last good backup of a machine, whose
+original is gone or about to go, stays until it is unpinned once more.`,
   async run({ positionals, json, terminal, signal }) {
     const backupId = (positionals[0] ?? '').toLowerCase();
     await using client = await openClient({ terminal });

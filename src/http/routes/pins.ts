@@ -61,8 +61,8 @@ const unpin = defineRoute({
   scope: 'backup',
   summary: 'Put a backup back into rotation',
   description:
-    'Removes the copy below `pinned/`; what lies in rotation is never deleted by xvault. When only the copy is left and it is the last ' +
-    'good backup of its machine, it stays as such (`kept`) until this is asked once more (`released`).',
+    'Removes the copy below `pinned/`; what lies in rotation is never deleted by xvault. Of the last good backup of its machine ' +
+    'whose original is gone or about to go the copy stays (`kept`) until this is asked once more (`released`).',
   params: { id: 'id of the backup' },
   answers: {
     200: {
@@ -72,7 +72,7 @@ const unpin = defineRoute({
           backup_id: z.string(),
           outcome: z.enum(['in_rotation', 'removed', 'kept', 'released']).meta({
             description:
-              'in_rotation: only the original is left. removed: it was a copy without original, and there is a newer good backup. ' +
+              'in_rotation: only the original is left. removed: it was a copy without original, and not the last good backup. ' +
               'kept: it is the last good backup of its machine, and the guard has it now. released: nobody keeps it any more.',
           }),
         })
