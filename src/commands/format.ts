@@ -35,6 +35,12 @@ function pair(big: number, bigUnit: string, small: number, smallUnit: string): s
   return small === 0 ? `${big}${bigUnit}` : `${big}${bigUnit} ${small}${smallUnit}`;
 }
 
+/** "3h 5m ago". */
+export function formatAgo(time: string | undefined, nowMs: number): string {
+  if (time === undefined) return '–';
+  return `${formatSeconds((nowMs - Date.parse(time)) / 1000)} ago`;
+}
+
 /** "90s", "26h", "3d", "1h30m" or plain seconds → seconds; undefined when it is none. */
 export function parseDuration(text: string): number | undefined {
   if (/^\d+(\.\d+)?$/.test(text)) return Number(text);

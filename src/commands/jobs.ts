@@ -1,26 +1,10 @@
 /** `xvault jobs`: jobs, newest first. */
 import { JOB_STATUSES } from '../catalog/record.ts';
 import { systemClock } from '../clock.ts';
+import { jobTable } from '../http/text-views.ts';
 import { openClient } from './client.ts';
 import { type Command, choiceOption } from './command.ts';
-import { formatTable, plain } from './format.ts';
-import {
-  filterOption,
-  formatAgo,
-  LIST_OPTIONS,
-  readLimit,
-  warnUnreadable,
-} from './list-options.ts';
-import { progressText } from './progress.ts';
-
-const COLUMNS = [
-  { title: 'JOB' },
-  { title: 'MACHINE' },
-  { title: 'POOL' },
-  { title: 'STARTED' },
-  { title: 'STATUS' },
-  { title: 'WHAT' },
-];
+import { filterOption, LIST_OPTIONS, readLimit, warnUnreadable } from './list-options.ts';
 
 export const command: Command = {
   name: 'jobs',
@@ -54,17 +38,8 @@ export const command: Command = {
       return 0;
     }
     warnUnreadable(terminal, page.unreadable);
-    const now = systemClock.now();
-    const rows = page.jobs.map((job) => [
-      job.id,
-      plain(job.vm.name) || job.vm.uuid,
-      job.vm.pool,
-      formatAgo(job.started_at ?? job.created_at, now),
-      job.status,
-      job.status === 'running' ? progressText(job, undefined) : plain(job.error?.code ?? ''),
-    ]);
-    if (rows.length === 0) terminal.err('no jobs\n');
-    else terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
+    if (page.jobs.length === 0) terminal.err('no jobs\n');
+    else terminal.out(`${jobTable(page.jobs, systemClock.now()).join('\n')}\n`);
     return 0;
   },
 };

@@ -1,9 +1,9 @@
-/** Options that several listing commands share, and the columns for times. */
+/** Options that several listing commands share. */
 
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import { BackupError } from '../errors.ts';
 import { type OptionHelp, type OptionValues, type Terminal, textOption } from './command.ts';
-import { formatSeconds, parseDuration, plain } from './format.ts';
+import { parseDuration, plain } from './format.ts';
 
 const MAX_LIMIT = 1000;
 const DEFAULT_LIMIT = 50;
@@ -61,10 +61,4 @@ export function warnUnreadable(
   for (const { key, detail } of records) {
     terminal.err(`warning: ${plain(key)}: ${plain(detail)}\n`);
   }
-}
-
-/** "3h 5m ago". */
-export function formatAgo(time: string | undefined, nowMs: number): string {
-  if (time === undefined) return '–';
-  return `${formatSeconds((nowMs - Date.parse(time)) / 1000)} ago`;
 }

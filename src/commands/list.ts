@@ -1,31 +1,10 @@
 /** `xvault list`: backups, newest first. */
-import type { Backup } from '../catalog/record.ts';
-import type { Verification } from '../catalog/verified.ts';
 import { systemClock } from '../clock.ts';
-import type { BackupView } from '../http/views.ts';
+import { backupTable } from '../http/text-views.ts';
 import { openClient } from './client.ts';
 import type { Command } from './command.ts';
-import { formatBytes, formatShare, formatTable, plain } from './format.ts';
-import {
-  filterOption,
-  formatAgo,
-  LIST_OPTIONS,
-  readLimit,
-  warnUnreadable,
-} from './list-options.ts';
-
-const COLUMNS = [
-  { title: 'MACHINE' },
-  { title: 'POOL' },
-  { title: 'TAKEN' },
-  { title: 'SIZE', right: true },
-  { title: 'SENT', right: true },
-  { title: 'DISKS', right: true },
-  { title: 'CLASS' },
-  { title: 'MODE' },
-  { title: 'VERIFIED' },
-  { title: 'BACKUP' },
-];
+import { plain } from './format.ts';
+import { filterOption, LIST_OPTIONS, readLimit, warnUnreadable } from './list-options.ts';
 
 export const command: Command = {
   name: 'list',
@@ -58,42 +37,8 @@ export const command: Command = {
       terminal.err(vm === undefined ? 'no backups\n' : `no backups of ${plain(vm)}\n`);
       return 0;
     }
-    const now = systemClock.now();
-    const rows = page.backups.map((backup) => [
-      plain(backup.vm.name) || backup.vm.uuid,
-      backup.vm.pool,
-      formatAgo(backup.created_at, now),
-      sizeText(backup.archive),
-      formatBytes(backup.sent_bytes),
-      String(backup.disks.length),
-      classText(backup),
-      backup.mode,
-      verifiedText(backup.verified, now),
-      backup.id,
-    ]);
-    terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
+    terminal.out(`${backupTable(page.backups, systemClock.now()).join('\n')}\n`);
     if (page.next_page_token) terminal.err('there are more: --limit shows them\n');
     return 0;
   },
 };
-
-/** With what keeps it whatever the rules of its class delete. */
-function classText({ retention, pinned }: BackupView): string {
-  return pinned === undefined ? retention : `${retention}, ${pinned.kind}`;
-}
-
-/** When it was looked at last; in capitals what nobody may overlook. */
-function verifiedText(verified: Verification | undefined, nowMs: number): string {
-  if (verified === undefined) return '–';
-  if (verified.problem?.part === 'archive') return 'DAMAGED';
-  if (!verified.ok) return verified.problem?.part === 'index' ? 'index lost' : 'FAILED';
-  const share = verified.kind === 'sampled' ? `${verified.percent} % ` : '';
-  return `${share}${formatAgo(verified.at, nowMs)}`;
-}
-
-/** Of a compressed archive also what share of its blocks that is. */
-function sizeText({ size_bytes: size, uncompressed_bytes: whole }: Backup['archive']): string {
-  return whole === undefined
-    ? formatBytes(size)
-    : `${formatBytes(size)} (${formatShare(size, whole)})`;
-}

@@ -172,6 +172,24 @@ function warningsOf({ result, dry_run: dryRun, restored, restore_plan: plan }: J
   return (result ?? dryRun ?? restored ?? plan)?.warnings ?? [];
 }
 
+/** What a job that ended has to say beside its end: mode and cost, what was changed, warnings, what was left out. */
+export function detailLines(
+  job: JobView,
+  style: ReturnType<typeof styler> = styler(false),
+): string[] {
+  const mode = modeText(job);
+  const excluded = job.result?.excluded_disks ?? job.dry_run?.excluded_disks ?? [];
+  return [
+    ...(mode === undefined ? [] : [mode]),
+    ...(job.result?.adopted?.changes ?? []).map((change) => `changed: ${plain(change)}`),
+    ...restoreLines(job),
+    ...warningsOf(job).map((warning) => `${style('yellow', 'warning:')} ${plain(warning)}`),
+    ...excluded.map(
+      ({ name, vdi_uuid: uuid, reason }) => `left out: ${plain(name) || uuid}: ${plain(reason)}`,
+    ),
+  ];
+}
+
 export interface ProgressView {
   update(job: JobView): void;
   end(job: JobView): void;
@@ -206,19 +224,7 @@ export function createProgressView(terminal: Terminal, clock: Clock): ProgressVi
     end: (job) => {
       if (terminal.errIsTty) lines.clear();
       terminal.err(`${mark(job)} ${endText(job)}\n`);
-      const mode = modeText(job);
-      if (mode !== undefined) terminal.err(`  ${mode}\n`);
-      for (const change of job.result?.adopted?.changes ?? []) {
-        terminal.err(`  changed: ${plain(change)}\n`);
-      }
-      for (const line of restoreLines(job)) terminal.err(`  ${line}\n`);
-      for (const warning of warningsOf(job)) {
-        terminal.err(`  ${style('yellow', 'warning:')} ${plain(warning)}\n`);
-      }
-      const excluded = job.result?.excluded_disks ?? job.dry_run?.excluded_disks ?? [];
-      for (const disk of excluded) {
-        terminal.err(`  left out: ${plain(disk.name) || disk.vdi_uuid}: ${plain(disk.reason)}\n`);
-      }
+      for (const line of detailLines(job, style)) terminal.err(`  ${line}\n`);
     },
   };
 }

@@ -4,8 +4,8 @@ import { RUN_STATUSES } from '../catalog/run.ts';
 import { systemClock } from '../clock.ts';
 import { openClient } from './client.ts';
 import { type Command, choiceOption } from './command.ts';
-import { formatTable, plain } from './format.ts';
-import { formatAgo, LIST_OPTIONS, readLimit } from './list-options.ts';
+import { formatAgo, formatTable, plain } from './format.ts';
+import { LIST_OPTIONS, readLimit } from './list-options.ts';
 
 const COLUMNS = [
   { title: 'RUN' },

@@ -1,27 +1,12 @@
 /** `xvault status`: every machine, its newest good backup, its age. */
-import type { StatusReport } from '../backup/service.ts';
 import { systemClock } from '../clock.ts';
 import { readSettings } from '../config.ts';
+import { statusTable, statusWarnings } from '../http/text-views.ts';
 import { openClient } from './client.ts';
 import type { Command } from './command.ts';
-import { formatTable, plain } from './format.ts';
 import { styler } from './help.ts';
-import {
-  filterOption,
-  formatAgo,
-  POOL_OPTION,
-  readSeconds,
-  warnUnreadable,
-} from './list-options.ts';
+import { filterOption, POOL_OPTION, readSeconds } from './list-options.ts';
 
-const COLUMNS = [
-  { title: 'STATUS' },
-  { title: 'MACHINE' },
-  { title: 'POOL' },
-  { title: 'LAST GOOD' },
-  { title: 'DELETED ON' },
-  { title: 'WHY' },
-];
 const COLORS = { ok: 'green', warning: 'yellow', critical: 'red' } as const;
 
 export const command: Command = {
@@ -51,32 +36,9 @@ export const command: Command = {
       return code;
     }
     const style = styler(terminal.color);
-    const now = systemClock.now();
-    const rows = report.vms.map((line) => [
-      style(COLORS[line.status], line.status),
-      plain(line.vm.name) || line.vm.uuid,
-      line.vm.pool,
-      formatAgo(line.last_backup_at, now),
-      endText(line),
-      plain(line.reason),
-    ]);
-    terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
-    for (const pool of report.unreachable_pools) {
-      terminal.err(
-        `warning: pool ${pool} does not answer; its machines are known from the bucket\n`,
-      );
-    }
-    for (const { vm, reason } of report.gone_at_risk ?? []) {
-      const name = plain(vm.name) || vm.uuid;
-      terminal.err(`warning: ${vm.pool}/${name} is on no pool any more: ${plain(reason)}\n`);
-    }
-    warnUnreadable(terminal, report.unreadable_records);
+    const table = statusTable(report, systemClock.now(), (one) => style(COLORS[one], one));
+    terminal.out(`${table.join('\n')}\n`);
+    for (const line of statusWarnings(report)) terminal.err(`warning: ${line}\n`);
     return code;
   },
 };
-
-/** The day the bucket deletes it, or what keeps it. */
-function endText({ expires_at: at, guard }: StatusReport['vms'][number]): string {
-  if (at !== undefined) return at.slice(0, 10);
-  return guard === undefined ? '–' : guard === 'safe' ? 'never' : guard;
-}

@@ -5,6 +5,14 @@ import { NEVER } from '../../signals.ts';
 import { BACKUP_EXAMPLE, INDEX_JOB_EXAMPLE, VM_EXAMPLE } from '../examples.ts';
 import { type Answer, type AnyRoute, type Call, defineRoute, jsonAnswer } from '../route.ts';
 import { backupAnswerSchema, backupListSchema, vmListSchema } from '../schemas.ts';
+import {
+  AS_TEXT,
+  backupTable,
+  linesAnswer,
+  listText,
+  prefersText,
+  vmTable,
+} from '../text-views.ts';
 import { backupView, jobView } from '../views.ts';
 import {
   found,
@@ -35,16 +43,19 @@ const listVms = defineRoute({
   path: '/v1/vms',
   scope: 'read',
   summary: 'List machines',
-  description: 'Every machine with its last good backup, its age, and why a selection skips it.',
+  description: `Every machine with its last good backup, its age, and why a selection skips it. ${AS_TEXT}`,
   query: z.strictObject({ pool: poolField }),
   conditional: true,
   answers: {
     200: { description: 'The machines.', schema: vmListSchema, example: { vms: [VM_EXAMPLE] } },
     503: problemDoc('A pool or the store does not answer.'),
   },
-  handle: async ({ deps, query, signal }) => {
+  handle: async (call) => {
+    const { deps, query, signal } = call;
     const vms = await deps.service.listVms(given({ pool: query.pool }), { signal });
-    return jsonAnswer(200, { vms });
+    if (!prefersText(call)) return jsonAnswer(200, { vms });
+    const table = vmTable(vms, deps.clock.now());
+    return linesAnswer(listText({ noun: 'machines', rows: vms.length, table }));
   },
 });
 
@@ -53,6 +64,7 @@ const listBackupsOfVm = defineRoute({
   path: '/v1/vms/{vm}/backups',
   scope: 'read',
   summary: 'List backups of one machine, newest first',
+  description: AS_TEXT,
   params: { vm: 'uuid or name of the machine; it may no longer exist' },
   query: z.strictObject({ pool: poolField, retention: retentionField, ...pageFields }),
   conditional: true,
@@ -65,6 +77,7 @@ const listAllBackups = defineRoute({
   path: '/v1/backups',
   scope: 'read',
   summary: 'List backups, newest first',
+  description: AS_TEXT,
   query: z.strictObject({
     vm: nameField.meta({ description: 'Only of this machine, by uuid or name.' }),
     pool: poolField,
@@ -81,6 +94,7 @@ const getBackup = defineRoute({
   path: '/v1/backups/{id}',
   scope: 'read',
   summary: 'Look at a backup',
+  description: AS_TEXT,
   params: { id: 'id of the backup' },
   conditional: true,
   answers: {
@@ -96,7 +110,9 @@ const getBackup = defineRoute({
   handle: async (call) => {
     const id = idOf(call, 'backup');
     const backup = await call.deps.service.getBackup(id, { signal: call.signal });
-    return jsonAnswer(200, backupView(found(backup, 'backup', id)));
+    const view = backupView(found(backup, 'backup', id));
+    if (!prefersText(call)) return jsonAnswer(200, view);
+    return linesAnswer(backupTable([view], call.deps.clock.now()));
   },
 });
 
@@ -145,16 +161,24 @@ interface ListQuery {
   page_token?: string | undefined;
 }
 
-async function listBackups({ deps, signal }: Call, query: ListQuery): Promise<Answer> {
+async function listBackups(call: Call, query: ListQuery): Promise<Answer> {
+  const { deps, signal } = call;
   const { vm, pool, retention } = query;
   const page = await deps.service.listBackups(
     { ...pageInput(query), ...given({ vm, pool, retention }) },
     { signal },
   );
+  const backups = page.items.map(backupView);
+  const { nextPageToken, unreadable } = page;
+  if (prefersText(call)) {
+    const table = backupTable(backups, deps.clock.now());
+    const rows = backups.length;
+    return linesAnswer(listText({ noun: 'backups', rows, table, unreadable, nextPageToken }));
+  }
   return jsonAnswer(200, {
-    backups: page.items.map(backupView),
-    next_page_token: page.nextPageToken ?? '',
-    ...given({ unreadable: page.unreadable }),
+    backups,
+    next_page_token: nextPageToken ?? '',
+    ...given({ unreadable }),
   });
 }
 

@@ -1,11 +1,12 @@
 /** Jobs: start a backup, look, wait, follow, cancel, list. */
 import { z } from 'zod';
-import { backupRequestSchema, isEnded, JOB_STATUSES } from '../../catalog/record.ts';
+import { backupRequestSchema, isEnded, JOB_STATUSES, type Job } from '../../catalog/record.ts';
 import { NEVER } from '../../signals.ts';
 import { eventStream, jobEvents } from '../events.ts';
 import { JOB_EXAMPLE } from '../examples.ts';
-import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
+import { type Answer, type AnyRoute, type Call, defineRoute, jsonAnswer } from '../route.ts';
 import { jobListSchema } from '../schemas.ts';
+import { AS_TEXT, jobTable, jobText, linesAnswer, listText, prefersText } from '../text-views.ts';
 import { jobView } from '../views.ts';
 import {
   found,
@@ -98,7 +99,7 @@ const getJob = defineRoute({
   path: '/v1/jobs/{id}',
   scope: 'read',
   summary: 'Look at a job',
-  description: '`Prefer: wait=N` holds the answer until the job ended, up to 55 s.',
+  description: `\`Prefer: wait=N\` holds the answer until the job ended, up to 55 s. ${AS_TEXT}`,
   params: { id: 'id of the job' },
   waits: true,
   conditional: true,
@@ -113,21 +114,25 @@ const getJob = defineRoute({
     const wait = takeWait(call);
     if (wait === undefined) {
       const job = found(await service.getJob(id, { signal: call.signal }), 'job', id);
-      return jsonAnswer(200, jobView(job), isEnded(job) ? {} : POLL_HEADERS);
+      return answerJob(call, job);
     }
     try {
       const timeoutMs = wait.waitSeconds * 1000;
       const waited = await service.waitJob(id, { timeoutMs }, { signal: call.signal });
       const job = found(waited, 'job', id);
-      return jsonAnswer(200, jobView(job), {
-        ...(isEnded(job) ? {} : POLL_HEADERS),
-        'preference-applied': `wait=${wait.waitSeconds}`,
-      });
+      return answerJob(call, job, { 'preference-applied': `wait=${wait.waitSeconds}` });
     } finally {
       wait.release();
     }
   },
 });
+
+function answerJob(call: Call, job: Job, headers: Record<string, string> = {}): Answer {
+  const view = jobView(job);
+  const answer = prefersText(call) ? linesAnswer(jobText(view)) : jsonAnswer(200, view);
+  const poll = isEnded(job) ? {} : POLL_HEADERS;
+  return { ...answer, headers: { ...answer.headers, ...poll, ...headers } };
+}
 
 const followJob = defineRoute({
   method: 'GET',
@@ -189,6 +194,7 @@ const listJobs = defineRoute({
   path: '/v1/jobs',
   scope: 'read',
   summary: 'List jobs, newest first',
+  description: AS_TEXT,
   query: z.strictObject({
     status: z.enum(JOB_STATUSES).optional().meta({ description: 'Only jobs in this status.' }),
     vm: nameField.meta({ description: 'Only jobs of this machine, by uuid or name.' }),
@@ -203,16 +209,25 @@ const listJobs = defineRoute({
       example: { jobs: [JOB_EXAMPLE], next_page_token: '' },
     },
   },
-  handle: async ({ deps, query, signal }) => {
+  handle: async (call) => {
+    const { deps, query, signal } = call;
     const { status, vm, pool } = query;
     const page = await deps.service.listJobs(
       { ...pageInput(query), ...given({ status, vm, pool }) },
       { signal },
     );
+    const jobs = page.items.map(jobView);
+    const { nextPageToken, unreadable } = page;
+    if (prefersText(call)) {
+      const table = jobTable(jobs, deps.clock.now());
+      return linesAnswer(
+        listText({ noun: 'jobs', rows: jobs.length, table, unreadable, nextPageToken }),
+      );
+    }
     return jsonAnswer(200, {
-      jobs: page.items.map(jobView),
-      next_page_token: page.nextPageToken ?? '',
-      ...given({ unreadable: page.unreadable }),
+      jobs,
+      next_page_token: nextPageToken ?? '',
+      ...given({ unreadable }),
     });
   },
 });

@@ -13,6 +13,7 @@ import {
   textAnswer,
 } from '../route.ts';
 import { RUN_EXAMPLE, runAnswerSchema, runListSchema, runView } from '../run-answers.ts';
+import { prefersText } from '../text-views.ts';
 import {
   found,
   given,
@@ -65,12 +66,6 @@ function answerRun(
   if (!prefersText(call)) return jsonAnswer(status, runView(run), headers);
   const answer = textAnswer(status, 'text/plain; charset=utf-8', runReport(run));
   return { ...answer, headers: { ...answer.headers, ...headers } };
-}
-
-/** JSON unless text is named and JSON is not: curl and browsers accept anything. */
-function prefersText({ c }: Call): boolean {
-  const accept = c.req.header('accept') ?? '';
-  return /\btext\/plain\b/i.test(accept) && !/\bapplication\/json\b/i.test(accept);
 }
 
 const startRun = defineRoute({

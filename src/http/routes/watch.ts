@@ -7,6 +7,7 @@ import { nagiosText } from '../nagios.ts';
 import { OPENMETRICS, toOpenMetrics, wantsOpenMetrics } from '../open-metrics.ts';
 import { type AnyRoute, defineRoute, jsonAnswer, textAnswer } from '../route.ts';
 import { livenessSchema, readinessSchema, statusSchema } from '../schemas.ts';
+import { AS_TEXT, linesAnswer, prefersText, statusText } from '../text-views.ts';
 import { given, nameField, problemDoc } from './common.ts';
 
 /** draft-inadarei-api-health-check. */
@@ -17,8 +18,7 @@ const status = defineRoute({
   path: '/v1/status',
   scope: 'read',
   summary: 'Are the backups all right?',
-  description:
-    'Per machine the age of its newest good backup. 200 whatever the status, unless `strict=1`.',
+  description: `Per machine the age of its newest good backup. 200 whatever the status, unless \`strict=1\`. ${AS_TEXT}`,
   query: z.strictObject({
     max_age: durationSchema
       .optional()
@@ -31,15 +31,20 @@ const status = defineRoute({
     200: { description: 'The status.', schema: statusSchema, example: STATUS_EXAMPLE },
     503: { description: 'The same, with `strict=1` and critical.', schema: statusSchema },
   },
-  handle: async ({ deps, settings, query, signal }) => {
+  handle: async (call) => {
+    const { deps, settings, query, signal } = call;
     const report = await deps.service.status(
       { maxAgeSeconds: query.max_age ?? settings.maxAgeSeconds, ...given({ pool: query.pool }) },
       { signal },
     );
     const code = query.strict === '1' && report.status === 'critical' ? 503 : 200;
-    return query.format === 'nagios'
-      ? textAnswer(code, 'text/plain; charset=utf-8', nagiosText(report))
-      : jsonAnswer(code, report);
+    if (query.format === 'nagios') {
+      return textAnswer(code, 'text/plain; charset=utf-8', nagiosText(report));
+    }
+    if (query.format === undefined && prefersText(call)) {
+      return linesAnswer(statusText(report, deps.clock.now()), code);
+    }
+    return jsonAnswer(code, report);
   },
 });
 
