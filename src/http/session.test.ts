@@ -34,7 +34,7 @@ test('a browser without a token is asked for one, and comes back to where it wan
     headers: { ...HTML, cookie: 'a=b; xvault=read-token' },
   });
   assert.equal(seen.status, 200);
-  assert.match(await seen.text(), /<button>Sign out read<\/button>/);
+  assert.match(await seen.text(), /<button>Sign out \(read\)<\/button>/);
 });
 
 test('where the browser sees https the cookie is only for https and only for this host', async () => {

@@ -12,6 +12,8 @@ import { ageText, bytesText, day, tag, time, trouble, vmPath } from './pages/wor
 
 /** More rows than these belong into a monitor, not onto a page. */
 const MAX_ROWS = 1000;
+/** Of those that are not well, above everything else. */
+const NAMED = 3;
 
 export interface StatusPageInput {
   version: string;
@@ -44,6 +46,7 @@ ${'vms' in status ? vmTable(status, runsOf(input.recent)) : trouble(status)}`,
 /** What is wrong and what is next, in a sentence each. */
 function summary({ vms, unreachable_pools, unreadable_records, gone_at_risk }: StatusReport): Html {
   const good = vms.filter(({ status }) => status === 'ok').length;
+  const bad = vms.filter(({ status }) => status === 'critical');
   const [next] = vms
     .filter((row) => row.expires_at !== undefined)
     .toSorted((a, b) => ((a.expires_at ?? '') < (b.expires_at ?? '') ? -1 : 1));
@@ -52,6 +55,8 @@ function summary({ vms, unreachable_pools, unreadable_records, gone_at_risk }: S
       ? ''
       : html` The first last good backup to be deleted is that of <a href="${vmPath(next.vm)}">${next.vm.name || next.vm.uuid}</a>, on ${day(next.expires_at)}.`
   }</p>
+${bad.slice(0, NAMED).map(({ vm, reason }) => html`<p class="wrong"><a href="${vmPath(vm)}">${vm.name || vm.uuid}</a>: ${reason}</p>`)}
+${bad.length > NAMED ? html`<p>And ${bad.length - NAMED} more, below.</p>` : ''}
 ${unreachable_pools.map(
   (pool) =>
     html`<p class="wrong">Pool ${pool} does not answer: its machines are known from the bucket only.</p>`,
@@ -76,11 +81,11 @@ function vmTable(report: StatusReport, runs: ReadonlyMap<string, Job[]>): Html {
   const rows = sorted.slice(0, MAX_ROWS).map((row) => {
     const age = row.age_seconds === undefined ? 'never' : `${ageText(row.age_seconds)} ago`;
     return html`<tr><td>${machine(row.vm, twice)}</td><td class="wide">${row.vm.pool}</td><td>${tag(row.status)}</td>
-<td class="n">${age}</td><td class="wide">${row.expires_at === undefined ? '' : day(row.expires_at)}</td>
-<td class="wide">${runBar(runs.get(machineOf(row.vm)) ?? [])}</td><td class="${row.status === 'ok' ? 'wide' : ''}">${row.reason}</td></tr>`;
+<td class="n" data-l="last good backup">${age}</td><td data-l="deleted on">${row.expires_at === undefined ? '' : day(row.expires_at)}</td>
+<td>${runBar(runs.get(machineOf(row.vm)) ?? [])}</td><td class="${row.status === 'ok' ? 'wide' : 'all'}">${row.reason}</td></tr>`;
   });
   const left = report.vms.length - rows.length;
-  return html`<table><thead><tr><th scope="col">machine</th><th scope="col" class="wide">pool</th><th scope="col">status</th><th scope="col" class="n">last good backup</th><th scope="col" class="wide">deleted on</th><th scope="col" class="wide">last runs</th><th scope="col">reason</th></tr></thead>
+  return html`<table><thead><tr><th scope="col">machine</th><th scope="col" class="wide">pool</th><th scope="col">status</th><th scope="col" class="n">last good backup</th><th scope="col">deleted on</th><th scope="col">last runs</th><th scope="col">reason</th></tr></thead>
 <tbody>${rows}</tbody></table>
 <p class="quiet">${left > 0 ? `${left} more are not shown. ` : ''}Overdue after ${ageText(report.max_age_seconds)}. Looked at ${time(report.checked_at)}.</p>`;
 }

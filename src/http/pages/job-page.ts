@@ -5,7 +5,7 @@ import type { Html } from '../page.ts';
 import { jobView } from '../views.ts';
 import { kindText, lastedText, progressBar } from './job-table.ts';
 import { paceOf } from './pace.ts';
-import { bytesText, command, durationText, facts, tag, time, vmPath } from './words.ts';
+import { amountText, bytesText, command, durationText, facts, tag, time, vmPath } from './words.ts';
 
 /** Sections by id. `nowMs`: the end of the phase that still runs. */
 export function jobSections(job: Job, nowMs: number): Record<string, Html> {
@@ -42,15 +42,16 @@ function progress(job: Job): Html {
   const { progress: view } = jobView(job);
   const pace = paceOf(job);
   const left = pace?.secondsLeft;
-  return html`<p>${progressBar(view.percent, job.vm.name)} <span class="quiet">${job.cancel_requested && job.status === 'running' ? 'asked to stop' : job.phase}</span></p>
-${facts([
-  ['read', bytesText(view.read_bytes)],
-  ['sent', bytesText(view.sent_bytes)],
-  ['copied in the bucket', view.copied_bytes > 0 ? bytesText(view.copied_bytes) : undefined],
-  ['of at most', view.total_bytes === undefined ? undefined : bytesText(view.total_bytes)],
-  ['rate', pace && `${bytesText(pace.bytesPerSecond)}/s`],
-  ['time left', left === undefined ? undefined : `at most ${durationText(left)}`],
-])}`;
+  const now = job.cancel_requested ? `asked to stop, ${job.phase}` : job.phase;
+  const bar = html`<p>${progressBar(view.percent, job.vm.name)} <span class="quiet">${now}</span></p>`;
+  return html`${job.status === 'running' ? bar : ''}${facts([
+    ['read', bytesText(view.read_bytes)],
+    ['sent', bytesText(view.sent_bytes)],
+    ['copied in the bucket', view.copied_bytes > 0 ? bytesText(view.copied_bytes) : undefined],
+    ['of at most', view.total_bytes === undefined ? undefined : bytesText(view.total_bytes)],
+    ['rate', pace && `${bytesText(pace.bytesPerSecond)}/s`],
+    ['time left', left === undefined ? undefined : `at most ${durationText(left)}`],
+  ])}`;
 }
 
 interface Span {
@@ -88,8 +89,8 @@ function timeline(job: Job, nowMs: number): Html {
     const x = Math.min(WIDTH - 2, place(fromMs - first.fromMs));
     const width = Math.max(2, Math.min(WIDTH - x, place(toMs - fromMs)));
     return html`<tr><td>${phase}${attempt > 1 ? html` <span class="quiet">attempt ${attempt}</span>` : ''}</td>
-<td class="n">${durationText((toMs - fromMs) / 1000)}</td><td class="wide">${time(new Date(fromMs).toISOString())}</td>
-<td class="span"><svg width="100%" height="${BAR}" viewBox="0 0 ${WIDTH} ${BAR}" preserveAspectRatio="none" aria-hidden="true"><rect class="base" width="${WIDTH}" height="${BAR}"/><rect class="good" x="${x}" width="${width}" height="${BAR}"/></svg></td></tr>`;
+<td class="n" data-l="took">${durationText((toMs - fromMs) / 1000)}</td><td class="wide">${time(new Date(fromMs).toISOString())}</td>
+<td class="all"><svg width="100%" height="${BAR}" viewBox="0 0 ${WIDTH} ${BAR}" preserveAspectRatio="none" aria-hidden="true"><rect class="base" width="${WIDTH}" height="${BAR}"/><rect class="good" x="${x}" width="${width}" height="${BAR}"/></svg></td></tr>`;
   });
   return html`<table><thead><tr><th scope="col">phase</th><th scope="col" class="n">took</th><th scope="col" class="wide">began</th><th scope="col">of the whole</th></tr></thead><tbody>${rows}</tbody></table>`;
 }
@@ -104,7 +105,7 @@ function outcome({ result, restored, verified, index, dry_run, backup_id }: Job)
         ['mode', `${result.mode}: ${result.mode_reason}`],
         ['sent', bytesText(result.sent_bytes)],
         ['copied in the bucket', bytesText(result.copied_bytes)],
-        ['cost of the requests', cost && `${cost.amount.toFixed(4)} ${cost.currency}`],
+        ['cost of the requests', cost && amountText(cost)],
         ['class', result.retention],
         ['backup', html`<code>${result.id}</code>`],
       ])}${warnings(result.warnings)}<p>Restore it:</p>${command(`xvault restore ${result.id}`)}`,

@@ -9,20 +9,21 @@ import { bytesText, durationText, jobPath, tag, time, vmPath } from './words.ts'
 /** What runs and waits now. */
 export function activeJobs(jobs: readonly Job[]): Html {
   if (jobs.length === 0) return html`<p class="quiet">Nothing.</p>`;
-  return html`<table><thead><tr><th scope="col">machine</th><th scope="col">job</th><th scope="col">progress</th><th scope="col" class="n">read</th><th scope="col" class="n wide">sent</th><th scope="col" class="n wide">rate</th><th scope="col" class="n wide">time left</th><th scope="col" class="wide">by</th></tr></thead>
+  return html`<table><thead><tr><th scope="col">machine</th><th scope="col">job</th><th scope="col">progress</th><th scope="col" class="n">read</th><th scope="col" class="n">sent</th><th scope="col" class="n">rate</th><th scope="col" class="n">time left</th><th scope="col" class="wide">by</th></tr></thead>
 <tbody>${jobs.map(activeRow)}</tbody></table>`;
 }
 
 function activeRow(job: Job): Html {
   const { progress, vm, kind, phase, status, waiting_because } = jobView(job);
+  const isWaiting = status === 'queued';
   const pace = paceOf(job);
   const rate = pace && `${bytesText(pace.bytesPerSecond)}/s`;
   const left = pace?.secondsLeft === undefined ? undefined : durationText(pace.secondsLeft);
   return html`<tr><td><a href="${vmPath(vm)}">${vm.name || vm.uuid}</a></td>
-<td><a href="${jobPath(job.id)}">${kindText(kind)}</a>, ${status === 'queued' ? (waiting_because ?? 'queued') : phase}</td>
-<td>${progressBar(progress.percent, vm.name)}</td>
-<td class="n">${bytesText(progress.read_bytes)}</td><td class="n wide">${bytesText(progress.sent_bytes)}</td>
-<td class="n wide">${rate ?? ''}</td><td class="n wide">${left === undefined ? '' : `at most ${left}`}</td><td class="wide">${job.triggered_by}</td></tr>`;
+<td><a href="${jobPath(job.id)}">${kindText(kind)}</a>, ${isWaiting ? (waiting_because ?? 'queued') : phase}</td>
+<td>${isWaiting ? '' : progressBar(progress.percent, vm.name)}</td>
+<td class="n" data-l="read">${isWaiting ? '' : bytesText(progress.read_bytes)}</td><td class="n" data-l="sent">${isWaiting ? '' : bytesText(progress.sent_bytes)}</td>
+<td class="n" data-l="rate">${rate ?? ''}</td><td class="n" data-l="time left">${left === undefined ? '' : `at most ${left}`}</td><td class="wide">${job.triggered_by}</td></tr>`;
 }
 
 /** With the figure in words; none is a bar that does not know. */
@@ -37,9 +38,9 @@ export function pastJobs(jobs: readonly Job[]): Html {
   const rows = jobs.map(
     (job) => html`<tr><td><a href="${jobPath(job.id)}">${time(job.created_at)}</a></td>
 <td>${kindText(job.kind)}${job.request.dry_run ? ', dry run' : ''}</td><td>${tag(job.status)}</td>
-<td class="n wide">${lastedText(job)}</td><td class="wide">${job.triggered_by}</td><td>${job.error?.detail ?? ''}</td></tr>`,
+<td class="n" data-l="took">${lastedText(job)}</td><td class="wide">${job.triggered_by}</td><td class="all">${job.error?.detail ?? ''}</td></tr>`,
   );
-  return html`<table><thead><tr><th scope="col">begun</th><th scope="col">job</th><th scope="col">state</th><th scope="col" class="n wide">took</th><th scope="col" class="wide">by</th><th scope="col">what went wrong</th></tr></thead>
+  return html`<table><thead><tr><th scope="col">begun</th><th scope="col">job</th><th scope="col">state</th><th scope="col" class="n">took</th><th scope="col" class="wide">by</th><th scope="col">what went wrong</th></tr></thead>
 <tbody>${rows}</tbody></table>`;
 }
 

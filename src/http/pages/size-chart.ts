@@ -11,6 +11,8 @@ const HEIGHT = 120;
 /** Room for the scale. */
 const LEFT = 70;
 const TOP = 14;
+/** Two days, written out. */
+const LABEL = 170;
 const BOTTOM = 18;
 
 /** `backups`: newest first. */
@@ -29,8 +31,9 @@ export function sizeChart(backups: readonly Backup[]): Html | '' {
     return html`<g><title>${backup.created_at.slice(0, 16).replace('T', ' ')} ${backup.mode}: ${bytesText(backup.archive.size_bytes)}, ${bytesText(backup.sent_bytes)} sent</title>
 <rect class="plain" x="${x}" y="${floor - size}" width="${BAR}" height="${size}"/><rect class="good" x="${x + 3}" y="${floor - sent}" width="${BAR - 6}" height="${sent}"/></g>`;
   });
-  const days = `${oldest.created_at.slice(0, 10)} to ${newest.created_at.slice(0, 10)}`;
-  const width = LEFT + Math.max(shown.length * STEP, 2 * LEFT);
+  const [from, to] = [oldest, newest].map(({ created_at }) => created_at.slice(0, 10));
+  const days = from === to ? from : `${from} to ${to}`;
+  const width = LEFT + Math.max(shown.length * STEP, LABEL);
   return html`<svg width="${width}" height="${floor + BOTTOM}" viewBox="0 0 ${width} ${floor + BOTTOM}" role="img" aria-label="Size and sent bytes of ${shown.length} backups, ${days}">
 <rect class="base" x="${LEFT}" y="${floor}" width="${width - LEFT}" height="1"/>
 <text x="${LEFT - 6}" y="${TOP + 4}" text-anchor="end">${bytesText(most)}</text><text x="${LEFT - 6}" y="${floor}" text-anchor="end">0</text>

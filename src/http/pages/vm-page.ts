@@ -7,7 +7,19 @@ import type { Html } from '../page.ts';
 import { activeJobs, pastJobs } from './job-table.ts';
 import { isRun, runBar } from './run-bar.ts';
 import { sizeChart } from './size-chart.ts';
-import { ageText, bytesText, command, day, facts, tag, time, trouble } from './words.ts';
+import {
+  ageText,
+  amountText,
+  bytesText,
+  command,
+  count,
+  day,
+  facts,
+  jobPath,
+  tag,
+  time,
+  trouble,
+} from './words.ts';
 
 /** Jobs below the backups. */
 const SHOWN_JOBS = 10;
@@ -48,6 +60,15 @@ export function vmSections(input: VmPageInput): Record<string, Html> {
   };
 }
 
+const GUARD_WORDS: Record<NonNullable<StatusReport['vms'][number]['guard']>, string | undefined> = {
+  none: undefined,
+  safe: 'the rules of the bucket let it lie',
+  renewed: 'a copy out of rotation, made in time',
+  pinned: 'a pin',
+  due: 'nothing yet: it is about to be copied',
+  released: 'nothing: it was released',
+};
+
 function standing({ vm, row }: VmPageInput): Html {
   return facts([
     ['pool', vm.pool],
@@ -57,7 +78,7 @@ function standing({ vm, row }: VmPageInput): Html {
       row?.age_seconds === undefined ? undefined : `${ageText(row.age_seconds)} ago`,
     ],
     ['it is deleted on', row?.expires_at && day(row.expires_at)],
-    ['kept by', row?.guard],
+    ['what keeps it', row?.guard && GUARD_WORDS[row.guard]],
     ['verified', row?.verified && verifiedText(row.verified)],
   ]);
 }
@@ -90,8 +111,9 @@ function spent(backups: readonly ListedBackup[]): Html {
   const sent = backups.reduce((sum, { sent_bytes }) => sum + sent_bytes, 0);
   const stored = backups.reduce((sum, { archive }) => sum + archive.size_bytes, 0);
   const amount = costs.reduce((sum, cost) => sum + cost.amount, 0);
-  return html`<p>These ${backups.length} backups hold ${bytesText(stored)}; ${bytesText(sent)} were sent for them${
-    first ? `, and their requests cost about ${amount.toFixed(4)} ${first.currency}` : ''
+  const cost = first && amountText({ amount, currency: first.currency });
+  return html`<p>${count(backups.length, 'backup')}: ${bytesText(stored)} held, ${bytesText(sent)} sent${
+    cost ? `, about ${cost} for requests and transfer` : ''
   }.</p>`;
 }
 
@@ -108,7 +130,7 @@ function ends(backups: readonly ListedBackup[]): Html {
         html`<li>${day(expires_at)}: the backup of ${time(created_at)}${expires_by ? html`, by <code>${expires_by}</code>` : ''}</li>`,
     );
   return html`${rows.length > 0 ? html`<ul>${rows}</ul>` : ''}
-<p class="quiet">${ending.length > SHOWN_ENDS ? `${ending.length - SHOWN_ENDS} more later. ` : ''}${stay > 0 ? `${stay} are deleted by no rule that is known.` : ''}</p>`;
+<p class="quiet">${ending.length > SHOWN_ENDS ? `${ending.length - SHOWN_ENDS} more later. ` : ''}${stay > 0 ? `No rule that is known deletes ${stay === backups.length ? 'any of them' : stay}.` : ''}</p>`;
 }
 
 function backupTable(backups: readonly ListedBackup[]): Html {
@@ -117,13 +139,13 @@ function backupTable(backups: readonly ListedBackup[]): Html {
       backup,
     ) => html`<tr><td>${time(backup.created_at)}<br><code class="quiet wide">${backup.id}</code></td>
 <td class="wide">${backup.retention}</td><td>${backup.mode}${backup.pinned ? ', pinned' : ''}</td>
-<td class="n">${bytesText(backup.archive.size_bytes)}</td><td class="n wide">${bytesText(backup.sent_bytes)}</td>
-<td class="wide">${backup.verified ? verifiedText(backup.verified) : 'not yet'}</td>
-<td>${backup.expires_at === undefined ? '' : day(backup.expires_at)}</td>
+<td class="n" data-l="size">${bytesText(backup.archive.size_bytes)}</td><td class="n" data-l="sent">${bytesText(backup.sent_bytes)}</td>
+<td data-l="verified">${backup.verified ? verifiedText(backup.verified) : 'not yet'}</td>
+<td data-l="deleted on">${backup.expires_at === undefined ? '' : day(backup.expires_at)}</td>
 <td><details><summary>restore</summary>${command(`xvault restore ${backup.id}`)}<a href="/v1/backups/${backup.id}/xva">archive</a>
-<a href="${`/jobs/${backup.job_id}`}">job</a></details></td></tr>`,
+<a href="${jobPath(backup.job_id)}">job</a></details></td></tr>`,
   );
-  return html`<table><thead><tr><th scope="col">made at</th><th scope="col" class="wide">class</th><th scope="col">mode</th><th scope="col" class="n">size</th><th scope="col" class="n wide">sent</th><th scope="col" class="wide">verified</th><th scope="col">deleted on</th><th scope="col">bring back</th></tr></thead>
+  return html`<table><thead><tr><th scope="col">made at</th><th scope="col" class="wide">class</th><th scope="col">mode</th><th scope="col" class="n">size</th><th scope="col" class="n">sent</th><th scope="col">verified</th><th scope="col">deleted on</th><th scope="col">bring back</th></tr></thead>
 <tbody>${rows}</tbody></table>`;
 }
 

@@ -29,6 +29,17 @@ export function bytesText(bytes: number): string {
   return `${(bytes / 1024 ** step).toFixed(step === 0 ? 0 : 1)} ${UNITS[step]}`;
 }
 
+/** Two figures that count: most are fractions of a cent. */
+export function amountText({ amount, currency }: { amount: number; currency: string }): string {
+  const text = amount >= 1 ? amount.toFixed(2) : String(Number(amount.toPrecision(2)));
+  return `${/e/.test(text) ? 'less than 0.000001' : text} ${currency}`;
+}
+
+/** 1 backup, 3 backups. */
+export function count(number: number, noun: string): string {
+  return number === 1 ? `1 ${noun}` : `${number} ${noun}s`;
+}
+
 /** 2026-11-23T08:08:51.193Z → 2026-11-23 08:08:51 UTC. */
 export function time(text: string): Html {
   const shown = text.replace('T', ' ').replace(/(\.\d+)?Z$/, ' UTC');

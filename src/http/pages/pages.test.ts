@@ -1,0 +1,224 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createHarness } from '../../../test/http/harness.ts';
+import { endedJob, exampleBackup, exampleJob } from '../../../test/http/records.ts';
+import { CONTROL_NAMES, HOSTILE_NAMES } from '../../../test/security/hostile-names.ts';
+import type { Job } from '../../catalog/record.ts';
+import { BackupError } from '../../errors.ts';
+import { STATUS_EXAMPLE } from '../examples.ts';
+import { paceOf } from './pace.ts';
+import { STYLE } from './style.ts';
+import { amountText, bytesText, durationText } from './words.ts';
+
+const { id: ID, vm: VM } = exampleBackup();
+const VM_PAGE = `/vms/${VM.pool}/${VM.uuid}`;
+const EVENTS = { accept: 'text/event-stream' };
+
+/** A machine with a backup, a job that has ended and one that runs. */
+function world() {
+  const harness = createHarness();
+  const { service } = harness;
+  service.backups.set(ID, exampleBackup());
+  service.change(ID, endedJob());
+  service.change(exampleJob().id, exampleJob());
+  const pageOf = async (path: string) => await (await harness.get(path)).text();
+  return { ...harness, pageOf };
+}
+
+/** Its next events, as far as they have come. */
+async function* read(response: Response): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  assert.ok(response.body);
+  for await (const chunk of response.body) yield decoder.decode(chunk);
+}
+
+test('whatever a machine is called, it is text on every page, and never part of a command', async () => {
+  for (const name of Object.values({ ...HOSTILE_NAMES, ...CONTROL_NAMES })) {
+    const { service, pageOf } = world();
+    const vm = { ...VM, name };
+    const archive = { ...exampleBackup().archive, key: `backups/x/${name}.xva` };
+    service.backups.set(ID, { ...exampleBackup(), vm, archive, note: name });
+    service.change(ID, { ...endedJob(), vm, triggered_by: name });
+    service.change(exampleJob().id, { ...exampleJob(), vm, waiting_because: name });
+    service.status = async () => ({
+      ...STATUS_EXAMPLE,
+      vms: STATUS_EXAMPLE.vms.map((row) => ({ ...row, vm, reason: name, status: 'critical' })),
+    });
+    for (const path of ['/', VM_PAGE, `/jobs/${ID}`, `/jobs/${exampleJob().id}`]) {
+      const page = await pageOf(path);
+      const scripts = page.match(/<script/g) ?? [];
+      assert.ok(scripts.length <= 1, `${path} ${name}`);
+      assert.equal(/ (style|on\w+)="/.test(page.replaceAll(/="[^"]*"/g, '="')), false, path);
+      assert.equal(/(src|href|action)="(?!\/|#)/.test(page), false, `${path} leaves the house`);
+      const commands = page.match(/<pre class="copy"[^>]*>[^<]*/g) ?? [];
+      for (const line of commands)
+        assert.match(line, /^<pre[^>]*>(xvault restore|curl) [\w ".:/$&;-]+$/);
+    }
+  }
+});
+
+test('a machine has a page with its backups, what is deleted when, and how to bring it back', async () => {
+  const { service, pageOf } = world();
+  const backup = exampleBackup();
+  const ends = { expires_at: '2026-12-08T00:00:00.000Z', expires_by: 'xvault:daily' };
+  service.backups.set(ID, { ...backup, ...ends } as never);
+  const page = await pageOf(VM_PAGE);
+  assert.match(page, /<h1>web-1 <span class="tag ok">ok<\/span><\/h1>/);
+  assert.ok(page.includes(`xvault restore ${ID} --to web-1.xva`));
+  assert.match(page, /2026-12-08<\/time>: the backup of .*, by <code>xvault:daily<\/code>/);
+  assert.match(page, /aria-label="Size and sent bytes of 1 backups, 2026-11-23"/);
+  assert.match(page, /1 backup: 4\.5 GiB held, 136\.2 MiB sent, about 0\.0002 USD/);
+  assert.match(page, /Last 1 runs: 1 succeeded, 0 failed/);
+});
+
+test('a machine that is gone still has its page; one that nobody knows has none', async () => {
+  const { service, get, pageOf } = world();
+  service.status = async () => ({ ...STATUS_EXAMPLE, vms: [] });
+  assert.match(await pageOf(VM_PAGE), /On no pool any more/);
+  service.backups.clear();
+  service.jobs.clear();
+  assert.equal((await get(VM_PAGE)).status, 404);
+  service.failures.set('listBackups', new BackupError('store_unavailable', 'list backups'));
+  assert.equal((await get(VM_PAGE)).status, 503, 'nobody could be asked');
+});
+
+test('the page of a job tells where its time went', async () => {
+  const { service, pageOf } = world();
+  const at = (seconds: number) => `2026-11-23T02:00:0${seconds}.000Z`;
+  const phases = [
+    { phase: 'preparing', attempt: 1, at: at(0) },
+    { phase: 'exporting', attempt: 1, at: at(2) },
+    { phase: 'preparing', attempt: 2, at: at(6) },
+  ];
+  service.change(ID, { ...endedJob(), phases, finished_at: at(8), attempt: 2 });
+  const rows = (await pageOf(`/jobs/${ID}`)).matchAll(
+    /<tr><td>(\w+).*?data-l="took">([^<]+)<.*?x="(\d+)" width="(\d+)"/gs,
+  );
+  assert.deepEqual(
+    [...rows].map(([, ...cells]) => cells),
+    [
+      ['preparing', '2.0 s', '0', '150'],
+      ['exporting', '4.0 s', '150', '300'],
+      ['preparing', '2.0 s', '450', '150'],
+    ],
+  );
+});
+
+test('a job that failed says what happened and what mends it', async () => {
+  const { service, pageOf } = world();
+  const error = {
+    type: 'urn:xvault:problem:pool_credentials',
+    title: 'The pool refused user or password: correct the settings.',
+    status: 502,
+    detail: 'log in to pool lab',
+    code: 'pool_credentials',
+  };
+  const { result: _, ...job } = endedJob();
+  service.change(ID, { ...job, result: undefined, status: 'failed', error } as Partial<Job>);
+  const page = await pageOf(`/jobs/${ID}`);
+  assert.match(page, /class="tag critical">failed/);
+  assert.match(page, /log in to pool lab<\/p><p>The pool refused user or password/);
+});
+
+test('a page follows itself: what changed is sent, nothing else, and the end of a job ends it', async () => {
+  const { service, get, clock } = world();
+  const { id } = exampleJob();
+  const response = await get(`/jobs/${id}`, EVENTS);
+  assert.match(response.headers.get('content-type') ?? '', /event-stream/);
+  const events = read(response);
+  const next = async () => String((await events.next()).value);
+  assert.match(await next(), /^retry: 3000/);
+  const sections: string[] = [];
+  for (let part = 0; part < 5; part++) sections.push(/"id":"(\w+)"/.exec(await next())?.[1] ?? '');
+  assert.deepEqual(sections, ['head', 'progress', 'phases', 'result', 'facts']);
+  const coming = next();
+  service.change(id, { progress: { ...exampleJob().progress, sent_bytes: 5 * 2 ** 30 } });
+  await clock.advance(2_000);
+  const changed = await coming;
+  assert.match(changed, /^event: part\ndata: \{"id":"progress","html":".*5\.0 GiB/);
+  const last = next();
+  service.change(id, { ...endedJob(), id });
+  await clock.advance(2_000);
+  assert.match(await last, /"id":"head".*succeeded/);
+  let text = '';
+  for await (const event of events) text = event;
+  assert.equal(text, 'event: end\ndata: {}\n\n');
+});
+
+test('a stream of a page ends with the instance, and gives its place back', async () => {
+  const { service, get, clock } = world();
+  const events = read(await get('/', EVENTS));
+  for (let part = 0; part < 5; part++) await events.next();
+  const rest = events.next();
+  service.draining = true;
+  await clock.advance(2_000);
+  assert.match(String((await rest).value), /shutting down/);
+  for await (const event of events) assert.match(event, /^event: part/);
+  const left = await get('/', EVENTS);
+  await left.body?.cancel();
+  assert.equal(service.watchers, 0);
+});
+
+test('pace is told from the record: bytes since the phase began, and at most how long it takes', () => {
+  const job = { ...exampleJob(), updated_at: '2026-11-23T02:00:21.220Z' };
+  const pace = paceOf(job);
+  assert.equal(Math.round(pace?.bytesPerSecond ?? 0), Math.round(2 ** 30 / 20));
+  assert.equal(Math.round(pace?.secondsLeft ?? 0), 380);
+  const phases = [{ phase: 'exporting', attempt: 1, at: '2026-11-23T02:00:11.220Z' }];
+  assert.equal(Math.round(paceOf({ ...job, phases })?.secondsLeft ?? 0), 190);
+  assert.equal(paceOf({ ...job, phase: 'preparing' }), undefined);
+  assert.equal(paceOf(endedJob()), undefined);
+});
+
+test('figures are written for people', () => {
+  assert.deepEqual([9.94, 59, 61, 3600, 7322].map(durationText), [
+    '9.9 s',
+    '59 s',
+    '1 min 1 s',
+    '1 h 0 min',
+    '2 h 2 min',
+  ]);
+  assert.deepEqual([0, 1536, 2 ** 60].map(bytesText), ['0 B', '1.5 KiB', '1024.0 PiB']);
+  const usd = (amount: number) => amountText({ amount, currency: 'USD' });
+  assert.deepEqual([0, 0.000201, 1e-9, 12.345].map(usd), [
+    '0 USD',
+    '0.0002 USD',
+    'less than 0.000001 USD',
+    '12.35 USD',
+  ]);
+});
+
+/** WCAG 2.2: relative luminance of two colours, the lighter over the darker. */
+function contrast(one: string, other: string): number {
+  const luminance = (color: string) => {
+    const [r = 0, g = 0, b = 0] = (color.match(/[0-9a-f]{2}/g) ?? [])
+      .map((hex) => Number.parseInt(hex, 16) / 255)
+      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const [a, b] = [luminance(one), luminance(other)];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}
+
+test('in light and in dark every text can be read and every mark be seen', () => {
+  const themes = [...STYLE.matchAll(/:root\{([^}]*)\}/g)].map(([, text = '']) =>
+    Object.fromEntries([...text.matchAll(/--([\w-]+):(#[0-9a-f]{6})/g)].map(([, n, c]) => [n, c])),
+  );
+  assert.equal(themes.length, 2);
+  for (const theme of themes as Record<string, string>[]) {
+    const check = (front: string, back: string, least: number) => {
+      const ratio = contrast(theme[front] ?? '', theme[back] ?? '');
+      assert.ok(ratio >= least, `${front} on ${back}: ${ratio.toFixed(2)}`);
+    };
+    for (const ground of ['ground', 'soft']) {
+      for (const text of ['text', 'quiet', 'link']) check(text, ground, 4.5);
+      for (const mark of ['good-mark', 'bad-mark', 'other-mark', 'plain-mark'])
+        check(mark, ground, 3);
+    }
+    for (const tag of ['tag', 'ok', 'warning', 'critical']) check('on-tag', tag, 4.5);
+  }
+  assert.equal(
+    /opacity|#[0-9a-f]{3,8}/i.test(STYLE.replaceAll(/--[\w-]+:#[0-9a-f]{6}/g, '')),
+    false,
+  );
+});
