@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { BackupError } from './errors.ts';
+import type { Senders } from './http/senders.ts';
 import { nearest } from './nearest.ts';
 import { type NotifyTarget, readNotifyTargets } from './notify-targets.ts';
 import { type PoolConfig, readPools } from './pools.ts';
@@ -22,6 +23,7 @@ import {
   readEncryption,
 } from './settings-protection.ts';
 import type { RotationSettings } from './settings-rotation.ts';
+import { readSenders } from './settings-senders.ts';
 import {
   defaultText,
   type ListenAddress,
@@ -85,6 +87,8 @@ export interface Settings {
   concurrencyPerPool: number;
   concurrencyPerSr: number;
   queueLimit: number;
+  /** Who may call /hooks/. */
+  senders: Senders;
   /** Absent where no guest hook is allowed. */
   hooks?: HookSettings;
   /** Whom to tell; none where XVAULT_NOTIFY_FILE is not set. */
@@ -245,7 +249,6 @@ function assemble(
   const hooks = readHookSettings(values, { readFile: files, require });
   const encryption = readEncryption(values, mistakes, isLoopback);
   checkClasses(values, mistakes);
-  checkClasses(values, mistakes);
   const settings: Settings = {
     pools,
     bucket: {
@@ -279,6 +282,7 @@ function assemble(
     concurrencyPerPool: values.XVAULT_CONCURRENCY_PER_POOL,
     concurrencyPerSr: values.XVAULT_CONCURRENCY_PER_SR,
     queueLimit: values.XVAULT_QUEUE_LIMIT,
+    senders: readSenders(values),
     ...(hooks === undefined ? {} : { hooks }),
     notify: readNotifyTargets(values, files, mistakes),
     jobAttempts: values.XVAULT_JOB_ATTEMPTS,

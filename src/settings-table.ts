@@ -13,6 +13,7 @@ import { hookSettings } from './settings-hooks.ts';
 import { notifySettings } from './settings-notify.ts';
 import { protectionSettings } from './settings-protection.ts';
 import { rotationSettings } from './settings-rotation.ts';
+import { senderSettings } from './settings-senders.ts';
 
 /** What the page and the messages say about one setting. */
 export interface SettingMeta {
@@ -21,6 +22,7 @@ export interface SettingMeta {
     | 'Bucket'
     | 'Service'
     | 'Limits'
+    | 'Triggers'
     | 'Guest hooks'
     | 'Notifications'
     | 'Command line';
@@ -272,7 +274,8 @@ const serviceSettings = {
     .default(26)
     .meta({
       group: 'Service',
-      description: 'A machine whose newest good backup is older counts as critical in the status.',
+      description:
+        'A machine whose newest good backup is older counts as critical in the status; a tag `xvault:max_age=8d` on the machine says otherwise for it.',
       example: '170',
     } satisfies SettingMeta),
   XVAULT_DRAIN_SECONDS: count(0, 86_400)
@@ -386,6 +389,7 @@ export const settingsSchema = z.object({
   ...deltaSettings,
   ...serviceSettings,
   ...limitSettings,
+  ...senderSettings,
   ...hookSettings,
   ...notifySettings,
   ...clientSettings,

@@ -68,6 +68,7 @@ export async function startServer(
       concurrency: settings.concurrency,
       linkSeconds: settings.linkSeconds,
       maxAgeSeconds,
+      senders: settings.senders,
     },
   );
   const server = createListener({ fetch: app.fetch, log, clock: systemClock });

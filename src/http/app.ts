@@ -22,12 +22,14 @@ import {
   readBody,
   readIdempotencyKey,
   readQuery,
+  readSigned,
   weakEtag,
 } from './input.ts';
 import { errorPage } from './pages/error-page.ts';
 import { problemAnswer } from './problem.ts';
 import type { Answer, AnyRoute, AppContext, AppDeps, AppEnv, AppSettings, Call } from './route.ts';
 import { ROUTES } from './routes/index.ts';
+import { type Delivery, readDelivery, type SenderName, senderOf } from './senders.ts';
 import { refuseForeignForm, sessionToken, wantsHtml } from './session.ts';
 
 export type { TokenTable } from './auth.ts';
@@ -51,6 +53,8 @@ interface Parts {
   auth: Auth;
   holds: Holds;
 }
+
+type Limit = ReturnType<typeof bodyLimit>;
 
 /** Builds the app. Errors: `configuration` for a wrong token table. */
 export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
@@ -124,14 +128,13 @@ async function answerPost(
   c: AppContext,
   route: AnyRoute,
   parts: Parts,
-  limit: ReturnType<typeof bodyLimit>,
+  limit: Limit,
 ): Promise<Response> {
-  const identity = await authorise(c, route, parts);
-  if (route.form) refuseForeignForm(originOf(c));
-  const key = route.form ? undefined : readIdempotencyKey(c.req.header('idempotency-key'));
-  // the limit may replace the request by one whose body it has counted
-  await limit(c, () => Promise.resolve());
-  const call = newCall(c, route, parts, { identity, body: await readBody(route, c) });
+  const call =
+    route.sender === undefined
+      ? await newPost(c, route, parts, limit)
+      : await newDelivery(c, { route, name: route.sender }, parts, limit);
+  const key = call.delivery?.key ?? keyOf(c, route);
   const first =
     key === undefined
       ? { answer: await route.handle(call), replayed: false }
@@ -140,6 +143,41 @@ async function answerPost(
   const shown = answer ?? first.answer;
   if (!first.replayed) return respond(c, shown);
   return respond(c, { ...shown, headers: { ...shown.headers, 'idempotency-replayed': 'true' } });
+}
+
+async function newPost(c: AppContext, route: AnyRoute, parts: Parts, limit: Limit): Promise<Call> {
+  const identity = await authorise(c, route, parts);
+  if (route.form) refuseForeignForm(originOf(c));
+  keyOf(c, route);
+  // the limit may replace the request by one whose body it has counted
+  await limit(c, () => Promise.resolve());
+  return newCall(c, route, parts, { identity, body: await readBody(route, c) });
+}
+
+/** Errors: 400 for a key that is none, before anything is done. */
+function keyOf(c: AppContext, route: AnyRoute): string | undefined {
+  return route.form ? undefined : readIdempotencyKey(c.req.header('idempotency-key'));
+}
+
+/** Nothing is read from the body before its signature was found right. Errors: `not_found`, `unauthenticated`. */
+async function newDelivery(
+  c: AppContext,
+  { route, name }: { route: AnyRoute; name: SenderName },
+  parts: Parts,
+  limit: Limit,
+): Promise<Call> {
+  const sender = senderOf(parts.settings.senders, name);
+  await limit(c, () => Promise.resolve());
+  const delivery = await readDelivery(name, {
+    sender,
+    header: (header) => c.req.header(header),
+    bytes: new Uint8Array(await c.req.arrayBuffer()),
+    nowMs: parts.deps.clock.now(),
+  });
+  const { identity } = delivery;
+  c.set('identity', identity);
+  const body = readSigned(route, c, delivery.text);
+  return newCall(c, route, parts, { identity, body, delivery });
 }
 
 /** The first answer to a key, made now or remembered. An error that may pass is thrown, not remembered. */
@@ -204,7 +242,7 @@ function newCall(
   c: AppContext,
   route: AnyRoute,
   { deps, settings, holds, auth }: Parts,
-  { identity, body }: { identity: Identity | undefined; body: unknown },
+  input: { identity: Identity | undefined; body: unknown; delivery?: Delivery },
 ): Call {
   const mark = c.req.url.indexOf('?');
   const search = mark === -1 ? undefined : new URLSearchParams(c.req.url.slice(mark + 1));
@@ -214,9 +252,8 @@ function newCall(
     settings,
     holds,
     routes: ROUTES,
-    identity,
+    ...input,
     query: readQuery(route, search),
-    body,
     param: (name) => c.req.param(name) ?? '',
     identify: (token) =>
       auth.identify({ authorization: `Bearer ${token}`, ...originOf(c) }, { basic: false }),

@@ -10,6 +10,7 @@ import { BackupError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 import { SCOPES } from './auth.ts';
 import { type AnswerDoc, type AnyRoute, queryNames, scopeOf } from './route.ts';
 import { httpProblemSchema } from './schemas.ts';
+import { senderHeaders } from './senders.ts';
 
 const IDEMPOTENCY_KEY = z.string().max(255).optional().meta({
   description: 'A repeat with the same key gets the first answer, for two days. A UUID is best.',
@@ -71,8 +72,13 @@ function requestDoc(route: AnyRoute) {
     name,
     z.string().meta({ description }),
   ]);
+  const signed = Object.entries(route.sender === undefined ? {} : senderHeaders(route.sender));
+  const takesKey = route.method === 'POST' && !route.form && route.sender === undefined;
   const headers = {
-    ...(route.method === 'POST' && !route.form ? { 'Idempotency-Key': IDEMPOTENCY_KEY } : {}),
+    ...Object.fromEntries(
+      signed.map(([name, description]) => [name, z.string().meta({ description })]),
+    ),
+    ...(takesKey ? { 'Idempotency-Key': IDEMPOTENCY_KEY } : {}),
     ...(route.waits ? { Prefer: PREFER } : {}),
   };
   return {
@@ -122,6 +128,7 @@ function operationId({ method, path }: AnyRoute): string {
 }
 
 function tagOf({ path }: AnyRoute): string {
+  if (path.startsWith('/hooks/')) return 'hooks';
   if (!path.startsWith('/v1/')) return 'service';
   if (path.startsWith('/v1/status')) return 'status';
   if (path.startsWith('/v1/runs')) return 'runs';

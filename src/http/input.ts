@@ -57,13 +57,21 @@ function parameterErrors(issue: z.core.$ZodIssue): FieldError[] {
 /** Reads the body, JSON or a form, by its route's schema. Errors: 400, 415, `invalid_request`. */
 export async function readBody(route: AnyRoute, c: AppContext): Promise<unknown> {
   const text = await c.req.text();
+  if (route.form) return checkBody(route, Object.fromEntries(new URLSearchParams(text)));
+  if (text === '') return checkBody(route, {});
+  requireJson(c);
+  return checkBody(route, parseJson(text));
+}
+
+/** Reads what a sender signed. Errors: 400, 415, `invalid_request`. */
+export function readSigned(route: AnyRoute, c: AppContext, text: string): unknown {
+  if (isJson(c)) return checkBody(route, parseJson(text));
+  const message = 'read body: it is not labelled as JSON, set the content type application/json';
+  throw new HTTPException(415, { message });
+}
+
+function checkBody(route: AnyRoute, value: unknown): unknown {
   const schema = route.body ?? z.strictObject({});
-  let value: unknown = {};
-  if (route.form) value = Object.fromEntries(new URLSearchParams(text));
-  else if (text !== '') {
-    requireJson(c);
-    value = parseJson(text);
-  }
   const result = schema.safeParse(value);
   if (!result.success) throw bodyError(result.error);
   return result.data;
@@ -71,14 +79,19 @@ export async function readBody(route: AnyRoute, c: AppContext): Promise<unknown>
 
 /** Tells the curl line that would have been right: curl -d labels everything as a form. */
 function requireJson(c: AppContext): void {
+  if (isJson(c)) return;
   const type = c.req.header('content-type') ?? '';
-  if (/^application\/([a-z0-9.-]+\+)?json\s*(;.*)?$/i.test(type)) return;
   throw new HTTPException(415, {
     message:
       `read body of type ${type === '' ? 'none' : type.slice(0, 100)}: send JSON and say so, ` +
       `curl -X POST -H 'Content-Type: application/json' -d '{"note":"hello"}' ${c.req.url}`,
     res: new Response(null, { headers: { accept: 'application/json' } }),
   });
+}
+
+function isJson(c: AppContext): boolean {
+  const type = c.req.header('content-type') ?? '';
+  return /^application\/([a-z0-9.-]+\+)?json\s*(;.*)?$/i.test(type);
 }
 
 function parseJson(text: string): unknown {

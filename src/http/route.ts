@@ -13,6 +13,7 @@ import type { Idempotency } from '../catalog/idempotency.ts';
 import type { Clock, Ids, Log } from '../ports.ts';
 import type { Identity, Scope, TokenTable } from './auth.ts';
 import type { Holds } from './holds.ts';
+import type { Delivery, SenderName, Senders } from './senders.ts';
 
 export interface AppDeps {
   service: Service;
@@ -38,6 +39,8 @@ export interface AppSettings {
   linkSeconds: number;
   /** Older than this a backup is overdue in /v1/status and on the status page, unless the caller says otherwise. */
   maxAgeSeconds: number;
+  /** Who may call /hooks/; a sender that is not here has no route. */
+  senders?: Senders;
 }
 
 export type AppEnv = { Variables: { requestId: string; identity?: Identity } };
@@ -63,6 +66,8 @@ export interface Call<Query = unknown, Body = unknown> {
   param(name: string): string;
   /** Says whose token it is. Errors: `unauthenticated`. */
   identify(token: string): Promise<Identity>;
+  /** On a route of a sender: what came, with its signature checked. */
+  delivery?: Delivery;
   /** With an idempotency key: the id of what this request makes, the same when it is done again after a crash. */
   reservedId?: string;
   /** Ends a wait when the client leaves. Never given to what changes something. */
@@ -100,6 +105,8 @@ export interface Route<Query extends z.ZodType = z.ZodType, Body extends z.ZodTy
   session?: boolean;
   /** The body is a form of a page of ours, and of no other. Its answer is not remembered: it may hold a cookie. */
   form?: boolean;
+  /** Called by this sender, with a signature instead of a token, and an id of its own for the idempotency key. */
+  sender?: SenderName;
   /** On a route without a token: whether this request asks for more, which needs scope read. */
   wantsDetails?(c: AppContext): boolean;
   /** Answers with a weak ETag and honours If-None-Match. */
@@ -141,7 +148,8 @@ export function textAnswer(status: number, contentType: string, body: string): A
 }
 
 /** The scope a caller needs, in words of the tables. */
-export function scopeOf({ scope }: AnyRoute): string {
+export function scopeOf({ scope, sender }: AnyRoute): string {
+  if (sender !== undefined) return 'signature';
   return scope === 'metrics' ? 'read' : scope;
 }
 

@@ -3,6 +3,7 @@ import type { AnyRoute } from '../route.ts';
 import { BACKUP_ROUTES } from './backups.ts';
 import { DISK_ROUTES } from './disks.ts';
 import { GUARD_ROUTES } from './guard.ts';
+import { HOOK_ROUTES } from './hooks.ts';
 import { JOB_ROUTES } from './jobs.ts';
 import { PAGE_ROUTES } from './pages.ts';
 import { PIN_ROUTES } from './pins.ts';
@@ -26,6 +27,7 @@ export const ROUTES: readonly AnyRoute[] = [
   ...GUARD_ROUTES,
   ...SWEEP_ROUTES,
   ...ROTATION_ROUTES,
+  ...HOOK_ROUTES,
   ...PAGE_ROUTES,
   ...SESSION_ROUTES,
 ];
