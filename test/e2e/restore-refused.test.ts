@@ -197,6 +197,26 @@ test('damage in the archive ends the import, and names disk and block', async ()
   assert.equal(disk.error?.code, 'data_corrupt', JSON.stringify(disk));
 });
 
+test('an ova.xml that is another than was stored is not followed, of single disks either', async () => {
+  const { store } = lab.world;
+  const changed: ObjectStore = {
+    ...store,
+    fill: async (input, target, to) => {
+      await store.fill(input, target, to);
+      const bytes = Buffer.from(target.buffer, target.byteOffset, target.length);
+      const name = bytes.indexOf('<value>data<');
+      if (name >= 0) bytes.write('date', name + '<value>'.length);
+    },
+  };
+  const service = lab.secondService({ store: changed });
+  const request = { networks: ALL_NETWORKS };
+  for (const over of [request, { ...request, disks: ['0'] }, { disk: '1' }]) {
+    const refused = lab.restore(full, over, service);
+    await assert.rejects(refused, /its ova\.xml is not the one that was stored/);
+  }
+  await service.drain({ drainMs: 0 });
+});
+
 /** A bucket that gives one byte of large objects otherwise than it was stored. */
 function rotten(store: ObjectStore, at: number): ObjectStore {
   return {
