@@ -4,17 +4,21 @@ import { nextId, sampleBackup, VM_UUID } from '../../test/records.ts';
 import { createMemoryStore, type MemoryStore } from '../../test/sim/memory-store.ts';
 import { createBackupCatalog } from '../catalog/backups.ts';
 import { DAY_MS } from '../catalog/forecast.ts';
+import { readHoldings } from '../catalog/holdings.ts';
 import { createKeys } from '../catalog/keys.ts';
 import { createLeases } from '../catalog/lease.ts';
-import { PIN_FILE } from '../catalog/pin.ts';
+import { PIN_FILE, type Pin } from '../catalog/pin.ts';
 import { type Backup, backupSchema } from '../catalog/record.ts';
 import { createVerifications } from '../catalog/verifications.ts';
 import { BackupError } from '../errors.ts';
 import type { Clock, LifecycleRule, Log } from '../ports.ts';
+import { DEFAULT_ROTATION } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
 import { formatTime, parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { createGuard, type Guard } from './guard.ts';
+import { pinCopy } from './pin-copy.ts';
+import { createPinService } from './pin-service.ts';
 
 const HOUR_MS = 3_600_000;
 const options = { signal: NEVER };
@@ -85,6 +89,7 @@ function setUp(marginDays = 3): World {
       catalog: createBackupCatalog({ store, keys, clock }, { ttlMs: 0 }),
       verifications: createVerifications({ store, keys, clock, log }, { ttlMs: 0 }),
       leases: createLeases({ store, clock, ids: { uuid: nextId } }, { owner }),
+      rotation: { ...DEFAULT_ROTATION, lastGoodDays: marginDays },
     }) satisfies Partial<Engine> as unknown as Engine;
   const settings = { marginMs: marginDays * DAY_MS, retentionDays: { daily: 14 } };
   const guard = createGuard(engine('a'), settings);
@@ -419,6 +424,53 @@ function restorable(store: MemoryStore, vmUuid: string): string[] {
   return ids;
 }
 
+/** Somebody pins a backup, for ever or for days, or takes a pin away. True when the machine's last good one was given up. */
+async function pinOrUnpin(
+  world: World,
+  { draw, vmUuid }: { draw: ReturnType<typeof createDraw>; vmUuid: string },
+): Promise<boolean> {
+  const { store, clock, guard } = world;
+  const engine = world.engine('a');
+  const ids = restorable(store, vmUuid);
+  if (ids.length === 0) return false;
+  const backupId = draw.of(ids);
+  if (draw.chance(0.5)) {
+    const retentionDays = { daily: 14 };
+    const runner = { begin: () => assert.fail('unpinning is no job') };
+    const service = createPinService(engine, { runner, guard, retentionDays });
+    // rules that are late may act between any two requests
+    store.onCall = (operation) => {
+      if (operation === 'copy') applyRules({ store, clock, delay: () => 0 });
+    };
+    const outcome = await service.unpin({ backupId, by: 'anna' }, options);
+    delete store.onCall;
+    return outcome === 'released';
+  }
+  const [machine = []] = (await readHoldings(engine, { pool: 'dc1', vmUuid }, options)).values();
+  const holding = machine.find((one) => one.backupId === backupId);
+  assert.ok(holding);
+  const until = formatTime(clock.now() + (1 + draw.upTo(9)) * DAY_MS);
+  const pin: Pin = {
+    version: 1,
+    kind: 'pinned',
+    backup_id: backupId,
+    reason: 'audit',
+    ...(draw.chance(0.5) ? { until } : {}),
+    by: 'anna',
+    at: formatTime(clock.now()),
+  };
+  await pinCopy({ holding, pin }, engine, options);
+  return false;
+}
+
+/** What lies out of rotation because nobody but the guard wants it there. */
+function renewedOf({ objects }: MemoryStore, vmUuid: string): string[] {
+  return [...objects].flatMap(([key, { bytes }]) => {
+    if (!key.startsWith(keys.pinnedVmPrefix('dc1', vmUuid)) || !key.endsWith(PIN_FILE)) return [];
+    return JSON.parse(bytes.toString('utf8')).kind === 'renewed' ? [key] : [];
+  });
+}
+
 async function playMonths(seed: number): Promise<void> {
   const draw = createDraw(seed);
   const marginDays = 1 + draw.upTo(4);
@@ -454,6 +506,7 @@ async function playMonths(seed: number): Promise<void> {
     }
     if (draw.chance(0.2)) await guardAll();
     for (const vmUuid of vms) {
+      if (draw.chance(0.05) && (await pinOrUnpin(world, { draw, vmUuid }))) everGood.delete(vmUuid);
       if (!draw.chance(0.3)) continue;
       const retention = draw.of(['daily', 'daily', 'weekly']);
       const whole = draw.chance(0.7);
@@ -476,9 +529,7 @@ async function playMonths(seed: number): Promise<void> {
   }
   await guardAll();
   for (const vmUuid of vms) {
-    const kept = [...store.objects.keys()].filter(
-      (key) => key.startsWith(keys.pinnedVmPrefix('dc1', vmUuid)) && key.endsWith('.xva'),
-    );
+    const kept = renewedOf(store, vmUuid);
     assert.ok(kept.length <= 1, `seed ${seed}: only the last good one is kept, ${kept}`);
   }
 }

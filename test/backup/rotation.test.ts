@@ -1,16 +1,23 @@
 /** The bucket's rules looked at and written by the service, on the embedded server with its lifecycle clock. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import {
+  PutBucketLifecycleConfigurationCommand,
+  PutBucketVersioningCommand,
+  S3Client,
+  type LifecycleRule as StoreRule,
+} from '@aws-sdk/client-s3';
 import { createArena } from '../../src/arena.ts';
 import { createService } from '../../src/backup/create-service.ts';
 import { createKeys } from '../../src/catalog/keys.ts';
-import { systemIds } from '../../src/clock.ts';
-import type { LifecycleRule, ObjectStore } from '../../src/ports.ts';
+import { systemClock, systemIds } from '../../src/clock.ts';
+import type { Clock, LifecycleRule, ObjectStore } from '../../src/ports.ts';
 import { createS3Store } from '../../src/s3/store.ts';
 import { DEFAULT_ROTATION } from '../../src/settings-rotation.ts';
 import { NEVER } from '../../src/signals.ts';
 import { hastyClock, QUIET, UNIT_BYTES } from '../conformance/store-target.ts';
 import { nextId, sampleBackup, VM_UUID } from '../records.ts';
+import { startCeph } from '../servers/ceph.ts';
 import { type SimS3, type SimS3Options, startSimS3 } from '../sim/s3/index.ts';
 
 const DAY_MS = 86_400_000;
@@ -37,16 +44,15 @@ const LOGS: LifecycleRule = {
   expirationDays: 2,
 };
 
-async function setUp(over: SimS3Options & { stateBucket?: string } = {}) {
-  let nowMs = Date.parse('2026-11-01T12:00:00Z');
-  const clock = { ...hastyClock(), now: () => nowMs };
-  const buckets = ['store', ...(over.stateBucket ? [over.stateBucket] : [])];
-  const sim = await startSimS3({ buckets, clock, ...over });
-  const open = (bucket: string) => openStore(sim, bucket);
-  const store = open('store');
-  const stateStore = over.stateBucket ? open(over.stateBucket) : store;
+interface ServiceParts {
+  store: ObjectStore;
+  stateStore?: ObjectStore;
+  clock: Clock;
+}
+
+function openService({ store, stateStore = store, clock }: ServiceParts) {
   const retentionDays = { daily: 14, monthly: 400 };
-  const service = createService(
+  return createService(
     { pools: [], store, stateStore, clock, ids: systemIds, log: QUIET, meter: METER },
     {
       prefix: 'xv',
@@ -61,6 +67,17 @@ async function setUp(over: SimS3Options & { stateBucket?: string } = {}) {
       catalogTtlMs: 0,
     },
   );
+}
+
+async function setUp(over: SimS3Options & { stateBucket?: string } = {}) {
+  let nowMs = Date.parse('2026-11-01T12:00:00Z');
+  const clock = { ...hastyClock(), now: () => nowMs };
+  const buckets = ['store', ...(over.stateBucket ? [over.stateBucket] : [])];
+  const sim = await startSimS3({ buckets, clock, ...over });
+  const open = (bucket: string) => openStore(sim, bucket);
+  const store = open('store');
+  const stateStore = over.stateBucket ? open(over.stateBucket) : store;
+  const service = openService({ store, stateStore, clock });
   return {
     sim,
     store,
@@ -89,8 +106,10 @@ async function setUp(over: SimS3Options & { stateBucket?: string } = {}) {
   };
 }
 
-function openStore(sim: SimS3, bucket: string): ObjectStore {
-  const { endpoint, region, accessKeyId, secretAccessKey } = sim;
+type Server = Pick<SimS3, 'endpoint' | 'region' | 'accessKeyId' | 'secretAccessKey'>;
+
+function openStore(server: Server, bucket: string): ObjectStore {
+  const { endpoint, region, accessKeyId, secretAccessKey } = server;
   const credentials = { accessKeyId, secretAccessKey };
   const arena = createArena({ totalBytes: UNIT_BYTES, unitBytes: UNIT_BYTES });
   return createS3Store(
@@ -197,4 +216,81 @@ test('a missing right is named; a store without rules is told', async () => {
     code: 'rotation_refused',
     message: /this store has no lifecycle rules/,
   });
+});
+
+/** As people have them: without a name, with tags, in the old spelling. */
+const OTHERS: StoreRule[] = [
+  { Status: 'Enabled', Filter: { Prefix: 'logs/' }, Expiration: { Days: 3 } },
+  {
+    ID: 'tags',
+    Status: 'Enabled',
+    Filter: { And: { Prefix: 'x/', Tags: [{ Key: 'keep', Value: 'short' }] } },
+    Expiration: { Days: 3 },
+  },
+  {
+    ID: 'old',
+    Status: 'Disabled',
+    Prefix: 'y/',
+    Expiration: { Date: new Date('2030-01-01T00:00:00Z') },
+  } as StoreRule,
+];
+
+/** Applies twice beside rules of others, which stay what they were. */
+async function applyTwice(
+  server: Server,
+  { bucket, versioned }: { bucket: string; versioned: boolean },
+) {
+  const { endpoint, region, accessKeyId, secretAccessKey } = server;
+  const credentials = { accessKeyId, secretAccessKey };
+  const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
+  const Bucket = bucket;
+  if (versioned) {
+    const VersioningConfiguration = { Status: 'Enabled' } as const;
+    await client.send(new PutBucketVersioningCommand({ Bucket, VersioningConfiguration }));
+  }
+  const LifecycleConfiguration = { Rules: OTHERS };
+  await client.send(new PutBucketLifecycleConfigurationCommand({ Bucket, LifecycleConfiguration }));
+  client.destroy();
+  const store = openStore(server, bucket);
+  const service = openService({ store, clock: systemClock });
+  try {
+    const others = async () =>
+      ((await store.lifecycle(options)) ?? [])
+        .filter(({ id }) => !id.startsWith('xvault:'))
+        .map((rule) => JSON.stringify(rule))
+        .sort();
+    const before = await others();
+    assert.equal(before.length, OTHERS.length);
+    const first = await service.applyRotation({ dryRun: false }, options);
+    const again = await service.applyRotation({ dryRun: false }, options);
+    assert.deepEqual([first.applied, again.applied, again.in_order], [true, false, true]);
+    assert.deepEqual(await others(), before);
+    assert.equal(again.buckets[0]?.found?.length, OTHERS.length + (versioned ? 21 : 11));
+  } finally {
+    await service.drain({ drainMs: 0 });
+    store.close();
+  }
+}
+
+for (const versioned of [false, true]) {
+  const what = versioned ? 'a versioned bucket' : 'a plain bucket';
+  test(`embedded: beside rules of others ${what} gets ours once`, async () => {
+    const sim = await startSimS3({ buckets: ['store'] });
+    try {
+      await applyTwice(sim, { bucket: 'store', versioned });
+    } finally {
+      await sim.close();
+    }
+  });
+}
+
+test('ceph: beside rules of others a bucket gets ours once, versioned or not', async (t) => {
+  if (process.env.XVAULT_TEST_LONG === undefined) return t.skip('in the long run');
+  const server = await startCeph();
+  if ('skipped' in server) return t.skip(server.skipped);
+  t.after(() => server.stop());
+  for (const versioned of [false, true]) {
+    const bucket = await server.createBucket(`rules-${versioned}`);
+    await applyTwice(server, { bucket, versioned });
+  }
 });
