@@ -118,7 +118,8 @@ const github = defineRoute({
     }
     if (event !== 'workflow_dispatch') return ignored(`event ${event.slice(0, 100)}`);
     const file = String(body.workflow).split('/').at(-1) ?? 'none';
-    if (!/^xvault-backup\.ya?ml$/.test(file)) return ignored(`workflow_dispatch of ${file.slice(0, 100)}`);
+    if (!/^xvault-backup\.ya?ml$/.test(file))
+      return ignored(`workflow_dispatch of ${file.slice(0, 100)}`);
     return await start(call, {
       kind: 'backup',
       wish: fromInputs(body.inputs),
