@@ -18,6 +18,8 @@ export interface PageOptions {
   headers?: Record<string, string>;
   /** Follows its own events; where no script runs, the browser fetches it again this often. */
   live?: { refreshSeconds: number };
+  /** Fetched again as it is: what it tells of may pass. */
+  retrySeconds?: number | undefined;
   /** Who is signed in with a cookie, and can sign out. */
   signedIn?: string | undefined;
 }
@@ -26,11 +28,13 @@ export interface PageOptions {
 export async function pageAnswer(
   title: string,
   body: Html,
-  { status = 200, headers = {}, live, signedIn }: PageOptions = {},
+  { status = 200, headers = {}, live, retrySeconds, signedIn }: PageOptions = {},
 ): Promise<Answer> {
   const refresh = live
     ? html`<noscript><meta http-equiv="refresh" content="${live.refreshSeconds}"></noscript>`
-    : '';
+    : retrySeconds
+      ? html`<meta http-equiv="refresh" content="${retrySeconds}">`
+      : '';
   const signOut = signedIn
     ? html`<form method="post" action="/logout"><button>Sign out (${signedIn})</button></form>`
     : '';

@@ -19,23 +19,25 @@ export interface StatusPageInput {
   version: string;
   draining: boolean;
   status: StatusReport | BackupError;
-  /** Running and queued. */
-  jobs: Job[] | BackupError;
   /** The newest of all kinds and states. */
   recent: Job[] | BackupError;
   /** Of the days to come. */
   forecast: ForecastReport | BackupError;
 }
 
-/** Sections by id: what is drawn anew when it changed. What could not be read is said in its place. */
+/** What runs and waits, as a section of its own: it changes by the second. */
+export function jobsSection(jobs: Job[] | BackupError): Html {
+  return html`<h2>Running and queued</h2>
+${Array.isArray(jobs) ? activeJobs(jobs) : trouble(jobs)}`;
+}
+
+/** The other sections by id. What could not be read is said in its place. */
 export function statusSections(input: StatusPageInput): Record<string, Html> {
-  const { version, draining, status, jobs, forecast } = input;
+  const { version, draining, status, forecast } = input;
   const shutting = html`<p><span class="tag warning">This instance is shutting down: it takes no new work.</span></p>`;
   return {
     head: html`<h1>Backups ${'vms' in status ? tag(status.status) : ''}</h1>${draining ? shutting : ''}
 ${'vms' in status ? summary(status) : ''}`,
-    jobs: html`<h2>Running and queued</h2>
-${Array.isArray(jobs) ? activeJobs(jobs) : trouble(jobs)}`,
     machines: html`<h2>Machines</h2>
 ${'vms' in status ? vmTable(status, runsOf(input.recent)) : trouble(status)}`,
     forecast: html`${'days' in forecast ? forecastChart(forecast, bytesText) : trouble(forecast)}

@@ -6,6 +6,9 @@ import { type HttpProblem, problemAnswer } from '../problem.ts';
 import type { Answer } from '../route.ts';
 import { loginPath } from '../session.ts';
 
+/** A store or pool that is away for a moment. */
+const RETRY_SECONDS = 15;
+
 /** The answer for anything thrown on the way to a page. */
 export async function errorPage(
   error: unknown,
@@ -21,5 +24,6 @@ export async function errorPage(
 <p class="wrong">${problem.detail}</p><p>${problem.title}</p>
 <p class="quiet">${problem.code}, request <code>${requestId}</code></p>
 ${problem.code === 'forbidden' ? html`<p><a href="/login">Sign in with another token</a></p>` : ''}`;
-  return await pageAnswer('xvault', page, { status, headers: kept });
+  const retrySeconds = problem.retry === 'later' ? RETRY_SECONDS : undefined;
+  return await pageAnswer('xvault', page, { status, headers: kept, retrySeconds });
 }

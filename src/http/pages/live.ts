@@ -31,9 +31,9 @@ export async function liveAnswer(
   call: Call,
   look: (options: Cancellable) => Promise<Look>,
 ): Promise<Answer> {
-  const { c, deps } = call;
+  const { deps } = call;
   const first = await look({ signal: call.signal });
-  if (!/\btext\/event-stream\b/.test(c.req.header('accept') ?? '')) {
+  if (!wantsEvents(call)) {
     return await pageAnswer(`xvault: ${first.title}`, sectionsOf(first), {
       ...(first.isOver ? {} : { live: { refreshSeconds: REFRESH_SECONDS } }),
       signedIn: signedIn(call),
@@ -49,6 +49,11 @@ export async function liveAnswer(
     headers: { 'content-type': 'text/event-stream', 'x-accel-buffering': 'no' },
     body: eventStream(events, { abort: () => leaving.abort(), ended: release }),
   };
+}
+
+/** The page is there already: what changes is asked for. */
+export function wantsEvents({ c }: Call): boolean {
+  return /\btext\/event-stream\b/.test(c.req.header('accept') ?? '');
 }
 
 /** Who came with the cookie; a caller with a token of his own cannot sign out. */

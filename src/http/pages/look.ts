@@ -1,12 +1,14 @@
 /** What the pages show, read through the service: what changes by the second often, the rest every 15 seconds. */
+import { raw } from 'hono/html';
 import { isEnded, type Job } from '../../catalog/record.ts';
 import { BackupError, toBackupError } from '../../errors.ts';
 import type { Cancellable, Clock } from '../../ports.ts';
+import { NEVER } from '../../signals.ts';
 import type { Call } from '../route.ts';
-import { statusSections } from '../status-page.ts';
+import { jobsSection, statusSections } from '../status-page.ts';
 import { jobSections } from './job-page.ts';
 import { kindText } from './job-table.ts';
-import type { Look } from './live.ts';
+import { type Look, wantsEvents } from './live.ts';
 import { vmSections } from './vm-page.ts';
 
 const SLOW_EVERY_MS = 15_000;
@@ -22,38 +24,61 @@ const VM_JOBS = 30;
 type Looker = (options: Cancellable) => Promise<Look>;
 type Service = Call['deps']['service'];
 
+/** What does not change by the second, drawn: once for all who look. */
+interface Overview {
+  active: Job[] | BackupError;
+  sections: Record<string, string>;
+}
+
+/** One instance's, however many look at its pages. */
+const overviews = new WeakMap<Service, Remembered<Overview>>();
+
 /** Of the page at /. */
-export function statusLook({ deps: { service, clock, version }, settings }: Call): Looker {
-  const { maxAgeSeconds } = settings;
-  const slow = remembered(clock, async (options) => {
-    const jobs = (status?: string) => {
-      const input = status === undefined ? { pageSize: RECENT_JOBS } : { pageSize: MAX_ACTIVE };
-      return jobsOf(service, { ...input, ...(status && { status }) }, options);
-    };
-    const [status, forecast, recent, running, queued] = await Promise.all([
-      orProblem(service.status({ maxAgeSeconds }, options)),
-      orProblem(service.forecast({ days: FORECAST_DAYS }, options)),
-      orProblem(jobs()),
-      orProblem(jobs('running')),
-      orProblem(jobs('queued')),
-    ]);
-    const active =
-      Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
-    return { status, forecast, recent, active };
-  });
+export function statusLook(call: Call): Looker {
+  const { deps, settings } = call;
+  const { service, clock } = deps;
+  const overview =
+    overviews.get(service) ?? remembered(clock, () => overviewOf({ deps, settings }));
+  overviews.set(service, overview);
+  // who loads the page wants to see what is; who stays hears of it
+  if (!wantsEvents(call)) overview.forget();
+  let wasDraining = service.draining;
   return async (options) => {
-    const { active, ...seen } = await slow.get(options);
+    if (service.draining !== wasDraining) overview.forget();
+    wasDraining = service.draining;
+    const { active, sections } = await overview.get();
     const jobs = Array.isArray(active)
       ? await orProblem(activeNow(service, active, options))
       : active;
     // one ended meanwhile: its machine has another state
     if (Array.isArray(jobs) && Array.isArray(active)) {
       const ids = new Set(jobs.map(({ id }) => id));
-      if (active.some(({ id }) => !ids.has(id))) slow.forget();
+      if (active.some(({ id }) => !ids.has(id))) overview.forget();
     }
-    const { draining } = service;
-    return { title: 'backups', sections: statusSections({ ...seen, version, draining, jobs }) };
+    const { head = '', ...rest } = sections;
+    const shown = { head: raw(head), jobs: jobsSection(jobs) };
+    for (const [id, text] of Object.entries(rest)) Object.assign(shown, { [id]: raw(text) });
+    return { title: 'backups', sections: shown };
   };
+}
+
+async function overviewOf({ deps, settings }: Pick<Call, 'deps' | 'settings'>): Promise<Overview> {
+  const { service, version } = deps;
+  const { draining } = service;
+  const options = { signal: NEVER };
+  const [status, forecast, recent, running, queued] = await Promise.all([
+    orProblem(service.status({ maxAgeSeconds: settings.maxAgeSeconds }, options)),
+    orProblem(service.forecast({ days: FORECAST_DAYS }, options)),
+    orProblem(jobsOf(service, { pageSize: RECENT_JOBS }, options)),
+    orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'running' }, options)),
+    orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'queued' }, options)),
+  ]);
+  const active =
+    Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
+  const drawn = statusSections({ version, draining, status, forecast, recent });
+  const sections: Record<string, string> = {};
+  for (const [id, section] of Object.entries(drawn)) sections[id] = String(await section);
+  return { active, sections };
 }
 
 /** Those known to run or wait, as they are now, and those begun since. */
@@ -81,7 +106,8 @@ export function vmLook(
   { pool, uuid }: { pool: string; uuid: string },
 ): Looker {
   const { maxAgeSeconds } = settings;
-  const slow = remembered(clock, async (options) => {
+  const slow = remembered(clock, async () => {
+    const options = { signal: NEVER };
     const [status, page] = await Promise.all([
       orProblem(service.status({ maxAgeSeconds }, options)),
       orProblem(service.listBackups({ vm: uuid, pool, pageSize: VM_BACKUPS }, options)),
@@ -94,7 +120,7 @@ export function vmLook(
   });
   const { origin } = new URL(c.req.url);
   return async (options) => {
-    const { row, page } = await slow.get(options);
+    const { row, page } = await slow.get();
     const jobs = await orProblem(jobsOf(service, { vm: uuid, pool, pageSize: VM_JOBS }, options));
     const backups = 'items' in page ? page.items : page;
     const named =
@@ -146,17 +172,25 @@ async function orProblem<T>(work: Promise<T>): Promise<T | BackupError> {
   }
 }
 
+interface Remembered<T> {
+  get(): Promise<T>;
+  forget(): void;
+}
+
 /** The same answer for a while; a failed one is asked for again. */
-function remembered<T>(clock: Clock, ask: (options: Cancellable) => Promise<T>) {
-  let last: { at: number; answer: T } | undefined;
+function remembered<T>(clock: Clock, ask: () => Promise<T>): Remembered<T> {
+  let last: { at: number; answer: Promise<T> } | undefined;
+  const forget = () => {
+    last = undefined;
+  };
   return {
-    get: async (options: Cancellable): Promise<T> => {
-      if (last !== undefined && clock.elapsed() - last.at < SLOW_EVERY_MS) return last.answer;
-      last = { at: clock.elapsed(), answer: await ask(options) };
-      return last.answer;
+    get: async () => {
+      if (last !== undefined && clock.elapsed() - last.at < SLOW_EVERY_MS) return await last.answer;
+      const answer = ask();
+      last = { at: clock.elapsed(), answer };
+      answer.catch(forget);
+      return await answer;
     },
-    forget: () => {
-      last = undefined;
-    },
+    forget,
   };
 }

@@ -25,7 +25,7 @@ export const SCRIPT = `
     source = new EventSource(location.pathname);
     source.onopen = () => { state.textContent = 'Live.'; };
     source.onerror = () => {
-      state.textContent = 'The service does not answer: trying again.';
+      state.textContent = 'Not live at the moment: asking again.';
       if (source && source.readyState === 2) { stop(); setTimeout(() => location.reload(), 15000); }
     };
     source.addEventListener('part', (event) => {
