@@ -94,6 +94,9 @@ test('disks are those of the machine by uuid, else by device, unless that is ano
   assert.deepEqual(rewritten([grown]), ['new', second.vdiUuid, 1]);
   const smaller = live({ vdiUuid: 'new', virtualSizeBytes: MIB });
   assert.deepEqual(rewritten([smaller]), [first.vdiUuid, second.vdiUuid, 0]);
+  // the second disk's device has the first one now: never one disk for both
+  const swapped = [live({ userdevice: second.userdevice })];
+  assert.deepEqual(rewritten(swapped), [first.vdiUuid, second.vdiUuid, 0]);
   const { rewrite, changes } = rewriteOf(found, undefined, 'shop');
   assert.deepEqual([rewrite.nameLabel, rewrite.vmUuid, changes.length], ['shop', UUID, 1]);
 });

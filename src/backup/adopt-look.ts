@@ -83,7 +83,7 @@ export function rewriteOf(
   if (vmUuid !== vm.uuid) changes.push(`the machine had the uuid ${vm.uuid}`);
   const live = new Map<string, { uuid: string; nameLabel: string }>();
   for (const disk of disks) {
-    const now = liveDisk(disk, identity?.disks ?? []);
+    const now = liveDisk(disk, free(disk, disks, identity?.disks ?? []));
     live.set(disk.vdiUuid, {
       uuid: now?.vdiUuid ?? disk.vdiUuid,
       nameLabel: now?.nameLabel ?? disk.nameLabel,
@@ -94,6 +94,12 @@ export function rewriteOf(
   }
   const nameDescription = identity?.nameDescription ?? vm.nameDescription;
   return { rewrite: { nameLabel, nameDescription, vmUuid, disks: live }, changes };
+}
+
+/** Those that are no other disk of the archive. */
+function free(disk: FoundDisk, all: readonly FoundDisk[], live: readonly FoundDisk[]): FoundDisk[] {
+  const others = new Set(all.filter((one) => one !== disk).map(({ vdiUuid }) => vdiUuid));
+  return live.filter(({ vdiUuid }) => !others.has(vdiUuid));
 }
 
 /** By its uuid; else the one of its device, unless that is another one: a disk never shrinks. */

@@ -39,15 +39,16 @@ export const command: Command = {
   words: { min: 1, max: 1 },
   notes: `Archives of any release, plain, gzip or zstd. Every block is checked; what is stored is normalised, and what was changed
 is told. The archive itself stays as it is. The backup counts as old as the archive is; its class removes it by the time it is
-stored. This process does the work, with the bucket's settings, even where XVAULT_URL is known (docs/adopt.md).`,
+stored. This process does the work, with the settings of bucket and pool; it refuses where XVAULT_URL is set (docs/adopt.md).`,
   async run({ positionals, options, json, terminal, signal }) {
-    const { settings, warnings } = readSettings({ needs: ['pools', 'bucket'] });
-    if (settings.serviceUrl !== undefined) {
+    // first, since who has a service has no other settings
+    if (readSettings({ needs: [] }).settings.serviceUrl !== undefined) {
       throw new BackupError(
         'invalid_request',
         'adopt without XVAULT_URL: the archive is read by this process, which needs the settings of bucket and pool',
       );
     }
+    const { settings, warnings } = readSettings({ needs: ['pools', 'bucket'] });
     for (const warning of warnings) terminal.err(`warning: ${warning}\n`);
     const log = createConsoleLog({ level: 'warn', write: terminal.err });
     await using opened = await openSource(positionals[0] ?? '', { settings, log }, { signal });
