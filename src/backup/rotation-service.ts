@@ -160,15 +160,20 @@ async function lookAt(
   options: Cancellable,
 ): Promise<Looked> {
   const { engine, retentionDays } = deps;
-  const [facts, found, versioned, holdings] = await Promise.all([
+  const [facts, found, versioned, lock, holdings] = await Promise.all([
     store.facts(options),
     store.lifecycle(options),
     readVersioned(store, options),
+    holds.archives ? readLock(store, options) : undefined,
     holds.archives ? engine.catalog.holdings() : new Map<string, Holding[]>(),
   ]);
   const limits = limitsOf(facts, found);
   const { keys, rotation } = engine;
-  const locks = holds.archives ? (rotation.locks ?? {}) : {};
+  const byDefault = lock?.byDefault;
+  const locks = {
+    ...(byDefault && Object.fromEntries(Object.keys(retentionDays).map((one) => [one, byDefault]))),
+    ...(holds.archives ? rotation.locks : {}),
+  };
   const wish = { keys, retentionDays, rotation, holds, versioned: versioned ?? false };
   const classesInUse = [
     ...new Set([...holdings.values()].flat().flatMap(({ retention }) => retention ?? [])),
@@ -222,6 +227,16 @@ async function readVersioned(
   } catch (error) {
     // not among the rights of older policies, and only told
     if (isBackupError(error, 'store_credentials')) return undefined;
+    throw error;
+  }
+}
+
+/** Only told: without the right, or on a store that has none of this, nothing is. */
+async function readLock(store: ObjectStore, options: Cancellable) {
+  try {
+    return await store.bucketLock(options);
+  } catch (error) {
+    if (isBackupError(error, 'store_credentials', 'store_refused')) return undefined;
     throw error;
   }
 }

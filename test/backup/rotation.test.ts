@@ -199,6 +199,20 @@ test('nothing is written that would soon delete the last good backup behind a ne
   );
 });
 
+test('what the bucket locks by itself is held against its rules, class by class', async () => {
+  await using world = await setUp();
+  const byDefault = { mode: 'compliance', days: 20 } as const;
+  const store = { ...world.store, bucketLock: async () => ({ enabled: true, byDefault }) };
+  const service = openService({ store, clock: systemClock });
+  await service.applyRotation({ dryRun: false }, options);
+  const { buckets } = await service.rotation(options);
+  assert.deepEqual(buckets[0]?.warnings, [
+    'daily: locked for 20 days, hidden by its rule after 14: paid for 6 more',
+    'monthly: locked for 20 of the 400 days it lives',
+  ]);
+  await service.drain({ drainMs: 0 });
+});
+
 test('a missing right is named; a store without rules is told', async () => {
   const forbidden = new Set(['s3:PutLifecycleConfiguration', 's3:GetBucketVersioning']);
   await using world = await setUp({ policy: (action) => !forbidden.has(action) });
