@@ -99,4 +99,26 @@ scrape_configs:
 - Asked for \`application/openmetrics-text\`, as Prometheus does, the page is OpenMetrics 1.0.
 - Every alert has \`summary\` (what) and \`action\` (what to do). Severities: critical, a machine could not be restored as promised
   or soon cannot be; warning, look today; info, look when there is time.
+
+## Nagios and Icinga
+
+\`\`\`sh
+xvault check --warning 26h --critical 50h        # all machines, one line and one figure each; XVAULT_URL and XVAULT_TOKEN_FILE say where
+xvault check --vm web-1                          # one
+check_http -H xvault.example.com -p 8080 -u '/v1/status?format=nagios&strict=1' -k "Authorization: Bearer $TOKEN" -r '^(OK|WARNING) - '
+\`\`\`
+
+- \`xvault check\` is a plug-in: exit codes 0 ok, 1 warning, 2 critical, 3 wrong usage; the worst machine first, then a line each;
+  \`label=value;warning;critical;minimum\` for graphs; ranges as the guidelines of the plug-ins have them (\`@0:1h\`).
+- \`check_http\` needs nothing of ours on the monitoring machine. \`strict=1\` answers critical with 503, which is critical there, as is
+  silence; it has no code for a warning, and a wrong token (401) is its warning.
+- Both say critical or warning of whatever \`/v1/status\` does: no good backup, too old, damaged, the last try failed, about to be
+  deleted by the bucket with nothing that keeps it, records that cannot be read, a silent pool.
+
+## How old is too old
+
+\`XVAULT_MAX_AGE_HOURS\` (26) for all, \`?max_age=\` or \`--critical\` for one look. A machine that is backed up weekly, or hourly, says so itself
+by a tag on the pool: \`xe vm-param-add uuid=… param-name=tags param-key=xvault:max_age=8d\`. The tag wins over setting and look, in
+status, check, alerts and notifications alike; of several the strictest counts, and one that is no time is a warning. While a pool does
+not answer its tags are not known, and the setting counts. Machines with the tag \`xvault:skip\` are not looked at.
 `;

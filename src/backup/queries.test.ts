@@ -69,3 +69,40 @@ test('a pool of many machines costs one listing of leases, and few records at on
   assert.equal(leaseReads, 1);
   assert.ok(most <= 20, `most=${most}`);
 });
+
+test('tags of a machine say that it is left out, or how old its backup may be', async () => {
+  const clock = createSimClock();
+  const store = createMemoryStore(clock);
+  const pool = createScriptedPool();
+  const [template] = await pool.listVms(options);
+  assert.ok(template);
+  pool.listVms = async () =>
+    [['xvault:skip'], ['xvault:max_age=8d'], ['nightly']].map((tags, at) => ({
+      ...template,
+      uuid: `u${at}`,
+      nameLabel: `vm-${at}`,
+      tags,
+    }));
+  const log: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
+  const meter = { count: () => undefined, observe: () => undefined };
+  const service = createService(
+    { pools: [pool], store, stateStore: store, clock, ids: { uuid: nextId }, log, meter },
+    {
+      prefix: 'xv',
+      concurrency: 4,
+      concurrencyPerPool: 4,
+      concurrencyPerSr: 4,
+      queueLimit: 10,
+      retentionClasses: ['daily'],
+      instance: 'a',
+    },
+  );
+  const { vms } = await service.status({ maxAgeSeconds: 3600 }, options);
+  assert.deepEqual(
+    vms.map(({ vm, max_age_seconds: own }) => [vm.name, own]),
+    [
+      ['vm-1', 691_200],
+      ['vm-2', undefined],
+    ],
+  );
+});

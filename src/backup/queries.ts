@@ -9,6 +9,7 @@ import { type Engine, poolOf } from './context.ts';
 import { createEndings, type Endings } from './endings.ts';
 import { goneAtRisk } from './guard-verdict.ts';
 import { uuidTimeMs } from './ids.ts';
+import { maxAgeOf } from './max-age.ts';
 import { pageOf } from './page.ts';
 import { SKIP_TAG } from './runs-select.ts';
 import type { Page, PageInput, Readiness, Service, VmView } from './service.ts';
@@ -226,7 +227,7 @@ async function status(
     pools.map(async (pool) => {
       try {
         const vms = await vmsOf(asking, pool);
-        return vms.map((vm) => ({ ...vm, pool: pool.name, skipped: vm.tags.includes(SKIP_TAG) }));
+        return vms.map((vm) => ({ ...vm, pool: pool.name }));
       } catch (error) {
         engine.log.warn('pool not listed', {
           pool: pool.name,
@@ -237,7 +238,8 @@ async function status(
       }
     }),
   );
-  const vms = lists.flat().map(({ uuid, nameLabel, pool, skipped }) => {
+  const vms = lists.flat().map(({ uuid, nameLabel, pool, tags }) => {
+    const maxAge = maxAgeOf(tags);
     const found = goods.get(`${pool}/${uuid}`);
     const job = lastJobs.get(`${pool}/${uuid}`);
     const guard = guards.get(`${pool}/${uuid}`);
@@ -245,7 +247,8 @@ async function status(
       uuid,
       name: nameLabel,
       pool,
-      skipped,
+      skipped: tags.includes(SKIP_TAG),
+      ...(maxAge && { maxAge }),
       ...(guard && { guard }),
       ...(found?.good ? { lastBackup: lastOf(found.good) } : {}),
       ...(found?.damaged ? { damaged: damagedOf(found.damaged) } : {}),
@@ -280,7 +283,9 @@ function damagedOf({ backup: { id }, verified }: NonNullable<NewestGood['damaged
 
 function knownFromBucket(pool: string, newest: ReadonlyMap<string, Backup>) {
   const records = [...newest.values()].filter(({ vm }) => vm.pool === pool);
-  return records.map(({ vm }) => ({ uuid: vm.uuid, nameLabel: vm.name, pool, skipped: false }));
+  // the record does not hold the tags: who has one counts by the setting until the pool answers
+  const tags: string[] = [];
+  return records.map(({ vm }) => ({ uuid: vm.uuid, nameLabel: vm.name, pool, tags }));
 }
 
 async function lastJobOfEach(asking: Asking): Promise<Map<string, Job>> {

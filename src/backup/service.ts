@@ -60,6 +60,8 @@ export interface StatusReport {
     vm: { uuid: string; name: string; pool: string };
     status: Verdict;
     reason: string;
+    /** Its own, by its tag; the report's counts where it has none. */
+    max_age_seconds?: number;
     last_backup_id?: string;
     last_backup_at?: string;
     age_seconds?: number;

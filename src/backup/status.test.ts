@@ -97,3 +97,20 @@ test('a lost index is a warning that names the mend', () => {
   assert.equal(line?.status, 'warning');
   assert.match(line?.reason ?? '', /xvault index b/);
 });
+
+test('a machine with a tag is judged by its own age, and a tag that is no time is a warning', () => {
+  const lab = vm('lab', 100, { maxAge: { seconds: 8 * 86_400, wrong: [] } });
+  const db = vm('db', 5, { maxAge: { seconds: 3600, wrong: [] } });
+  const slip = vm('slip', 1, { maxAge: { wrong: ['xvault:max_age=soon'] } });
+  const { vms } = report([lab, db, slip]);
+  assert.deepEqual(
+    vms.map((one) => [one.vm.name, one.status, one.max_age_seconds]),
+    [
+      ['db', 'critical', 3600],
+      ['slip', 'warning', undefined],
+      ['lab', 'ok', 691_200],
+    ],
+  );
+  assert.match(vms[0]?.reason ?? '', /older than 1 hour$/);
+  assert.equal(vms[1]?.reason, 'its tag xvault:max_age=soon is no time such as 26h or 8d');
+});

@@ -1,9 +1,11 @@
 /** Is the newest good backup of every machine young enough? Pure: facts in, verdict out. */
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Verification } from '../catalog/verified.ts';
+import { count } from '../commands/format.ts';
 import { formatTime, parseTime } from '../time.ts';
 import type { MachineGuard } from './endings.ts';
 import { withGuard } from './guard-verdict.ts';
+import type { OwnMaxAge } from './max-age.ts';
 import type { StatusReport, Verdict } from './service.ts';
 
 export interface StatusInput {
@@ -16,6 +18,8 @@ export interface StatusInput {
     name: string;
     pool: string;
     skipped: boolean;
+    /** What its tags say; the setting counts where they say nothing. */
+    maxAge?: OwnMaxAge;
     /** The newest that is not known to be damaged. */
     lastBackup?: { id: string; createdAtMs: number; verified?: Verification };
     /** A newer one that is. */
@@ -33,7 +37,7 @@ const RANK: Record<Verdict, number> = { ok: 0, warning: 1, critical: 2 };
 /**
  * critical: no good backup, or too old, or the bucket deletes it today and nothing keeps it. warning: there is a good one, but a
  * newer one is damaged, a verification found fault with it, the last try failed, the bucket deletes it soon and nothing keeps it
- * yet, a pool is silent, or a record cannot be read.
+ * yet, a pool is silent, a record or the tag that says how old it may be cannot be read.
  */
 export function statusOf(input: StatusInput): StatusReport {
   const vms = input.vms
@@ -57,6 +61,7 @@ export function statusOf(input: StatusInput): StatusReport {
 function judge(vm: StatusInput['vms'][number], input: StatusInput): StatusReport['vms'][number] {
   const base = {
     vm: { uuid: vm.uuid, name: vm.name, pool: vm.pool },
+    ...(vm.maxAge?.seconds === undefined ? {} : { max_age_seconds: vm.maxAge.seconds }),
     ...(vm.lastJob
       ? {
           last_job: {
@@ -89,13 +94,15 @@ function judge(vm: StatusInput['vms'][number], input: StatusInput): StatusReport
     age_seconds: ageSeconds,
     ...(last.verified && { verified: last.verified }),
   };
-  if (ageSeconds > input.maxAgeSeconds) {
-    const old = `last backup is older than ${Math.round(input.maxAgeSeconds / 360) / 10} hours`;
+  const maxAgeSeconds = vm.maxAge?.seconds ?? input.maxAgeSeconds;
+  if (ageSeconds > maxAgeSeconds) {
+    const old = `last backup is older than ${count(Math.round(maxAgeSeconds / 360) / 10, 'hour')}`;
     const reason = damage === undefined ? old : `last good backup is too old: ${damage}`;
     return { ...dated, status: 'critical', reason };
   }
   const fault = last.verified?.ok === false ? last.verified.problem?.detail : undefined;
-  const doubts = [damage, fault, failure].filter((doubt) => doubt !== undefined);
+  const wrong = vm.maxAge?.wrong.map((tag) => `its tag ${tag} is no time such as 26h or 8d`) ?? [];
+  const doubts = [damage, fault, failure, ...wrong].filter((doubt) => doubt !== undefined);
   if (doubts.length > 0) return { ...dated, status: 'warning', reason: doubts.join('; ') };
   const reason = ['last backup is young enough', verifiedText(last.verified, input)];
   return { ...dated, status: 'ok', reason: reason.filter(Boolean).join(', ') };

@@ -107,3 +107,20 @@ test('labels are there once and cannot break the line', () => {
 test('nothing to back up is fine', () => {
   assert.equal(check([]).text, 'OK - no machine to back up\n');
 });
+
+test('a machine with its own age is judged by that, and its figures say so', () => {
+  const { state, text } = check([
+    entry('weekly', 100 * 3600, { max_age_seconds: 691_200 }),
+    entry('hourly', 7200, { max_age_seconds: 3600 }),
+  ]);
+  assert.equal(state, 'CRITICAL');
+  assert.match(text, /^CRITICAL - 1 of 2 machines ok; hourly: /);
+  assert.match(text, /'hourly'=7200s;3600;3600;0 'weekly'=360000s;691200;691200;0\n/);
+});
+
+test('what the status knows beside the age is never less here', () => {
+  const guard = { status: 'critical', reason: 'the bucket deletes it today' } as const;
+  const { state, text } = check([entry('web', 60, guard)]);
+  assert.equal(state, 'CRITICAL');
+  assert.match(text, /^CRITICAL - web: last backup 1m ago, the bucket deletes it today \| age=60s/);
+});

@@ -14,8 +14,12 @@ import { inRange, parseThreshold, type Threshold } from './threshold.ts';
 
 const WARNING_SECONDS = 26 * 3600;
 const CRITICAL_SECONDS = 50 * 3600;
+/** The longest age the API takes, three years. */
+const MAX_ASKED_SECONDS = 99_999_999;
 const CODES = { OK: 0, WARNING: 1, CRITICAL: 2, UNKNOWN: 3 } as const;
 type State = keyof typeof CODES;
+/** What the status found beside the age is never less here: a rule that deletes the last good backup soon, say. */
+const STATES = { ok: 'OK', warning: 'WARNING', critical: 'CRITICAL' } as const;
 
 interface Line {
   state: State;
@@ -23,6 +27,8 @@ interface Line {
   label: string;
   uuid: string;
   ageSeconds: number | undefined;
+  /** Its own where a tag of the machine says so. */
+  limits?: Rules;
 }
 
 export const command: Command = {
@@ -45,6 +51,8 @@ export const command: Command = {
       help: 'Age that alarms (default 50h)',
     },
   },
+  notes:
+    'Machines with a tag xvault:max_age=<time> are judged by it: older is critical, whatever the ranges say.',
   words: { min: 0, max: 0 },
   async run({ options, json, terminal, signal }) {
     try {
@@ -52,7 +60,7 @@ export const command: Command = {
       const critical = parseThreshold(textOption(options, 'critical'), CRITICAL_SECONDS);
       await using client = await openClient({ terminal });
       const report = await client.status(
-        { maxAgeSeconds: CRITICAL_SECONDS, ...filterOption(options, 'pool') },
+        { maxAgeSeconds: askedAge(critical), ...filterOption(options, 'pool') },
         { signal },
       );
       const lines = judge(report, { vm: textOption(options, 'vm'), warning, critical });
@@ -75,8 +83,13 @@ export const command: Command = {
   },
 };
 
+/** So that the status has no other word on ages than the range; where that has no upper end, none at all. */
+function askedAge({ high, inside }: Threshold): number {
+  return inside || high > MAX_ASKED_SECONDS ? MAX_ASKED_SECONDS : Math.max(1, Math.ceil(high));
+}
+
 /** In the names of the API. */
-function lineJson({ ageSeconds, uuid, ...line }: Line): Record<string, unknown> {
+function lineJson({ ageSeconds, uuid, limits: _, ...line }: Line): Record<string, unknown> {
   return {
     ...line,
     ...(uuid === '' ? {} : { uuid }),
@@ -104,6 +117,11 @@ export function judge(report: StatusReport, rules: Rules & { vm: string | undefi
     const text = `pool ${pool} does not answer`;
     lines.push({ state: 'CRITICAL', text, label: pool, uuid: '', ageSeconds: undefined });
   }
+  for (const { vm, status, reason } of report.gone_at_risk ?? []) {
+    const label = plain(vm.name) || vm.uuid;
+    const text = `${label}, on no pool any more: ${plain(reason)}`;
+    lines.push({ state: STATES[status], text, label, uuid: vm.uuid, ageSeconds: undefined });
+  }
   for (const { key } of report.unreadable_records ?? []) {
     const text = `record ${plain(key)} cannot be read`;
     lines.push({ state: 'WARNING', text, label: key, uuid: '', ageSeconds: undefined });
@@ -126,10 +144,21 @@ function judgeOne(
   const failed = job?.status === 'failed' ? `, the last try failed (${job.error_code})` : '';
   const last = `last ${damaged === '' ? '' : 'good '}backup ${formatSeconds(age)} ago`;
   const text = `${name}: ${last}${verifiedText(entry.verified, nowMs)}${damaged}${failed}`;
-  const line = { text, label: name, uuid, ageSeconds: age };
-  if (!inRange(age, critical)) return { state: 'CRITICAL', ...line };
+  const own = entry.max_age_seconds;
+  const limits = own === undefined ? { warning, critical } : ownLimits(own);
+  const line = { text, label: name, uuid, ageSeconds: age, limits };
+  if (!inRange(age, limits.critical)) return { state: 'CRITICAL', ...line };
   const doubt = failed !== '' || damaged !== '' || entry.verified?.ok === false;
-  return { state: doubt || !inRange(age, warning) ? 'WARNING' : 'OK', ...line };
+  const state = doubt || !inRange(age, limits.warning) ? 'WARNING' : 'OK';
+  const floor = STATES[entry.status];
+  if (CODES[floor] <= CODES[state]) return { state, ...line };
+  return { ...line, state: floor, text: `${text}, ${plain(entry.reason)}` };
+}
+
+/** The machine's own age is critical, as in /v1/status; nothing warns before. */
+function ownLimits(seconds: number): Rules {
+  const critical = parseThreshold(undefined, seconds);
+  return { warning: critical, critical };
 }
 
 /** When it was last looked at, and what of; or what is wrong with it. */
@@ -143,7 +172,7 @@ function verifiedText(verified: StatusReport['vms'][number]['verified'], nowMs: 
 }
 
 /** The text Nagios reads. */
-export function render(lines: readonly Line[], { warning, critical }: Rules): string {
+export function render(lines: readonly Line[], rules: Rules): string {
   const first = lines[0];
   if (first === undefined) return 'OK - no machine to back up\n';
   const good = lines.filter(({ state }) => state === 'OK').length;
@@ -153,7 +182,8 @@ export function render(lines: readonly Line[], { warning, critical }: Rules): st
   const twice = new Set(labels.filter((label, at) => labels.indexOf(label) !== at));
   const data = lines
     .filter(({ ageSeconds }) => ageSeconds !== undefined)
-    .map(({ label, uuid, ageSeconds }) => {
+    .map(({ label, uuid, ageSeconds, limits }) => {
+      const { warning, critical } = limits ?? rules;
       // A label must be there once: machines of one name are told apart by uuid.
       const unique = twice.has(label) ? `${label} ${uuid}` : label;
       const quoted = lines.length === 1 ? 'age' : `'${unique.replace(/['=|]/g, '_')}'`;

@@ -47,7 +47,7 @@ function statusFigures(entry: StatusReport['vms'][number], report: StatusReport)
     vmUuid: vm.uuid,
     vmName: vm.name,
     status,
-    maxAgeSeconds: report.max_age_seconds,
+    maxAgeSeconds: entry.max_age_seconds ?? report.max_age_seconds,
   };
   if (verified?.ok) figures.verifiedAtSeconds = Date.parse(verified.at) / 1000;
   if (entry.damaged_backup_id !== undefined) figures.isDamaged = true;

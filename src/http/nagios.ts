@@ -32,7 +32,9 @@ export function nagiosText(report: StatusReport): string {
     ...vms.flatMap((vm) =>
       vm.age_seconds === undefined
         ? []
-        : [`'${label(vm.vm, twice)}'=${Math.round(vm.age_seconds)}s;${report.max_age_seconds};;0`],
+        : [
+            `'${label(vm.vm, twice)}'=${Math.round(vm.age_seconds)}s;;${vm.max_age_seconds ?? report.max_age_seconds};0`,
+          ],
     ),
   ];
   const lines = vms.map(

@@ -197,7 +197,7 @@ test('nagios gets one line with figures, then the machines, the worst first', as
   assert.equal(
     text,
     "CRITICAL - 1 of 2 machines backed up; bob's db=1: no backup yet; no answer from pool lab | " +
-      "ok=1;;;0 warning=0;;;0 critical=1;;;0 'default/web-1'=10800s;93600;;0\n" +
+      "ok=1;;;0 warning=0;;;0 critical=1;;;0 'default/web-1'=10800s;;93600;0\n" +
       "CRITICAL - default/bob's db=1: no backup yet\n" +
       'OK - default/web-1: last good backup 3 h ago\n',
   );

@@ -131,6 +131,10 @@ export const statusSchema = z
         vm: vmNameSchema,
         status: verdict,
         reason: z.string(),
+        max_age_seconds: seconds.optional().meta({
+          description:
+            'Its own, by its tag `xvault:max_age=26h`; that of the report counts where it has none.',
+        }),
         last_backup_id: z.string().optional(),
         last_backup_at: time.optional(),
         age_seconds: seconds.optional(),

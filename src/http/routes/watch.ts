@@ -22,7 +22,11 @@ const status = defineRoute({
   query: z.strictObject({
     max_age: durationSchema
       .optional()
-      .meta({ description: 'Older is overdue: 90s, 30m, 26h, 3d.', example: '26h' }),
+      .meta({
+        description:
+          'Older is overdue: 90s, 30m, 26h, 3d. Machines with a tag `xvault:max_age=…` keep their own.',
+        example: '26h',
+      }),
     pool: nameField.meta({ description: 'Only of this pool.' }),
     format: z.enum(['json', 'nagios']).optional().meta({ description: 'json unless told.' }),
     strict: z.enum(['0', '1']).optional().meta({ description: '1: 503 when critical.' }),
