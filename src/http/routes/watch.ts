@@ -20,13 +20,11 @@ const status = defineRoute({
   summary: 'Are the backups all right?',
   description: `Per machine the age of its newest good backup. 200 whatever the status, unless \`strict=1\`. ${AS_TEXT}`,
   query: z.strictObject({
-    max_age: durationSchema
-      .optional()
-      .meta({
-        description:
-          'Older is overdue: 90s, 30m, 26h, 3d. Machines with a tag `xvault:max_age=…` keep their own.',
-        example: '26h',
-      }),
+    max_age: durationSchema.optional().meta({
+      description:
+        'Older is overdue: 90s, 30m, 26h, 3d. Machines with a tag `xvault:max_age=…` keep their own.',
+      example: '26h',
+    }),
     pool: nameField.meta({ description: 'Only of this pool.' }),
     format: z.enum(['json', 'nagios']).optional().meta({ description: 'json unless told.' }),
     strict: z.enum(['0', '1']).optional().meta({ description: '1: 503 when critical.' }),
