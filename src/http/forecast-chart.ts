@@ -23,8 +23,8 @@ export function forecastChart(
     const expected = Math.max(stored, scale(day.expected_bytes));
     const x = i * (BAR + GAP);
     return html`<g><title>${day.date}: ${bytesText(day.stored_bytes)} of today’s backups in ${day.backups}, ${bytesText(day.expected_bytes)} expected</title>
-<rect x="${x}" y="${HEIGHT - expected}" width="${BAR}" height="${expected}" fill="currentColor" opacity=".25"/>
-<rect x="${x}" y="${HEIGHT - stored}" width="${BAR}" height="${stored}" fill="currentColor" opacity=".6"/></g>`;
+<rect class="plain" x="${x}" y="${HEIGHT - expected}" width="${BAR}" height="${expected}"/>
+<rect class="ink" x="${x}" y="${HEIGHT - stored}" width="${BAR}" height="${stored}"/></g>`;
   });
   const width = days.length * (BAR + GAP);
   const month = days.reduce((sum, { expected_cost: cost = 0 }) => sum + cost, 0);
@@ -32,6 +32,6 @@ export function forecastChart(
     currency === undefined ? '' : html`, about ${month.toFixed(2)} ${currency} for storage`;
   return html`<h2>What will be stored</h2>
 <svg viewBox="0 0 ${width} ${HEIGHT}" width="100%" height="${HEIGHT}" preserveAspectRatio="none" role="img" aria-label="Bytes stored from ${today.date} to ${last.date}">${bars}</svg>
-<p class="quiet">${today.date} to ${last.date}: ${bytesText(today.stored_bytes)} now; dark what is left of today’s backups
-under the rules of the bucket, light what is expected when backups go on as in the last two weeks (${bytesText(last.expected_bytes)} on the last day${cost}).</p>`;
+<p class="quiet">${today.date} to ${last.date}: ${bytesText(today.stored_bytes)} now; in front what is left of today’s backups
+under the rules of the bucket, grey behind it what is expected when backups go on as in the last two weeks (${bytesText(last.expected_bytes)} on the last day${cost}).</p>`;
 }

@@ -25,7 +25,7 @@ pre{background:var(--soft);padding:.7rem;margin:.4rem 0;border-radius:.4rem;whit
 .tag{display:inline-block;padding:0 .55rem;border-radius:1rem;font-size:.85rem;color:var(--on-tag);background:var(--tag);white-space:nowrap}
 .tag.ok{background:var(--ok)}.tag.warning{background:var(--warning)}.tag.critical{background:var(--critical)}.quiet{color:var(--quiet)}
 progress{width:9rem;max-width:100%;accent-color:var(--good-mark)}
-.good{fill:var(--good-mark)}.bad{fill:var(--bad-mark)}.other{fill:var(--other-mark)}.plain{fill:var(--plain-mark)}.base{fill:var(--line)}
+.good{fill:var(--good-mark)}.bad{fill:var(--bad-mark)}.other{fill:var(--other-mark)}.plain{fill:var(--plain-mark)}.base{fill:var(--line)}.ink{fill:var(--text)}
 svg{display:block;max-width:100%}svg text{fill:var(--quiet);font:12px system-ui,sans-serif}
 dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.2rem 1.2rem;margin:.5rem 0}dt{color:var(--quiet);font-size:.9rem}dd{margin:0 0 .3rem}
 summary{cursor:pointer;color:var(--link)}
