@@ -38,7 +38,7 @@ export const ERROR_CODES = {
     'The pool cannot make the snapshot: the detail says which disk or space is in the way.',
   source_truncated: 'The export ended before its end: try again; if it repeats, look at the host.',
   hook_failed:
-    'The guest hook named in the detail said no, or did not answer: no snapshot was made for this backup.',
+    'The guest hook named in the detail said no, or did not answer: no snapshot was made for this backup; or nobody gave a verdict in a restore test, which says nothing of the backup.',
   notify_failed:
     'A target did not take a notification: the detail has its answer; `xvault notify test` tries again.',
   quiesce_failed:

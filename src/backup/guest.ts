@@ -96,9 +96,13 @@ async function callBefore(job: Job, context: StepContext): Promise<void> {
   await callHook(job, { ...input, data: {} }, context, { signal });
 }
 
+interface GuestCall extends Pick<HookCall, 'attempts' | 'data'> {
+  name: 'before_snapshot' | 'after_snapshot';
+}
+
 async function callHook(
   job: Job,
-  { name, attempts, data }: Pick<HookCall, 'name' | 'attempts' | 'data'>,
+  { name, attempts, data }: GuestCall,
   { engine }: StepContext,
   { signal }: Cancellable,
 ): Promise<void> {

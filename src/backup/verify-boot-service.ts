@@ -10,6 +10,7 @@ import type { JobRunner } from './jobs.ts';
 import { readOva } from './restore-ova.ts';
 import { newRestoreJob } from './restore-service.ts';
 import { findArchive } from './verify-archive.ts';
+import { checkVerdict } from './verify-boot-verdict.ts';
 
 /** XenAPI takes longer ones; people do not. */
 const MAX_NAME = 200;
@@ -25,7 +26,7 @@ export interface RestoreTestInput {
 export interface RestoreTestService {
   /**
    * Starts a job that restores a backup under another name and without a network, starts it, waits for its guest and removes it.
-   * Errors: as `startRestore`.
+   * Errors: as `startRestore`; `invalid_request` for a verdict that the settings do not allow.
    */
   startRestoreTest(input: RestoreTestInput, options: Cancellable): Promise<Job>;
 }
@@ -46,6 +47,7 @@ async function newTestJob(
   { wish, ...input }: RestoreTestInput,
   options: Cancellable,
 ): Promise<Job> {
+  await checkVerdict(wish, engine.hooks, options);
   const stored = await findArchive({ id: '', backup_id: input.backupId }, { engine, ...options });
   const facts = describeOva(await readOva(stored, engine.store, options));
   if (facts.disks.length === 0) {

@@ -1,19 +1,21 @@
 /**
  * The steps of a restore test: preparing ─► importing ─► verifying ─► cleaning. The strongest proof of a backup there is.
  *
- * The steps of a restore, under a name of its own and without any network; then the machine is started, and its guest must
- * report; whatever happened, all of it is removed again. It carries the mark of an unfinished restore from its first to its
- * last moment, so who takes the job over removes it, too. What was found is kept like any verification. What says nothing of
- * the backup (a pool that is full or away, a host without memory) fails the job and is not kept.
+ * The steps of a restore, under a name of its own and without any network; then the machine is started, its guest must
+ * report, and who is to judge it must find it good; whatever happened, all of it is removed again. It carries the mark of an
+ * unfinished restore from its first to its last moment, so who takes the job over removes it, too. What was found is kept like
+ * any verification. What says nothing of the backup (a pool that is full or away, a host without memory, a judge who does not
+ * answer) fails the job and is not kept.
  */
 import type { Job } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
-import type { GuestFacts, VmRef } from '../ports.ts';
+import type { VmRef } from '../ports.ts';
 import { poolOf, type StepContext } from './context.ts';
 import { insist } from './deadline.ts';
 import { unclearText } from './restore-import.ts';
 import { importRestore, prepareRestore, removeMade, verifyRestore } from './restore-steps.ts';
 import { backupIdOf } from './verify-archive.ts';
+import { seeWorking } from './verify-boot-verdict.ts';
 import { type Problem, problemIn, withHeirs } from './verify-damage.ts';
 import { keepVerification } from './verify-steps.ts';
 
@@ -36,7 +38,7 @@ export async function importTest(job: Job, context: StepContext): Promise<Job> {
   }
 }
 
-/** Compares the machine with the backup, starts it, and waits for its guest. */
+/** Compares the machine with the backup, starts it, and waits until it has shown that it works. */
 export async function bootTest(given: Job, context: StepContext): Promise<Job> {
   const { engine, signal } = context;
   const vm = given.checkpoint.restore?.vm_ref as VmRef | undefined;
@@ -46,14 +48,11 @@ export async function bootTest(given: Job, context: StepContext): Promise<Job> {
   await pool.stopVm(vm, { signal });
   const job = await verifyRestore(given, context);
   await pool.startVm(vm, { signal });
-  const seconds = job.restore_test?.boot_timeout_seconds ?? 600;
-  const guest = await pool.waitForGuest({ vm, timeoutMs: seconds * 1000 }, { signal });
-  if (guest === undefined) {
-    const detail = `start restored machine: its guest tools did not report within ${seconds} seconds`;
+  const detail = await seeWorking(job, { pool, vm }, context);
+  if (detail !== undefined) {
     await keep(job, { part: 'restore', code: 'target_failed', detail }, context);
     throw new BackupError('target_failed', detail, { retry: 'after-fix' });
   }
-  engine.log.info('restored machine started', { job_id: job.id, ...shown(guest) });
   const verified = await keep(job, undefined, context);
   const { restored } = job;
   return { ...job, verified, ...(restored ? { restored: { ...restored, started: true } } : {}) };
@@ -80,8 +79,4 @@ async function keep(job: Job, problem: Problem | undefined, context: StepContext
     { kind: 'restored', percent: 100, ...figures, problem },
     context,
   );
-}
-
-function shown({ toolsVersion, osName }: GuestFacts) {
-  return { tools: toolsVersion, os: osName };
 }

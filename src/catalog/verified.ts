@@ -75,6 +75,10 @@ export const restoreTestWishSchema = z.strictObject({
   sr: z.string().min(1).max(255).optional(),
   /** How long the guest's tools may take to report. */
   boot_timeout_seconds: z.int().min(10).max(3600).default(600),
+  /** Who is asked what to think of the machine that runs; the settings must allow this URL. */
+  verdict: z.string().min(1).max(2048).optional(),
+  /** false: the guest's tools are not waited for. */
+  guest: z.boolean().optional(),
 });
 export type RestoreTestWish = z.infer<typeof restoreTestWishSchema>;
 

@@ -98,5 +98,6 @@ export function lazyHooks(load: () => Promise<Hooks>): Hooks {
   return {
     check: async (input, options) => (await load()).check(input, options),
     call: async (input, options) => (await load()).call(input, options),
+    ask: async (input, options) => (await load()).ask(input, options),
   };
 }

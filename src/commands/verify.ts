@@ -13,6 +13,7 @@ export const command: Command = {
     'xvault verify 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a',
     'xvault verify 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --percent 5',
     'xvault verify 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --boot --sr "NFS store"',
+    'xvault verify 01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a --boot --verdict https://judge.example.com/verdict',
   ],
   options: {
     percent: {
@@ -31,6 +32,15 @@ export const command: Command = {
       type: 'string',
       value: '<time>',
       help: 'With --boot: how long the guest may take (default 10m)',
+    },
+    verdict: {
+      type: 'string',
+      value: '<url>',
+      help: 'With --boot: who is asked whether the machine is good',
+    },
+    'without-guest': {
+      type: 'boolean',
+      help: 'With --verdict: do not wait for guest tools, ask at once',
     },
     ...WAIT_OPTIONS,
   },
@@ -58,12 +68,14 @@ function readBoot(options: OptionValues): Partial<RestoreTestWish> | undefined {
     ...filterOption(options, 'pool'),
     ...filterOption(options, 'sr'),
     ...(seconds === undefined ? {} : { boot_timeout_seconds: Math.round(seconds) }),
+    ...filterOption(options, 'verdict'),
+    ...(options['without-guest'] === true ? { guest: false } : {}),
   };
   const isBoot = options.boot === true;
   if (!isBoot && Object.keys(wish).length > 0) {
     throw new BackupError(
       'invalid_request',
-      'use --pool, --sr and --boot-timeout with --boot only',
+      'use --pool, --sr, --boot-timeout, --verdict and --without-guest with --boot only',
     );
   }
   if (isBoot && textOption(options, 'percent') !== undefined) {

@@ -211,6 +211,27 @@ test('tries end with the last one allowed', async () => {
   assert.equal(receiver.calls.length, 3);
 });
 
+test('a question may be answered with no; what is no answer is asked for again', async () => {
+  const plain = { 'content-type': 'text/plain' };
+  const answers = [
+    { status: 503 },
+    { status: 429 },
+    { status: 422, headers: plain, body: 'no table' },
+    { status: 202, headers: { ...plain, 'retry-after': '7' }, body: 'booting' },
+    { status: 302, headers: { location: '/else' } },
+  ];
+  await using receiver = await start(() => answers.shift());
+  const hooks = hooksFor(receiver);
+  const call = callTo(receiver, { name: 'verdict', attempts: 3 });
+  const no = await hooks.ask(call, options);
+  assert.deepEqual([no.status, no.text], [422, 'no table']);
+  assert.deepEqual(new Set(receiver.calls.map(({ id }) => id)), new Set(['hook_1']));
+  const later = await hooks.ask(call, options);
+  assert.deepEqual([later.status, later.text, later.retryAfterSeconds], [202, 'booting', 7]);
+  await assert.rejects(hooks.ask(call, options), { code: 'hook_failed', message: /redirects/ });
+  assert.equal(receiver.calls.length, 5);
+});
+
 test('nobody there is a refusal that may pass', async () => {
   const receiver = await start();
   await receiver[Symbol.asyncDispose]();

@@ -1,5 +1,5 @@
 /**
- * Calls a guest's hook: one signed POST that must be answered with 2xx in time.
+ * Calls a guest's hook: one signed POST that must be answered with 2xx in time; a question may be answered with 4xx, too.
  *
  * Signed by the Standard Webhooks specification 1.0.0 (webhook-id, webhook-timestamp, webhook-signature over
  * "id.timestamp.body"; with two secrets two signatures, so that secrets can be changed). A redirect is a refusal. A try
@@ -10,7 +10,7 @@ import { Webhook } from 'standardwebhooks';
 import { request } from 'undici';
 import { BackupError, isBackupError } from '../errors.ts';
 import { type AllowList, checkTarget } from '../outgoing.ts';
-import type { Cancellable, Clock, HookCall, Hooks, Log } from '../ports.ts';
+import type { Cancellable, Clock, HookAnswer, HookCall, Hooks, Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
 import { formatTime } from '../time.ts';
 import { createGuardedAgent, type Resolve } from './guarded-agent.ts';
@@ -41,32 +41,41 @@ export interface GuestHookDeps {
   resolve?: Resolve;
 }
 
-interface Answer {
-  status: number;
-  text: string;
-  retryAfterSeconds?: number | undefined;
-}
-
 /** The guest hooks of these settings. Nothing is opened before the first call. */
 export function createGuestHooks(settings: GuestHookSettings, deps: GuestHookDeps): Hooks {
   const signers = settings.secrets.map((secret) => new Webhook(secret.reveal()));
   const { allow } = settings;
+  const open = (call: HookCall, accepts: Try['accepts']): Try => {
+    return { settings, deps, signers, call, url: recheck(allow, call), accepts };
+  };
   return {
     check: async (input) => void checkTarget(allow, input),
-    call: async (call, { signal }) => {
-      const url = recheck(allow, call);
-      for (let attempt = 1; ; attempt += 1) {
-        const failure = await tryOnce({ settings, deps, signers, call, url }, { signal });
-        if (failure === undefined) return;
-        if (!failure.passing || attempt >= call.attempts) throw failure.error;
-        const reason = failure.error.message;
-        deps.log.info('hook called again soon', { hook: call.name, attempt, reason });
-        const asked = Number(failure.error.details.retry_after_seconds ?? 0) * 1000;
-        const waitMs = WAIT_BEFORE_TRY_MS[attempt - 1] ?? WAIT_BEFORE_TRY_MS.at(-1) ?? 0;
-        await deps.clock.sleep(Math.max(waitMs, Math.min(asked, MAX_RETRY_AFTER_MS)), { signal });
-      }
-    },
+    call: async (call, options) => void (await insist(open(call, isYes), options)),
+    ask: (call, options) => insist(open(call, isAnswer), options),
   };
+}
+
+/** Tries until there is an answer that is accepted. */
+async function insist(input: Try, { signal }: Cancellable): Promise<HookAnswer> {
+  const { call, deps } = input;
+  for (let attempt = 1; ; attempt += 1) {
+    const got = await tryOnce(input, { signal });
+    if ('status' in got) return got;
+    if (!got.passing || attempt >= call.attempts) throw got.error;
+    const reason = got.error.message;
+    deps.log.info('hook called again soon', { hook: call.name, attempt, reason });
+    const asked = Number(got.error.details.retry_after_seconds ?? 0) * 1000;
+    const waitMs = WAIT_BEFORE_TRY_MS[attempt - 1] ?? WAIT_BEFORE_TRY_MS.at(-1) ?? 0;
+    await deps.clock.sleep(Math.max(waitMs, Math.min(asked, MAX_RETRY_AFTER_MS)), { signal });
+  }
+}
+
+function isYes(status: number): boolean {
+  return status >= 200 && status <= 299;
+}
+
+function isAnswer(status: number): boolean {
+  return isYes(status) || (status >= 400 && status <= 499 && !ASKS_FOR_A_MOMENT.has(status));
 }
 
 /** Settings may have changed since the job began, or be another instance's. */
@@ -85,6 +94,7 @@ interface Try {
   signers: readonly Webhook[];
   call: HookCall;
   url: URL;
+  accepts(status: number): boolean;
 }
 
 interface Failure {
@@ -93,8 +103,8 @@ interface Failure {
   passing: boolean;
 }
 
-/** undefined when the guest said yes. Throws only the signal's reason. */
-async function tryOnce(input: Try, { signal }: Cancellable): Promise<Failure | undefined> {
+/** The answer when it is accepted. Throws only the signal's reason. */
+async function tryOnce(input: Try, { signal }: Cancellable): Promise<Failure | HookAnswer> {
   const { settings, deps, call, url } = input;
   signal.throwIfAborted();
   const late = new AbortController();
@@ -105,7 +115,7 @@ async function tryOnce(input: Try, { signal }: Cancellable): Promise<Failure | u
   );
   try {
     const answer = await post(input, { signal: AbortSignal.any([signal, late.signal]) });
-    return answer.status >= 200 && answer.status <= 299 ? undefined : refused(call, url, answer);
+    return input.accepts(answer.status) ? answer : refused(call, url, answer);
   } catch (cause) {
     signal.throwIfAborted();
     return unanswered(call, url, { cause, lateMs: late.signal.aborted ? settings.timeoutMs : 0 });
@@ -118,7 +128,7 @@ async function tryOnce(input: Try, { signal }: Cancellable): Promise<Failure | u
 async function post(
   { settings, deps, signers, call, url }: Try,
   { signal }: Cancellable,
-): Promise<Answer> {
+): Promise<HookAnswer> {
   const { allow, caPem, timeoutMs } = settings;
   const nowMs = deps.clock.now();
   const body = JSON.stringify({
@@ -150,8 +160,11 @@ async function post(
       bodyTimeout: 0,
     });
     const { statusCode: status, headers } = response;
-    const fine = status >= 200 && status <= 299;
-    const text = fine ? '' : await readStart(response.body, String(headers['content-type'] ?? ''));
+    // a yes needs no words; who asks to be called again may say why
+    const text =
+      isYes(status) && status !== 202
+        ? ''
+        : await readStart(response.body, String(headers['content-type'] ?? ''));
     return { status, text, retryAfterSeconds: secondsOf(headers['retry-after']) };
   } finally {
     // an answer's body may have no end: whatever is left of it goes with the connection
@@ -191,7 +204,7 @@ function printable(text: string): string {
 }
 
 /** Any other answer is a veto. One that asks for a moment is worth another attempt of the whole job. */
-function refused({ name }: HookCall, url: URL, answer: Answer): Failure {
+function refused({ name }: HookCall, url: URL, answer: HookAnswer): Failure {
   const { status, text, retryAfterSeconds } = answer;
   const said = text === '' ? '' : ` "${text}"`;
   const redirect = status >= 300 && status <= 399 ? ' (redirects are not followed)' : '';

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import type { RunningService } from '../../src/backup/create-service.ts';
 import type { Backup, BackupRequest, Job } from '../../src/catalog/record.ts';
 import { type RestoreRequest, restoreRequestSchema } from '../../src/catalog/restore.ts';
-import type { Log, ObjectStore, Pool, VmRef } from '../../src/ports.ts';
+import type { Clock, Log, ObjectStore, Pool, VmRef } from '../../src/ports.ts';
 import { NEVER } from '../../src/signals.ts';
 import { createXapiPool } from '../../src/xapi/pool.ts';
 import { clipDisk, createGeneratedDisk, createSparseDisk, digestDisk } from '../sim/disk.ts';
@@ -66,7 +66,7 @@ export interface RestoreWorld extends AsyncDisposable {
   /** Restores into the other pool unless told, and waits for the end. */
   restore(backup: Backup, request?: Partial<RestoreRequest>, by?: RunningService): Promise<Job>;
   /** Another process, with another view of the other pool. */
-  secondService(over: { target?: Pool; store?: ObjectStore }): RunningService;
+  secondService(over: { target?: Pool; store?: ObjectStore; clock?: Clock }): RunningService;
   /** The other pool through a client whose clock runs so many times faster. */
   openTarget(input: { factor: number }): Pool;
   /** From the other pool. */

@@ -1,6 +1,6 @@
 /** The receiver of docs/guest-hooks.md as a guest runs it, with databases and fsfreeze by stub. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,6 +14,7 @@ import { parseAllowList } from '../../src/outgoing.ts';
 import { createSecret } from '../../src/secret.ts';
 import { NEVER } from '../../src/signals.ts';
 import { createCertificate } from '../sim/xapi/certificate.ts';
+import { follow } from './follow.ts';
 import { HOOK_SECRET } from './receiver.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../docs/examples/guest-hook.py', import.meta.url));
@@ -105,25 +106,6 @@ interface CallInput {
   secret?: string;
   uuid?: string;
   snapshot_taken?: boolean;
-}
-
-/** Resolves with all that was logged once this text is in it. */
-function follow(child: ChildProcess): (text: string) => Promise<string> {
-  let all = '';
-  const waiters = new Set<() => void>();
-  child.stderr?.setEncoding('utf8').on('data', (piece: string) => {
-    all += piece;
-    for (const look of waiters) look();
-  });
-  return (text) =>
-    new Promise((resolve, reject) => {
-      const look = () => {
-        if (all.includes(text)) resolve(all);
-      };
-      waiters.add(look);
-      child.once('close', () => reject(new Error(`no "${text}" in: ${all}`)));
-      look();
-    });
 }
 
 describe('the example receiver', { skip: !PYTHON && 'needs python3', concurrency: 2 }, () => {

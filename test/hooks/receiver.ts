@@ -21,7 +21,7 @@ export interface ReceivedHook {
   /** False when the signature is wrong or too old. */
   verified: boolean;
   id: string;
-  phase: 'before_snapshot' | 'after_snapshot';
+  phase: 'before_snapshot' | 'after_snapshot' | 'verdict';
   data: Record<string, unknown> & { round: number; snapshot_taken?: boolean };
 }
 

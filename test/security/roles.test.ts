@@ -60,6 +60,11 @@ test('who restores sees what who backs up sees, reads backups, and cannot touch 
   assert.equal((await service.listBackups({ pageSize: 10 }, { signal })).items.length, 1);
   const disk = await service.openDisk({ backupId: backup.id, disk: 0 }, { signal });
   for await (const _ of disk?.read({ offset: 0, length: 4096 }, { signal }) ?? []) break;
+  const wish = { pool: 'dr', boot_timeout_seconds: 600 };
+  const trial = { backupId: backup.id, wish, triggeredBy: 'test' };
+  const { id } = await service.startRestoreTest(trial, { signal });
+  const ended = await service.waitJob(id, { timeoutMs: 60_000 }, { signal });
+  assert.equal(ended?.status, 'succeeded', JSON.stringify(ended?.error));
   assert.deepEqual(rights.watch.refused, []);
   const { store } = lab.world;
   const { key, etag, size_bytes: sizeBytes } = backup.archive;

@@ -67,14 +67,21 @@ const testRestore = defineRoute({
   summary: 'Try a backup out',
   description:
     'Starts a job that restores the backup under another name and without any network, starts the machine, waits until the tools in its ' +
-    'guest report, and removes all of it again, however it went. What was found is kept with the backup (`verified`, kind `restored`) and ' +
+    'guest report and, with `verdict`, until who is named there has judged it, and removes all of it again, however it went. What was found is kept with the backup (`verified`, kind `restored`) and ' +
     'told by `/v1/status`. `Prefer: wait=N` and `Idempotency-Key` as for a backup.',
   params: { id: 'id of the backup' },
   body: restoreTestWishSchema.extend({
     pool: shape.pool.meta({ description: 'Where; the pool it came from unless told.' }),
     sr: shape.sr.meta({ description: 'Storage, by uuid or name; the pool’s default unless told.' }),
     boot_timeout_seconds: shape.boot_timeout_seconds.meta({
-      description: 'How long the guest may take to report, 10 to 3600.',
+      description: 'How long the guest may take to report, and be judged, 10 to 3600.',
+    }),
+    verdict: shape.verdict.meta({
+      description:
+        'URL that is asked, signed, whether the running machine is good; the settings must allow it (docs/verify.md).',
+    }),
+    guest: shape.guest.meta({
+      description: 'false: the guest tools are not waited for; only with `verdict`.',
     }),
   }),
   waits: true,
@@ -86,7 +93,7 @@ const testRestore = defineRoute({
     },
     404: problemDoc('No such backup, or no such pool.'),
     409: problemDoc('`restore_refused`, `job_conflict`: as for a restore.'),
-    422: problemDoc('Wrong field; `vm_not_supported`: the machine has no disks.'),
+    422: problemDoc('Wrong field, a verdict that is not allowed; `vm_not_supported`: no disks.'),
     429: problemDoc('`limit_reached`: the queue is full.'),
     503: problemDoc('`draining`, or the pool or the store does not answer.'),
   },
