@@ -26,7 +26,9 @@ export async function startJob(
     const text = 'use --no-wait with XVAULT_URL only: without a service this process does the work';
     throw new BackupError('invalid_request', text);
   }
-  const stay = client.kind === 'direct' || (!leave && (options.wait === true || terminal.errIsTty));
+  // who asks what would be done wants to read it
+  const wants = options.wait === true || options['dry-run'] === true || terminal.errIsTty;
+  const stay = client.kind === 'direct' || (!leave && wants);
   const job = stay
     ? await runToEnd({ client, terminal, signal }, () => start(client))
     : await start(client);
