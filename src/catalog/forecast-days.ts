@@ -10,7 +10,7 @@ import type { LifecycleRule } from '../ports.ts';
 import type { Prices } from '../prices.ts';
 import { formatTime } from '../time.ts';
 import {
-  classAt,
+  classesOf,
   DAY_MS,
   type End,
   endOfCopy,
@@ -19,6 +19,7 @@ import {
   paidUntil,
 } from './forecast.ts';
 import { type HeldCopy, type Holding, isWhole, objectsOf } from './holdings.ts';
+import { createTally, type Span, type Tally } from './tally.ts';
 
 /** How backups of late were made is how they go on. */
 const PACE_DAYS = 14;
@@ -81,44 +82,107 @@ interface Kept {
   until: number;
 }
 
-/** Today's figures and those of the days after. */
-export function forecastDays(input: ForecastInput): Forecast {
-  const { nowMs, days, rules, prices } = input;
-  const today = Math.floor(nowMs / DAY_MS) * DAY_MS;
-  const instants = Array.from({ length: days + 1 }, (_, i) =>
-    i === 0 ? nowMs : today + i * DAY_MS,
-  );
-  const table = instants.map((atMs) => emptyDay(formatTime(atMs).slice(0, 10)));
-  const vms: ForecastMachine[] = [];
-  for (const holdings of input.machines) {
-    const [first] = holdings;
-    if (first === undefined) continue;
-    const kept = holdings.flatMap((holding) => keptOf(holding, input));
-    const byDay = instants.map((atMs, i) => {
-      const there = kept.filter(({ until }) => until > atMs);
-      for (const one of there) addObject(table[i] as ForecastDay, one, { rules, prices, atMs });
-      return sumBytes(there);
-    });
-    const pace = paceOf(holdings, input);
-    const lastBytes = input.keepsLast ? bytesOfLast(holdings) : 0;
-    table.forEach((day, i) => {
-      day.expected_bytes += Math.max((byDay[i] ?? 0) + expectedBytes(pace, i), lastBytes);
-    });
-    const ends = endsOf(holdings, rules);
-    for (const [i, atMs] of instants.entries()) addBackups(table[i] as ForecastDay, ends, atMs);
-    vms.push({
-      vm: { uuid: first.vmUuid, pool: first.pool },
-      stored_bytes: byDay[0] ?? 0,
-      backups: ends.length,
-      stored_bytes_by_day: byDay,
-      deletions: deletionsOf(ends, instants.at(-1) ?? nowMs),
-    });
-  }
-  return { days: table.map((day) => finished(day, prices)), vms };
+/** What is added up for a class, or for all of them. */
+interface Tallies {
+  bytes: Tally;
+  cost: Tally;
+  backups: Tally;
 }
 
-function emptyDay(date: string): ForecastDay {
-  return { date, stored_bytes: 0, backups: 0, cost: 0, expected_bytes: 0, classes: {} };
+interface Table {
+  input: ForecastInput;
+  /** Today and the days to come. */
+  count: number;
+  /** The first of them at which it is that late. */
+  dayAt(ms: number): number;
+  all: Tallies;
+  classes: Map<string, Tallies>;
+  expected: number[];
+}
+
+/** Today's figures and those of the days after. */
+export function forecastDays(input: ForecastInput): Forecast {
+  const { nowMs, prices } = input;
+  const count = input.days + 1;
+  const today = Math.floor(nowMs / DAY_MS) * DAY_MS;
+  const table: Table = {
+    input,
+    count,
+    dayAt: (ms) =>
+      ms <= nowMs ? 0 : Math.min(count, Math.max(1, Math.ceil((ms - today) / DAY_MS))),
+    all: createTallies(count),
+    classes: new Map(),
+    expected: new Array<number>(count).fill(0),
+  };
+  const untilMs = today + input.days * DAY_MS;
+  const vms: ForecastMachine[] = [];
+  for (const holdings of input.machines) {
+    if (holdings.length > 0) vms.push(addMachine(table, holdings, untilMs));
+  }
+  const all = sumsOf(table.all);
+  const classes = [...table.classes].map(([name, tallies]) => ({ name, sums: sumsOf(tallies) }));
+  const days = table.expected.map((expected, i) => {
+    const date = formatTime(today + i * DAY_MS).slice(0, 10);
+    const shown = classes
+      .map(({ name, sums }) => [name, figuresAt(sums, i)] as const)
+      .filter(([, { stored_bytes: bytes, backups }]) => bytes > 0 || backups > 0);
+    const day = { date, ...figuresAt(all, i), expected_bytes: expected };
+    return finished({ ...day, classes: Object.fromEntries(shown) }, prices);
+  });
+  return { days, vms };
+}
+
+/** Adds all there is of one machine. */
+function addMachine(table: Table, holdings: readonly Holding[], untilMs: number): ForecastMachine {
+  const { input, count, expected } = table;
+  const own = createTally(count);
+  for (const holding of holdings) {
+    for (const one of keptOf(holding, input)) {
+      const there = { from: 0, to: table.dayAt(one.until) };
+      own.add(there, one.object.sizeBytes);
+      addObject(table, one, there);
+    }
+  }
+  const byDay = own.sums();
+  const pace = paceOf(holdings, input);
+  const lastBytes = input.keepsLast ? bytesOfLast(holdings) : 0;
+  for (const [i, bytes] of byDay.entries()) {
+    expected[i] = (expected[i] ?? 0) + Math.max(bytes + expectedBytes(pace, i), lastBytes);
+  }
+  const ends = endsOf(holdings, input.rules);
+  for (const { holding, end } of ends) {
+    const group = isWhole(holding.pinned) ? PINNED_CLASS : (holding.retention ?? '');
+    const there = { from: 0, to: table.dayAt(end.expiresAt) };
+    table.all.backups.add(there, 1);
+    talliesOf(table, group).backups.add(there, 1);
+  }
+  const [{ vmUuid: uuid, pool }] = holdings as [Holding];
+  return {
+    vm: { uuid, pool },
+    stored_bytes: byDay[0] ?? 0,
+    backups: ends.length,
+    stored_bytes_by_day: byDay,
+    deletions: deletionsOf(ends, untilMs),
+  };
+}
+
+function createTallies(count: number): Tallies {
+  return { bytes: createTally(count), cost: createTally(count), backups: createTally(count) };
+}
+
+function talliesOf({ classes, count }: Table, group: string): Tallies {
+  const found = classes.get(group) ?? createTallies(count);
+  classes.set(group, found);
+  return found;
+}
+
+function sumsOf({ bytes, cost, backups }: Tallies) {
+  return { bytes: bytes.sums(), cost: cost.sums(), backups: backups.sums() };
+}
+
+function figuresAt(sums: ReturnType<typeof sumsOf>, i: number): Required<ForecastFigures> {
+  const { bytes, cost, backups } = sums;
+  return { stored_bytes: bytes[i] ?? 0, backups: backups[i] ?? 0, cost: cost[i] ?? 0 };
 }
 
 function keptOf({ retention, original, pinned }: Holding, input: ForecastInput): Kept[] {
@@ -143,21 +207,20 @@ function bytesOfLast(holdings: readonly Holding[]): number {
   return pinned.pin === undefined ? objectsOf(original).reduce(addSize, 0) : 0;
 }
 
-function addObject(
-  day: ForecastDay,
-  { group, object }: Kept,
-  { rules, prices, atMs }: { rules: readonly LifecycleRule[]; prices: Prices; atMs: number },
-): void {
-  const cost = dayCost(prices, object.sizeBytes, classAt(object, rules, atMs));
-  for (const figures of [day, figuresOf(day, group)]) {
-    figures.stored_bytes += object.sizeBytes;
-    figures.cost = (figures.cost ?? 0) + cost;
+/** Its bytes as long as they are there, its cost class by class. */
+function addObject(table: Table, { group, object }: Kept, there: Span): void {
+  const { rules, prices } = table.input;
+  const spans = classesOf(object, rules).map(({ fromMs, storageClass }) => ({
+    from: Math.min(there.to, table.dayAt(fromMs)),
+    storageClass,
+  }));
+  for (const tallies of [table.all, talliesOf(table, group)]) {
+    tallies.bytes.add(there, object.sizeBytes);
+    for (const [k, { from, storageClass }] of spans.entries()) {
+      const to = spans[k + 1]?.from ?? there.to;
+      tallies.cost.add({ from, to }, dayCost(prices, object.sizeBytes, storageClass));
+    }
   }
-}
-
-function figuresOf({ classes }: ForecastDay, group: string): ForecastFigures {
-  classes[group] ??= { stored_bytes: 0, backups: 0, cost: 0 };
-  return classes[group];
 }
 
 interface Ending {
@@ -173,15 +236,6 @@ function endsOf(holdings: readonly Holding[], rules: readonly LifecycleRule[]): 
       .map(({ archive, record }) => endOfCopy([archive, record], rules));
     return ends.length === 0 ? [] : [{ holding, end: lastEnd(ends) }];
   });
-}
-
-function addBackups(day: ForecastDay, ends: readonly Ending[], atMs: number): void {
-  for (const { holding, end } of ends) {
-    if (end.expiresAt <= atMs) continue;
-    day.backups += 1;
-    const group = isWhole(holding.pinned) ? PINNED_CLASS : (holding.retention ?? '');
-    figuresOf(day, group).backups += 1;
-  }
 }
 
 function deletionsOf(ends: readonly Ending[], untilMs: number): ForecastMachine['deletions'] {
@@ -249,10 +303,6 @@ function dayCost({ stored_per_gb_month: table = {} }: Prices, bytes: number, kin
 /** Four digits behind the point: a small machine's day costs some thousandths. */
 function cents(amount: number): number {
   return Math.round(amount * 1e4) / 1e4;
-}
-
-function sumBytes(kept: readonly Kept[]): number {
-  return kept.reduce((sum, { object }) => sum + object.sizeBytes, 0);
 }
 
 function addSize(sum: number, { sizeBytes }: { sizeBytes: number }): number {

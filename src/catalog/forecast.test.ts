@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { LifecycleRule } from '../ports.ts';
 import { parseTime } from '../time.ts';
 import {
-  classAt,
+  classesOf,
   DAY_MS,
   endOfCopy,
   endOfObject,
@@ -97,8 +97,11 @@ test('moves to other classes are followed, and those to where nothing can be cop
   assert.equal(offlineAt(archive, rules), NOON + 5 * DAY_MS);
   assert.equal(offlineAt(archive, [{ ...base, transitions: transitions.slice(0, 1) }]), Infinity);
   assert.equal(offlineAt({ ...archive, storageClass: 'GLACIER' }, []), -Infinity);
-  const classes = [0, 2, 3, 6].map((days) => classAt(archive, rules, MIDNIGHT + days * DAY_MS));
-  assert.deepEqual(classes, ['STANDARD', 'STANDARD_IA', 'STANDARD_IA', 'DEEP_ARCHIVE']);
+  assert.deepEqual(classesOf(archive, rules), [
+    { fromMs: -Infinity, storageClass: 'STANDARD' },
+    { fromMs: MIDNIGHT + 2 * DAY_MS, storageClass: 'STANDARD_IA' },
+    { fromMs: MIDNIGHT + 5 * DAY_MS, storageClass: 'DEEP_ARCHIVE' },
+  ]);
 });
 
 test('hidden versions and locks are paid for after the end, and list nothing', () => {

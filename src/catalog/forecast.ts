@@ -78,12 +78,15 @@ export function offlineAt(object: KeptObject, rules: readonly LifecycleRule[]): 
   );
 }
 
-/** In which class the object lies at `atMs`. */
-export function classAt(object: KeptObject, rules: readonly LifecycleRule[], atMs: number): string {
+/** In which classes the object lies, each from an instant on; the first one from ever. */
+export function classesOf(
+  object: KeptObject,
+  rules: readonly LifecycleRule[],
+): { fromMs: number; storageClass: string }[] {
   const moves = movesOf(object, rules)
-    .filter(({ at }) => midnightAfter(at) <= atMs)
-    .sort((a, b) => a.at - b.at);
-  return moves.at(-1)?.storageClass ?? object.storageClass ?? 'STANDARD';
+    .sort((a, b) => a.at - b.at)
+    .map(({ at, storageClass }) => ({ fromMs: midnightAfter(at), storageClass }));
+  return [{ fromMs: -Infinity, storageClass: object.storageClass ?? 'STANDARD' }, ...moves];
 }
 
 /**
