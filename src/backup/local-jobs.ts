@@ -162,6 +162,8 @@ function stop(live: ReadonlyMap<string, Entry>): void {
 /** Drives one job; why it was given up is logged and told: whoever finds its lease free goes on. */
 async function runJob(input: DriveInput): Promise<Outcome> {
   const { engine, state } = input;
+  const { attempt, phase, triggered_by } = state.job;
+  engine.log.info('job begins', { ...namesOf(state.job), attempt, phase, triggered_by });
   engine.meter.count('jobs_running', 1);
   try {
     const left = await drive(input);
@@ -170,17 +172,22 @@ async function runJob(input: DriveInput): Promise<Outcome> {
   } catch (thrown) {
     const error = toBackupError(thrown);
     const { code, message } = error;
-    engine.log.error('job given up', { job_id: state.job.id, code, error: message });
+    engine.log.error('job given up', { ...namesOf(state.job), code, error: message });
     return { error };
   } finally {
     engine.meter.count('jobs_running', -1);
   }
 }
 
+/** Whatever a line says of a job, it can be found by these. */
+function namesOf({ id, kind, vm }: Job): Record<string, string> {
+  return { job_id: id, kind, vm_uuid: vm.uuid, pool: vm.pool };
+}
+
 function report(engine: Engine, job: Job): void {
   const { log, meter } = engine;
   const seconds = job.result?.duration_seconds ?? 0;
-  const fields = { job_id: job.id, vm_uuid: job.vm.uuid, pool: job.vm.pool, status: job.status };
+  const fields = { ...namesOf(job), status: job.status };
   if (job.status === 'queued') {
     const { attempt, next_attempt_at: at, last_error: error } = job;
     const code = error?.code ?? '';

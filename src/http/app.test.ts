@@ -314,11 +314,11 @@ test('a draining instance closes its connections and is not ready, but answers',
   assert.equal((await get('/livez')).status, 200);
 });
 
-test('the log has a line for each request that changes something, with who asked', async () => {
+test('the log has a line for each request that changes something, with who asked and what began', async () => {
   const { post, get, lines } = createHarness();
   await get('/v1/jobs');
   const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
-  await post(START, {}, { 'request-id': 'r-1', traceparent });
+  const answer = await post(START, {}, { 'request-id': 'r-1', traceparent });
   const infos = lines.filter(({ level }) => level === 'info');
   assert.equal(infos.length, 1);
   const { seconds: _, ...fields } = infos[0]?.fields ?? {};
@@ -328,6 +328,7 @@ test('the log has a line for each request that changes something, with who asked
     path: START,
     status: 202,
     token_name: 'nightly',
+    started: answer.headers.get('location'),
     trace_id: 'a'.repeat(32),
   });
 });

@@ -316,6 +316,8 @@ function refuseTwoHosts(c: AppContext): void {
 
 function logRequest(c: AppContext, { log, clock }: AppDeps, startedAt: number): void {
   const traceId = TRACE_PARENT.exec(c.req.header('traceparent') ?? '')?.[1];
+  // the job or run it started: from here on the lines have that id
+  const started = c.res.status < 300 ? c.res.headers.get('location') : null;
   const fields = {
     request_id: c.get('requestId'),
     method: c.req.method,
@@ -323,6 +325,7 @@ function logRequest(c: AppContext, { log, clock }: AppDeps, startedAt: number): 
     status: c.res.status,
     seconds: Math.round(clock.elapsed() - startedAt) / 1000,
     token_name: c.get('identity')?.name,
+    ...(started === null ? {} : { started }),
     ...(traceId === undefined ? {} : { trace_id: traceId }),
   };
   // polls come by the thousand; what changes something or failed is worth a line
