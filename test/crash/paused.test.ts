@@ -77,7 +77,6 @@ const CASES: { title: string; at: (seen: Seen) => boolean; short?: boolean }[] =
   {
     title: 'with its upload about to be completed',
     at: before('CompleteMultipartUpload archive'),
-    short: true,
   },
   { title: 'with its upload completed', at: after('CompleteMultipartUpload archive') },
   { title: 'while it publishes the backup', at: before('PutObject backup'), short: true },

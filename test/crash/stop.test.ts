@@ -104,7 +104,7 @@ function run(cluster: Cluster): Program {
 describe('Ctrl-C in xvault run', { concurrency: 3 }, () => {
   const moments: { title: string; at: (seen: Seen) => boolean; short?: boolean }[] = [
     { title: 'before the lease is taken', at: before('PutObject leases') },
-    { title: 'with the lease taken', at: after('PutObject leases'), short: true },
+    { title: 'with the lease taken', at: after('PutObject leases') },
     { title: 'with the job recorded', at: ({ job }) => job?.status === 'queued', short: true },
     { title: 'while the snapshot is made', at: after('Async.VM.snapshot') },
     { title: 'in the middle of the export', at: before('/export'), short: true },
