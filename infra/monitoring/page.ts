@@ -115,6 +115,16 @@ check_http -H xvault.example.com -p 8080 -u '/v1/status?format=nagios&strict=1' 
 - Both say critical or warning of whatever \`/v1/status\` does: no good backup, too old, damaged, the last try failed, about to be
   deleted by the bucket with nothing that keeps it, records that cannot be read, a silent pool.
 
+## Logs
+
+One JSON object a line on stdout: \`time\`, \`level\`, \`msg\` and fields. \`XVAULT_LOG_LEVEL=debug\` also has every request, call and repeat.
+
+| from | to |
+|---|---|
+| a caller | \`Request-Id\` of the answer (the caller's own, if it sends one) is \`request_id\`; a \`traceparent\` (W3C) gives \`trace_id\` |
+| a request | \`started\` is the job or run that began; \`token_name\` says who asked |
+| a job | \`job_id\`, \`kind\`, \`vm_uuid\` and \`pool\` on the lines of its beginning and end; \`code\` is that of [errors.md](errors.md) |
+
 ## How old is too old
 
 \`XVAULT_MAX_AGE_HOURS\` (26) for all, \`?max_age=\` or \`--critical\` for one look. A machine that is backed up weekly, or hourly, says so itself

@@ -11,6 +11,7 @@ import { after, describe, test } from 'node:test';
 import { dashboardJson } from '../../infra/monitoring/dashboard.ts';
 import { metricsIn, monitoringPage, readAlerts } from '../../infra/monitoring/page.ts';
 import { systemClock } from '../../src/clock.ts';
+import { COMMANDS } from '../../src/commands/index.ts';
 import { toOpenMetrics } from '../../src/http/open-metrics.ts';
 import { createMetrics, METRICS, shownMetrics } from '../../src/metrics.ts';
 import type { MachineFigures } from '../../src/metrics-catalog.ts';
@@ -154,6 +155,29 @@ describe('alerts', () => {
         assert.ok([...has, 'instance'].includes(label), `${alert}: ${label}`);
       }
     }
+  });
+});
+
+describe('what to do', () => {
+  test('names commands and options there are', async () => {
+    const page = readFileSync(new URL('../docs/monitoring.md', INFRA), 'utf8');
+    const texts = [...readAlerts().map(({ annotations }) => annotations.action), page];
+    const said = texts.flatMap((text) => [
+      ...text.matchAll(/\bxvault ([a-z]+)((?: [-\w{}$.‹›]+)*)/g),
+    ]);
+    let seen = 0;
+    for (const [all, name = '', rest = ''] of said) {
+      // also a sentence may go on after the name of the program
+      if (/^(is|does|slows|answers|counted|on)$/.test(name)) continue;
+      const entry = COMMANDS[name];
+      assert.ok(entry, `no command: ${all}`);
+      const { options } = (await entry.load()).command;
+      for (const [, option = ''] of rest.matchAll(/--([a-z-]+)/g)) {
+        assert.ok(Object.hasOwn(options, option), `no option: ${all}`);
+      }
+      seen += 1;
+    }
+    assert.ok(seen > 30);
   });
 });
 
