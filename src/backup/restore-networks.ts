@@ -67,14 +67,16 @@ function choose(
   const wishOf = new Map(Object.entries(wishes));
   const wish = wishOf.get(uuid) ?? (isNamedAlone ? wishOf.get(nameLabel) : undefined);
   if (wish !== undefined) return wished(wish, there, 'asked for');
+  // before what is known: whoever says that all go nowhere must not meet the original on its network
+  const rest = wishOf.get(ALL_OTHERS);
+  if (rest !== undefined) return wished(rest, there, 'asked for all others');
   const same = there.find((one) => one.uuid === uuid);
   if (same) return { target: same, because: 'the same network' };
   const [only, ...others] = there.filter((one) => one.nameLabel === nameLabel);
   if (only && others.length === 0 && nameLabel !== '' && !HOUSE_NAMES.test(nameLabel)) {
     return { target: only, because: 'the only network of this name' };
   }
-  const rest = wishOf.get(ALL_OTHERS);
-  return rest === undefined ? undefined : wished(rest, there, 'asked for all others');
+  return undefined;
 }
 
 function wished(wish: string, there: readonly ImportNetwork[], because: string): Choice {

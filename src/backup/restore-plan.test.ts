@@ -172,7 +172,10 @@ test('a network whose name others have, too, is given to the importer by its bri
 
 test('a wish counts more than a match, all others come last, none leaves the interface out', () => {
   assert.equal(nicOf(plan({ networks: { 'lan-uuid': 'Lab' } }))?.to?.name, 'Lab');
-  assert.equal(nicOf(plan({ networks: { '*': 'Lab' } }))?.to?.name, 'LAN');
+  // what is said counts before what is known: `*=none` is a machine that meets nobody
+  assert.equal(nicOf(plan({ networks: { '*': 'Lab' } }))?.to?.name, 'Lab');
+  assert.equal(nicOf(plan({ networks: { '*': 'none' } }))?.to, undefined);
+  assert.equal(nicOf(plan({ networks: { '*': 'none', LAN: 'LAN' } }))?.to?.name, 'LAN');
   const none = plan({ networks: { LAN: 'none' } });
   assert.equal(nicOf(none)?.to, undefined);
   assert.equal(none.networks.get('net'), 'none');

@@ -139,7 +139,10 @@ test('the machine itself, where it is gone: uuid and addresses, and the guest ca
 });
 
 test('a subset of its disks, and a network left out', async () => {
-  const job = await lab.restore(full, { networks: { '*': 'none' }, disks: ['data'] });
+  const job = await lab.restore(full, {
+    networks: { 'Pool-wide network associated with eth0': 'none' },
+    disks: ['data'],
+  });
   const { ref } = machineOf(lab.target, job);
   assertSameDisks(lab.target, ref, { disks: original().disks.slice(1) });
   assert.deepEqual(
