@@ -1,6 +1,6 @@
 /** The settings of the routes under /hooks/: each sender's secret, and the machines it may name. What it signs: http/senders.ts. */
 import { z } from 'zod';
-import type { Senders } from './http/senders.ts';
+import { CHAT_COMMANDS, type ChatCommand, type Senders } from './http/senders.ts';
 import { createSecret, type Secret } from './secret.ts';
 import { isSigningSecret } from './settings-hooks.ts';
 import type { SettingMeta } from './settings-table.ts';
@@ -40,6 +40,50 @@ const vmsOf = (route: string) =>
     defaultText: '`*`: all',
   } satisfies SettingMeta);
 
+/** Slack's own, and that of its cloud for governments. */
+const SLACK_ORIGINS = ['https://hooks.slack.com', 'https://hooks.slack-gov.com'];
+/** Looking is for all; what does something is for those who are named. */
+const USERS: Users = { '*': ['status', 'list'] };
+
+type Users = Record<string, ChatCommand[]>;
+
+const usersSchema = z
+  .string()
+  .trim()
+  .min(1)
+  .transform((text): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return undefined;
+    }
+  })
+  .pipe(
+    z.record(z.string().regex(/^([A-Za-z0-9]{1,64}|\*)$/), z.array(z.enum(CHAT_COMMANDS)), {
+      error: `expected JSON: user id or * → list of ${CHAT_COMMANDS.join(', ')}`,
+    }),
+  );
+
+const usersOf = (chat: string) =>
+  usersSchema.default(USERS).meta({
+    group: 'Triggers',
+    description: `JSON: who may type which commands in ${chat}, by user id; \`*\` is everybody who is not named.`,
+    example: '{"U2147483697":["run","status","list","cancel"],"*":["status","list"]}',
+    defaultText: '`{"*":["status","list"]}`',
+  } satisfies SettingMeta);
+
+const originSchema = z
+  .string()
+  .trim()
+  .refine((text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol), {
+    message: 'expected https://host[:port]',
+    abort: true,
+  })
+  .transform((text) => new URL(text).origin);
+
+const longEnough = (text: string) => text.length >= MIN_SECRET_CHARACTERS;
+const TOO_SHORT = `expected ${MIN_SECRET_CHARACTERS} characters at least, and no comma in it`;
+
 /** As parts of the settings object. */
 export const senderSettings = {
   XVAULT_HOOK_STANDARD_SECRET: secretList(
@@ -55,10 +99,7 @@ export const senderSettings = {
       secret: true,
     } satisfies SettingMeta),
   XVAULT_HOOK_STANDARD_VMS: vmsOf('/hooks/standard'),
-  XVAULT_HOOK_GITHUB_SECRET: secretList(
-    (text) => text.length >= MIN_SECRET_CHARACTERS,
-    `expected ${MIN_SECRET_CHARACTERS} characters at least, and no comma in it`,
-  )
+  XVAULT_HOOK_GITHUB_SECRET: secretList(longEnough, TOO_SHORT)
     .optional()
     .meta({
       group: 'Triggers',
@@ -68,6 +109,35 @@ export const senderSettings = {
       secret: true,
     } satisfies SettingMeta),
   XVAULT_HOOK_GITHUB_VMS: vmsOf('/hooks/github'),
+  XVAULT_HOOK_SLACK_SECRET: secretList(longEnough, TOO_SHORT)
+    .optional()
+    .meta({
+      group: 'Triggers',
+      description:
+        'Turns on `POST /hooks/slack`: the signing secret of the Slack app. Several comma-separated. See docs/triggers.md.',
+      example: 'XVAULT_HOOK_SLACK_SECRET_FILE=/run/secrets/hook-slack',
+      secret: true,
+    } satisfies SettingMeta),
+  XVAULT_HOOK_SLACK_USERS: usersOf('Slack'),
+  XVAULT_HOOK_SLACK_VMS: vmsOf('/hooks/slack'),
+  XVAULT_HOOK_MATTERMOST_TOKEN: secretList(longEnough, TOO_SHORT)
+    .optional()
+    .meta({
+      group: 'Triggers',
+      description:
+        'Turns on `POST /hooks/mattermost`: the token of the slash command. Several comma-separated. See docs/triggers.md.',
+      example: 'XVAULT_HOOK_MATTERMOST_TOKEN_FILE=/run/secrets/hook-mattermost',
+      secret: true,
+    } satisfies SettingMeta),
+  XVAULT_HOOK_MATTERMOST_URL: originSchema.optional().meta({
+    group: 'Triggers',
+    description:
+      'Address of the Mattermost server: how a backup ended is told there, and nowhere else a command may say.',
+    example: 'https://chat.example.com',
+    defaultText: 'nothing is told later',
+  } satisfies SettingMeta),
+  XVAULT_HOOK_MATTERMOST_USERS: usersOf('Mattermost'),
+  XVAULT_HOOK_MATTERMOST_VMS: vmsOf('/hooks/mattermost'),
 };
 
 interface SenderValues {
@@ -75,13 +145,38 @@ interface SenderValues {
   XVAULT_HOOK_STANDARD_VMS: string[];
   XVAULT_HOOK_GITHUB_SECRET?: Secret[] | undefined;
   XVAULT_HOOK_GITHUB_VMS: string[];
+  XVAULT_HOOK_SLACK_SECRET?: Secret[] | undefined;
+  XVAULT_HOOK_SLACK_USERS: Users;
+  XVAULT_HOOK_SLACK_VMS: string[];
+  XVAULT_HOOK_MATTERMOST_TOKEN?: Secret[] | undefined;
+  XVAULT_HOOK_MATTERMOST_URL?: string | undefined;
+  XVAULT_HOOK_MATTERMOST_USERS: Users;
+  XVAULT_HOOK_MATTERMOST_VMS: string[];
 }
 
 /** The senders that have a secret. */
 export function readSenders(values: SenderValues): Senders {
-  const { XVAULT_HOOK_STANDARD_SECRET: standard, XVAULT_HOOK_GITHUB_SECRET: github } = values;
+  const {
+    XVAULT_HOOK_STANDARD_SECRET: standard,
+    XVAULT_HOOK_GITHUB_SECRET: github,
+    XVAULT_HOOK_SLACK_SECRET: slack,
+    XVAULT_HOOK_MATTERMOST_TOKEN: mattermost,
+    XVAULT_HOOK_MATTERMOST_URL: url,
+  } = values;
+  const slackChat = {
+    users: values.XVAULT_HOOK_SLACK_USERS,
+    vms: values.XVAULT_HOOK_SLACK_VMS,
+    replyOrigins: SLACK_ORIGINS,
+  };
+  const mattermostChat = {
+    users: values.XVAULT_HOOK_MATTERMOST_USERS,
+    vms: values.XVAULT_HOOK_MATTERMOST_VMS,
+    replyOrigins: url === undefined ? [] : [url],
+  };
   return {
     ...(standard && { standard: { secrets: standard, vms: values.XVAULT_HOOK_STANDARD_VMS } }),
     ...(github && { github: { secrets: github, vms: values.XVAULT_HOOK_GITHUB_VMS } }),
+    ...(slack && { slack: { secrets: slack, ...slackChat } }),
+    ...(mattermost && { mattermost: { secrets: mattermost, ...mattermostChat } }),
   };
 }

@@ -12,9 +12,11 @@ import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
 import { BackupError } from '../errors.ts';
 import { createApp } from '../http/app.ts';
+import type { Reply } from '../http/follow-ups.ts';
 import { createMetrics } from '../metrics.ts';
 import type { CatalogFigures } from '../metrics-catalog.ts';
 import type { Log } from '../ports.ts';
+import { createSecret } from '../secret.ts';
 import { VERSION } from '../version.ts';
 import { createListener } from './listener.ts';
 import { readCatalogFigures } from './machine-figures.ts';
@@ -59,6 +61,7 @@ export async function startServer(
       service,
       idempotency: createIdempotency({ ...shared, store: stateStore, keys }),
       metrics: metrics.render,
+      reply: replyToChat,
       tokens: settings.tokens,
       version: VERSION,
     },
@@ -92,6 +95,13 @@ export async function startServer(
     },
   };
 }
+
+/** Where a chat's command may be answered was checked; redirects are not followed. */
+const replyToChat: Reply = async ({ url, body }, options) => {
+  const { post } = await import('../notify/post.ts');
+  const headers = { 'content-type': 'application/json' };
+  await post({ url: createSecret(url), headers, body, connectTimeoutMs: 10_000 }, options);
+};
 
 async function listen(server: Server, { host, port }: Settings['listen']): Promise<string> {
   await new Promise<void>((resolve, reject) => {

@@ -15,6 +15,7 @@ import type { RememberedAnswer } from '../catalog/idempotency.ts';
 import { toBackupError } from '../errors.ts';
 import { NEVER } from '../signals.ts';
 import { type Auth, createAuth, type Identity, requireScope } from './auth.ts';
+import { createFollowUps, type FollowUps } from './follow-ups.ts';
 import { createHolds, type Holds } from './holds.ts';
 import {
   MAX_BODY_BYTES,
@@ -52,6 +53,7 @@ interface Parts {
   settings: AppSettings;
   auth: Auth;
   holds: Holds;
+  followUps: FollowUps;
 }
 
 type Limit = ReturnType<typeof bodyLimit>;
@@ -59,7 +61,8 @@ type Limit = ReturnType<typeof bodyLimit>;
 /** Builds the app. Errors: `configuration` for a wrong token table. */
 export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
   const auth = createAuth(deps.tokens, settings);
-  const parts: Parts = { deps, settings, auth, holds: createHolds() };
+  const followUps = createFollowUps({ ...deps, reply: deps.reply });
+  const parts: Parts = { deps, settings, auth, holds: createHolds(), followUps };
   const app = new Hono<AppEnv>();
   const limit = bodyLimit({
     maxSize: MAX_BODY_BYTES,
@@ -134,7 +137,7 @@ async function answerPost(
     route.sender === undefined
       ? await newPost(c, route, parts, limit)
       : await newDelivery(c, { route, name: route.sender }, parts, limit);
-  const key = call.delivery?.key ?? keyOf(c, route);
+  const key = route.sender === undefined ? keyOf(c, route) : call.delivery?.key;
   const first =
     key === undefined
       ? { answer: await route.handle(call), replayed: false }
@@ -241,7 +244,7 @@ function originOf(c: AppContext) {
 function newCall(
   c: AppContext,
   route: AnyRoute,
-  { deps, settings, holds, auth }: Parts,
+  { deps, settings, holds, followUps, auth }: Parts,
   input: { identity: Identity | undefined; body: unknown; delivery?: Delivery },
 ): Call {
   const mark = c.req.url.indexOf('?');
@@ -251,6 +254,7 @@ function newCall(
     deps,
     settings,
     holds,
+    followUps,
     routes: ROUTES,
     ...input,
     query: readQuery(route, search),

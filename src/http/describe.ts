@@ -10,7 +10,7 @@ import { BackupError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 import { SCOPES } from './auth.ts';
 import { type AnswerDoc, type AnyRoute, queryNames, scopeOf } from './route.ts';
 import { httpProblemSchema } from './schemas.ts';
-import { senderHeaders } from './senders.ts';
+import { senderHeaders, sendsForms } from './senders.ts';
 
 const IDEMPOTENCY_KEY = z.string().max(255).optional().meta({
   description: 'A repeat with the same key gets the first answer, for two days. A UUID is best.',
@@ -96,8 +96,10 @@ function requestDoc(route: AnyRoute) {
   };
 }
 
-function bodyTypeOf({ form }: AnyRoute): string {
-  return form ? 'application/x-www-form-urlencoded' : 'application/json';
+function bodyTypeOf({ form, sender }: AnyRoute): string {
+  return form || (sender !== undefined && sendsForms(sender))
+    ? 'application/x-www-form-urlencoded'
+    : 'application/json';
 }
 
 function responseDoc({ description, contentType, schema, example, headers }: AnswerDoc) {

@@ -8,6 +8,7 @@ import { HTTPException } from 'hono/http-exception';
 import { z } from 'zod';
 import { bodyError, type FieldError, queryError } from './problem.ts';
 import type { AnyRoute, AppContext } from './route.ts';
+import { sendsForms } from './senders.ts';
 
 /** Requests are small: the largest, with 255 disks named, stays below 64 KiB. */
 export const MAX_BODY_BYTES = 1024 * 1024;
@@ -65,6 +66,9 @@ export async function readBody(route: AnyRoute, c: AppContext): Promise<unknown>
 
 /** Reads what a sender signed. Errors: 400, 415, `invalid_request`. */
 export function readSigned(route: AnyRoute, c: AppContext, text: string): unknown {
+  if (route.sender !== undefined && sendsForms(route.sender)) {
+    return checkBody(route, Object.fromEntries(new URLSearchParams(text)));
+  }
   if (isJson(c)) return checkBody(route, parseJson(text));
   const message = 'read body: it is not labelled as JSON, set the content type application/json';
   throw new HTTPException(415, { message });

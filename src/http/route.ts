@@ -12,6 +12,7 @@ import type { Service } from '../backup/service.ts';
 import type { Idempotency } from '../catalog/idempotency.ts';
 import type { Clock, Ids, Log } from '../ports.ts';
 import type { Identity, Scope, TokenTable } from './auth.ts';
+import type { FollowUps, Reply } from './follow-ups.ts';
 import type { Holds } from './holds.ts';
 import type { Delivery, SenderName, Senders } from './senders.ts';
 
@@ -26,6 +27,8 @@ export interface AppDeps {
   version: string;
   /** The text of /metrics; without it the route says not_found. */
   metrics?: () => Promise<{ body: string; contentType: string }>;
+  /** Tells chats what a command came to; without it they hear only what is ready in time. */
+  reply?: Reply;
 }
 
 export interface AppSettings {
@@ -58,6 +61,7 @@ export interface Call<Query = unknown, Body = unknown> {
   deps: AppDeps;
   settings: AppSettings;
   holds: Holds;
+  followUps: FollowUps;
   routes: readonly AnyRoute[];
   /** Nobody, on a route that needs no token. */
   identity: Identity | undefined;

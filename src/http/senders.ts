@@ -3,6 +3,8 @@
  *
  *   standard  Standard Webhooks 1.0.0: HMAC-SHA256 of `id.timestamp.body`, base64, several signatures while a key changes
  *   github    HMAC-SHA256 of the body, hex (docs.github.com, "Validating webhook deliveries")
+ *   slack     HMAC-SHA256 of `v0:timestamp:body`, hex (docs.slack.dev, "Verifying requests from Slack")
+ *   mattermost  signs nothing: a token in Authorization, and the same in the form
  *
  * The signature is of the bytes as they came, so it is checked before anything is read from them; WebCrypto compares in
  * constant time. Secrets may be several, for the time of a change. A delivery's id is its idempotency key: a repeat gets
@@ -13,7 +15,9 @@ import { BackupError } from '../errors.ts';
 import type { Secret } from '../secret.ts';
 import type { Identity } from './auth.ts';
 
-export type SenderName = 'standard' | 'github';
+export type SenderName = 'standard' | 'github' | 'slack' | 'mattermost';
+export const CHAT_COMMANDS = ['run', 'status', 'list', 'cancel'] as const;
+export type ChatCommand = (typeof CHAT_COMMANDS)[number];
 
 /** One sender as the settings have it. */
 export interface Sender {
@@ -21,6 +25,10 @@ export interface Sender {
   secrets: readonly Secret[];
   /** uuids, names, or beginnings of names that end with `*`. */
   vms: readonly string[];
+  /** Of a chat: user id, or `*` for all others → what he may. */
+  users?: Readonly<Record<string, readonly ChatCommand[]>>;
+  /** Of a chat: where its later answers may go. */
+  replyOrigins?: readonly string[];
 }
 export type Senders = Partial<Record<SenderName, Sender>>;
 
@@ -28,8 +36,8 @@ export type Senders = Partial<Record<SenderName, Sender>>;
 export interface Delivery {
   sender: Sender;
   identity: Identity;
-  /** The sender's own id of it. */
-  key: string;
+  /** The sender's own id of it, if it has one that is signed or random. */
+  key: string | undefined;
   text: string;
 }
 
@@ -38,6 +46,8 @@ interface Kind {
   /** Header → what it holds, for the description. */
   headers: Record<string, string>;
   read(input: Received): Signed;
+  /** Its bodies are forms. */
+  form?: boolean;
 }
 
 interface Received {
@@ -47,10 +57,12 @@ interface Received {
 }
 
 interface Signed {
-  key: string;
+  key: string | undefined;
   signed: Uint8Array<ArrayBuffer>;
   /** Any of them may be right. */
   signatures: Uint8Array<ArrayBuffer>[];
+  /** Instead of signatures: what must be the secret itself. */
+  token?: Uint8Array<ArrayBuffer>;
   keyOf(secret: string): Uint8Array<ArrayBuffer>;
 }
 
@@ -81,11 +93,31 @@ const KINDS: Record<SenderName, Kind> = {
     },
     read: readGithub,
   },
+  slack: {
+    setting: 'XVAULT_HOOK_SLACK_SECRET',
+    headers: {
+      'x-slack-request-timestamp': 'When it was signed, in seconds; at most five minutes off.',
+      'x-slack-signature': '`v0=` and the signature.',
+    },
+    read: readSlack,
+    form: true,
+  },
+  mattermost: {
+    setting: 'XVAULT_HOOK_MATTERMOST_TOKEN',
+    headers: { authorization: '`Token` and the token of the slash command.' },
+    read: readMattermost,
+    form: true,
+  },
 };
 
 /** What a sender puts into its headers, for the description. */
 export function senderHeaders(name: SenderName): Record<string, string> {
   return KINDS[name].headers;
+}
+
+/** Says whether a sender sends forms. */
+export function sendsForms(name: SenderName): boolean {
+  return KINDS[name].form === true;
 }
 
 /** The sender of the settings. Errors: `not_found`, naming the setting. */
@@ -101,11 +133,18 @@ export async function readDelivery(
   name: SenderName,
   { sender, ...received }: Received & { sender: Sender },
 ): Promise<Delivery> {
-  const { key, signed, signatures, keyOf } = KINDS[name].read(received);
+  if (name === 'slack' && isSslCheck(received)) {
+    // not signed, so nothing else of it is taken, and nothing done
+    const identity = { name: 'hook:slack', scopes: new Set<never>() };
+    return { sender, identity, key: undefined, text: 'ssl_check=1' };
+  }
+  const { key, signed, signatures, keyOf, token } = KINDS[name].read(received);
   for (const secret of sender.secrets) {
     const raw = keyOf(secret.reveal());
     const hmac = await crypto.subtle.importKey('raw', raw, HMAC, false, ['verify']);
-    for (const signature of signatures) {
+    // a token is compared as what it makes of the same text: in constant time, too
+    const proofs = token === undefined ? signatures : [await hmacOf(token, signed)];
+    for (const signature of proofs) {
       if (!(await crypto.subtle.verify('HMAC', hmac, signature, signed))) continue;
       const identity = { name: `hook:${name}`, scopes: new Set(['backup'] as const) };
       return { sender, identity, key, text: new TextDecoder().decode(received.bytes) };
@@ -169,10 +208,52 @@ function readGithub({ header, bytes }: Received): Signed {
   };
 }
 
+function readSlack({ header, bytes, nowMs }: Received): Signed {
+  const timestamp = header('x-slack-request-timestamp') ?? '';
+  if (!/^\d{1,12}$/.test(timestamp)) throw stranger('there is no X-Slack-Request-Timestamp');
+  const offSeconds = Math.abs(nowMs / 1000 - Number(timestamp));
+  if (offSeconds > TOLERANCE_SECONDS) {
+    throw stranger(`the timestamp is ${Math.round(offSeconds)} s off, more than five minutes`);
+  }
+  const hex = /^v0=([0-9a-f]{64})$/.exec(header('x-slack-signature') ?? '')?.[1];
+  if (hex === undefined) throw stranger('there is no X-Slack-Signature of version v0');
+  return {
+    // of this body at this second, and of no other: a copy is a repeat
+    key: `${timestamp}.${hex}`,
+    signed: joined(new TextEncoder().encode(`v0:${timestamp}:`), bytes),
+    signatures: [fromHex(hex)],
+    keyOf: (secret) => new TextEncoder().encode(secret),
+  };
+}
+
+/** The token is no key; taken as one, it is compared in constant time: with what it makes of a text. */
+function readMattermost({ header }: Received): Signed {
+  const token = /^Token ([\x21-\x7e]{16,255})$/i.exec(header('authorization') ?? '')?.[1];
+  if (token === undefined) throw stranger('there is no Authorization: Token …');
+  const bytes = new TextEncoder().encode(token);
+  return {
+    key: undefined,
+    signed: bytes,
+    signatures: [],
+    token: bytes,
+    keyOf: (text) => new TextEncoder().encode(text),
+  };
+}
+
+/** Slack looks whether the address speaks TLS (docs.slack.dev, slash commands). */
+function isSslCheck({ bytes }: Received): boolean {
+  return new URLSearchParams(new TextDecoder().decode(bytes)).get('ssl_check') === '1';
+}
+
 function stranger(why: string): BackupError {
   return new BackupError('unauthenticated', `read signature: ${why}`, {
     details: { www_authenticate: 'Signature realm="xvault"' },
   });
+}
+
+async function hmacOf(key: Uint8Array<ArrayBuffer>, text: Uint8Array<ArrayBuffer>) {
+  const hmac = await crypto.subtle.importKey('raw', key, HMAC, false, ['sign']);
+  return new Uint8Array(await crypto.subtle.sign('HMAC', hmac, text));
 }
 
 function fromHex(hex: string): Uint8Array<ArrayBuffer> {

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createIdempotency } from '../../src/catalog/idempotency.ts';
 import { createKeys } from '../../src/catalog/keys.ts';
-import { type AppSettings, createApp, type TokenTable } from '../../src/http/app.ts';
+import { type AppDeps, type AppSettings, createApp, type TokenTable } from '../../src/http/app.ts';
 import { SCOPES } from '../../src/http/auth.ts';
 import type { Log } from '../../src/ports.ts';
 import { createSimClock } from '../sim/clock.ts';
@@ -19,7 +19,11 @@ export const TOKENS: TokenTable = [
 export const ALL = { authorization: 'Bearer all-token' };
 
 /** A fresh app; `lines` collects its log. */
-export function createHarness(settings: Partial<AppSettings> = {}, tokens: TokenTable = TOKENS) {
+export function createHarness(
+  settings: Partial<AppSettings> = {},
+  tokens: TokenTable = TOKENS,
+  more: Pick<AppDeps, 'reply'> = {},
+) {
   const clock = createSimClock();
   const service = createFakeService();
   const store = createMemoryStore(clock);
@@ -37,6 +41,7 @@ export function createHarness(settings: Partial<AppSettings> = {}, tokens: Token
       ids,
       tokens,
       version: '0.0.0-test',
+      ...more,
       metrics: async () => ({ body: 'xvault_up 1\n', contentType: 'text/plain; version=0.0.4' }),
     },
     {

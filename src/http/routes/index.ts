@@ -1,6 +1,7 @@
 /** Every route there is, in the order of the description. What is not here is not announced anywhere. */
 import type { AnyRoute } from '../route.ts';
 import { BACKUP_ROUTES } from './backups.ts';
+import { CHAT_ROUTES } from './chat.ts';
 import { DISK_ROUTES } from './disks.ts';
 import { GUARD_ROUTES } from './guard.ts';
 import { HOOK_ROUTES } from './hooks.ts';
@@ -28,6 +29,7 @@ export const ROUTES: readonly AnyRoute[] = [
   ...SWEEP_ROUTES,
   ...ROTATION_ROUTES,
   ...HOOK_ROUTES,
+  ...CHAT_ROUTES,
   ...PAGE_ROUTES,
   ...SESSION_ROUTES,
 ];

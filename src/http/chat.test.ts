@@ -1,0 +1,229 @@
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { test } from 'node:test';
+import { createHarness } from '../../test/http/harness.ts';
+import { endedJob, exampleBackup } from '../../test/http/records.ts';
+import { BackupError } from '../errors.ts';
+import { createSecret } from '../secret.ts';
+import { ANSWER_MS } from './follow-ups.ts';
+import { readDelivery, type Sender } from './senders.ts';
+
+// the example of docs.slack.dev, "Verifying requests from Slack"
+const SECRET = '8f742231b10e8888abcd99yyyzzz85a5';
+const VECTOR_AT = '1531420618';
+const VECTOR =
+  'token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar' +
+  '&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com' +
+  '%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c';
+const VECTOR_SIGNATURE = 'v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503';
+
+const TOKEN = 'bfoyy3cfobf8pxgbumogbsp8hr';
+const RESPONSE_URL = 'https://hooks.slack.com/commands/T1/2/abc';
+const OPERATOR = 'U2CERLKJA';
+const chat = (secret: string, replyOrigin: string): Sender => ({
+  secrets: ['the-one-to-come-next', secret].map(createSecret),
+  vms: ['web-*'],
+  users: { [OPERATOR]: ['run', 'status', 'list', 'cancel'], '*': ['status', 'list'] },
+  replyOrigins: [replyOrigin],
+});
+const SLACK = chat(SECRET, 'https://hooks.slack.com');
+const MATTERMOST = chat(TOKEN, 'https://chat.example.com');
+const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
+
+function createChat() {
+  const told: { url: string; text: string }[] = [];
+  const settings = { senders: { slack: SLACK, mattermost: MATTERMOST } };
+  const reply = async ({ url, body }: { url: string; body: string }) => {
+    told.push({ url, ...(JSON.parse(body) as { text: string }) });
+  };
+  const harness = createHarness(settings, undefined, { reply });
+  const { clock, request, service } = harness;
+  let second = 0;
+  const send = (fields: Record<string, string>, headers: Record<string, string> = {}) => {
+    const body = new URLSearchParams(fields).toString();
+    // two people type in different seconds, or different things
+    const at = String(Math.floor(clock.now() / 1000) + (second++ % 60));
+    const hex = createHmac('sha256', SECRET).update(`v0:${at}:${body}`).digest('hex');
+    const signed = { 'x-slack-request-timestamp': at, 'x-slack-signature': `v0=${hex}` };
+    return request('POST', '/hooks/slack', { body, headers: { ...FORM, ...signed, ...headers } });
+  };
+  const say = async (text: string, fields: Record<string, string> = {}): Promise<string> => {
+    const answer = await send({ user_id: OPERATOR, text, response_url: RESPONSE_URL, ...fields });
+    assert.equal(answer.status, 200);
+    const { response_type, text: said } = (await answer.json()) as Record<string, string>;
+    assert.equal(response_type, 'ephemeral');
+    return said ?? '';
+  };
+  const end = (fields: Partial<ReturnType<typeof endedJob>> = {}) => {
+    for (const id of service.jobs.keys()) service.change(id, { ...endedJob(), ...fields });
+  };
+  return { ...harness, told, send, say, end };
+}
+
+test('the vector of Slack’s documentation is right for five minutes, and a bit beside it is not', async () => {
+  const read = (body: string, nowMs: number) =>
+    readDelivery('slack', {
+      sender: SLACK,
+      bytes: new Uint8Array(Buffer.from(body)),
+      nowMs,
+      header: (name) => (name === 'x-slack-signature' ? VECTOR_SIGNATURE : VECTOR_AT),
+    });
+  const at = Number(VECTOR_AT) * 1000;
+  assert.equal((await read(VECTOR, at + 300_000)).text, VECTOR);
+  await assert.rejects(read(VECTOR, at + 301_000), /timestamp is 301 s off/);
+  await assert.rejects(read(VECTOR, at - 301_000), { code: 'unauthenticated' });
+  await assert.rejects(read(VECTOR.replace('foobar', 'foobaz'), at), { code: 'unauthenticated' });
+});
+
+test('run answers at once, and later tells how it ended', async () => {
+  const { say, service, told, end, clock } = createChat();
+  const said = await say('run web-1');
+  assert.match(said, /^Backing up web-1: job `[\w-]{36}`\.$/);
+  const [input] = service.calls.get('startBackup') as { triggeredBy: string }[];
+  assert.equal(input?.triggeredBy, `hook:slack ${OPERATOR}`);
+  assert.equal(told.length, 0);
+  end();
+  await clock.advance(0);
+  assert.equal(told.length, 1);
+  assert.equal(told[0]?.url, RESPONSE_URL);
+  assert.match(told[0]?.text ?? '', /^web-1 is backed up, .*iB\. Backup `/);
+});
+
+test('a backup that failed is told with its reason', async () => {
+  const { say, told, end, clock } = createChat();
+  await say('run web-1');
+  const error = { code: 'pool_refused', detail: 'the pool <said> no' } as never;
+  end({ status: 'failed', error });
+  await clock.advance(0);
+  assert.match(told[0]?.text ?? '', /^The backup of web-1 failed\. the pool &lt;said&gt; no$/);
+});
+
+test('a command that takes long is answered within the three seconds, and what it came to follows', async () => {
+  const { say, service, told, clock } = createChat();
+  const gate = Promise.withResolvers<void>();
+  const { startBackup } = service;
+  const reached = Promise.withResolvers<void>();
+  service.startBackup = async (input, options) => {
+    reached.resolve();
+    await gate.promise;
+    return await startBackup(input, options);
+  };
+  const answer = say('run web-1');
+  await reached.promise;
+  await clock.advance(ANSWER_MS);
+  assert.equal(await answer, 'Working on it …');
+  gate.resolve();
+  await clock.advance(0);
+  assert.match(told[0]?.text ?? '', /^Backing up web-1: job/);
+});
+
+test('later answers go to the chat and to nobody else a form names', async () => {
+  const { say, told, end, clock, service } = createChat();
+  const others = [
+    'https://evil.example/commands/1',
+    'http://hooks.slack.com/commands/1',
+    'https://hooks.slack.com:8443/commands/1',
+    'https://hooks.slack.com@evil.example/commands/1',
+    'https://user:pass@hooks.slack.com/commands/1',
+    'https://hooks.slack.com.evil.example/',
+    'http://169.254.169.254/latest/meta-data',
+    'not a url',
+  ];
+  for (const response_url of others) await say('run web-1', { response_url });
+  end();
+  await clock.advance(0);
+  assert.equal(service.calls.get('startBackup')?.length, others.length);
+  assert.equal(told.length, 0);
+});
+
+test('status, list and cancel say what is there; names cannot call anybody', async () => {
+  const { say, service } = createChat();
+  assert.match(await say('status'), /^(ok|warning|critical): /m);
+  assert.match(await say('status nobody'), /^No machine nobody\.$/);
+  service.backups.set(exampleBackup().id, exampleBackup());
+  assert.ok((await say('list web-1')).includes(exampleBackup().id));
+  assert.match(await say('status <!channel> @here'), /&lt;!channel&gt; @\u2060here/);
+  await say('run web-1');
+  const [id = ''] = service.jobs.keys();
+  assert.match(await say(`cancel ${id}`), /^Stopping the job of web-1/);
+  assert.equal(service.calls.get('cancelJob')?.length, 1);
+  assert.match(await say('cancel everything'), /cancel <job>/);
+  assert.match(await say('help'), /run <machine>/);
+  assert.match(await say('dance'), /I do not know `dance`/);
+});
+
+test('who may what is in the settings: people, and machines', async () => {
+  const { say, service } = createChat();
+  const stranger = { user_id: 'U999' };
+  assert.match(await say('status', stranger), /: /);
+  assert.match(await say('run web-1', stranger), /You \(U999\) may not `run`/);
+  assert.match(await say('cancel x', { user_id: '*' }), /may not `cancel`/);
+  assert.match(await say('run web-1', { user_id: '__proto__' }), /may not `run`/);
+  assert.doesNotMatch(await say('help', stranger), /run <machine>/);
+  assert.match(await say('run db-1'), /^Not done: .*may not name it/);
+  assert.equal(service.calls.has('startBackup'), false);
+});
+
+test('a refusal is told with its mend, and a bug without its words', async () => {
+  const { say, service, send } = createChat();
+  service.failures.set('startBackup', new BackupError('not_found', 'find vm, vm=web-9'));
+  assert.match(await say('run web-9'), /^Not done: find vm, vm=web-9\. Check the name or id/);
+  service.failures.set('startBackup', new Error('password=hunter2') as BackupError);
+  const answer = await send({ user_id: OPERATOR, text: 'run web-1' });
+  assert.equal(answer.status, 500);
+  assert.equal((await answer.text()).includes('hunter2'), false);
+});
+
+test('a check of the address does nothing, whatever else it holds', async () => {
+  const { request, service, store } = createChat();
+  const body = new URLSearchParams({ ssl_check: '1', text: 'run web-1', user_id: OPERATOR });
+  const answer = await request('POST', '/hooks/slack', { headers: FORM, body: body.toString() });
+  assert.equal(answer.status, 200);
+  assert.equal(service.calls.size, 0);
+  assert.equal(store.objects.size, 0);
+});
+
+test('what is not surely of the chat does nothing; a copy of a command is no second one', async () => {
+  const { send, request, service, clock } = createChat();
+  const wrong = await send({ text: 'run web-1' }, { 'x-slack-signature': `v0=${'0'.repeat(64)}` });
+  assert.equal(wrong.status, 401);
+  assert.equal((await send({ text: 'run web-1' }, { 'x-slack-signature': '' })).status, 401);
+  const stale = await send({ text: 'run web-1' }, { 'x-slack-request-timestamp': VECTOR_AT });
+  assert.equal(stale.status, 401);
+  assert.equal(service.calls.size, 0);
+  const body = new URLSearchParams({ user_id: OPERATOR, text: 'run web-1' }).toString();
+  const at = String(Math.floor(clock.now() / 1000));
+  const hex = createHmac('sha256', SECRET).update(`v0:${at}:${body}`).digest('hex');
+  const signed = { 'x-slack-request-timestamp': at, 'x-slack-signature': `v0=${hex}` };
+  for (const replayed of [null, 'true']) {
+    const answer = await request('POST', '/hooks/slack', { body, headers: { ...FORM, ...signed } });
+    assert.equal(answer.headers.get('idempotency-replayed'), replayed);
+  }
+  assert.equal(service.calls.get('startBackup')?.length, 1);
+});
+
+test('Mattermost comes with its token, and is answered at its own address', async () => {
+  const { request, service, told, end, clock } = createChat();
+  const response_url = 'https://chat.example.com/hooks/commands/abc';
+  const body = new URLSearchParams({
+    user_id: OPERATOR,
+    text: 'run web-1',
+    response_url,
+  }).toString();
+  const send = (authorization: string) =>
+    request('POST', '/hooks/mattermost', { body, headers: { ...FORM, authorization } });
+  for (const wrong of [
+    '',
+    'Token',
+    `Bearer ${TOKEN}`,
+    `Token ${TOKEN}x`,
+    `Token ${TOKEN.slice(1)}`,
+  ]) {
+    assert.equal((await send(wrong)).status, 401, wrong);
+  }
+  assert.equal(service.calls.size, 0);
+  assert.equal((await send(`Token ${TOKEN}`)).status, 200);
+  end();
+  await clock.advance(0);
+  assert.equal(told[0]?.url, response_url);
+});
