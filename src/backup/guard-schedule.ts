@@ -2,7 +2,8 @@
  * When the guard looks by itself: after each job, at the one machine it was about, and at all machines at the start of a
  * service and every six hours. Where nothing keeps running, jobs and `POST /v1/rotation/renew` are all there is.
  *
- * A look after a job is part of ending: a process that is told to stop waits for it as long as it would for a job.
+ * A look after a job is part of ending: a process that is told to stop waits for it as long as it would for a job, and one
+ * that was started for this job until the copy is made: where nothing else of xvault runs, nobody else would make it.
  */
 import type { Job } from '../catalog/record.ts';
 import { BackupError, toBackupError } from '../errors.ts';
@@ -20,8 +21,8 @@ export interface GuardSchedule extends GuardService {
   soon(): void;
   /** Begins, in the background. */
   start(): void;
-  /** Lets looks under way end within `drainMs`, then ends them. */
-  stop(input: { drainMs: number }): Promise<void>;
+  /** Lets looks under way end within `drainMs`, then ends them. With `until` that time begins when it aborts. */
+  stop(input: { drainMs: number; until?: AbortSignal | undefined }): Promise<void>;
 }
 
 /** Runs `guard` by request, by the clock and by jobs. */
@@ -68,14 +69,14 @@ export function createGuardSchedule(
     },
     soon: () => void track(quietly(() => guard.all({ dryRun: false }, { signal: stopped.signal }))),
     start: () => void track(regularly()),
-    stop: async ({ drainMs }) => {
+    stop: async ({ drainMs, until }) => {
       const reason = new BackupError('draining', 'guard: this instance is shutting down');
       stopping.abort(reason);
-      if (drainMs === 0) stopped.abort(reason);
+      if (drainMs === 0 && until === undefined) stopped.abort(reason);
       if (underWay.size === 0) return;
       const done = new AbortController();
-      const late = clock
-        .sleep(drainMs, { signal: done.signal })
+      const late = aborted(until, done.signal)
+        .then(() => clock.sleep(drainMs, { signal: done.signal }))
         .then(() => stopped.abort(reason))
         .catch(() => undefined); // all ended in time
       await Promise.allSettled(underWay);
@@ -84,4 +85,13 @@ export function createGuardSchedule(
       stopped.abort(reason);
     },
   };
+}
+
+/** Resolves when `until` aborts, at once without it; rejects when it is not waited for any more. */
+async function aborted(until: AbortSignal | undefined, done: AbortSignal): Promise<void> {
+  if (until === undefined || until.aborted) return;
+  await new Promise<void>((resolve, reject) => {
+    until.addEventListener('abort', () => resolve(), { once: true, signal: done });
+    done.addEventListener('abort', () => reject(done.reason), { once: true });
+  });
 }

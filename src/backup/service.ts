@@ -203,7 +203,10 @@ export interface Service
    * with `dryRun` it only looks. A pool that does not answer is an entry of the report. Errors: `draining`.
    */
   sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
-  /** Takes no new work, waits `drainMs` for running jobs, then cancels them as `draining` and waits for their clean-up. */
-  drain(input: { drainMs: number }): Promise<void>;
+  /**
+   * Takes no new work, waits `drainMs` for running jobs, then cancels them as `draining` and waits for their clean-up. Copies
+   * of last good backups are waited for as long, with `until` from its abort on.
+   */
+  drain(input: { drainMs: number; until?: AbortSignal | undefined }): Promise<void>;
   readonly draining: boolean;
 }

@@ -100,6 +100,8 @@ export interface ClientInput {
   resume?: boolean;
   /** How long jobs of this process may run on when the client is closed; as in the settings unless given. */
   drainMs?: number;
+  /** Copies of last good backups are waited for until it aborts: no other process may be there to make them. */
+  until?: AbortSignal;
 }
 
 /** Opens the client the settings ask for. Errors: `configuration`. */
@@ -131,7 +133,8 @@ async function openDirect(settings: Settings, input: ClientInput): Promise<Servi
   return createDirectClient(wired.service, {
     instance: settings.instance,
     close: async () => {
-      await wired.service.drain({ drainMs: input.drainMs ?? settings.drainMs });
+      const { drainMs = settings.drainMs, until } = input;
+      await wired.service.drain({ drainMs, until });
       await wired[Symbol.asyncDispose]();
     },
   });

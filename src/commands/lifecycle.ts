@@ -48,7 +48,7 @@ are not as they should be, or something could not be done (docs/rotation.md).`,
     }
     if (word === 'renew') return await renew(invocation);
     const dryRun = options['dry-run'] === true;
-    await using client = await openClient({ terminal, needs: ['bucket'] });
+    await using client = await openClient({ terminal, needs: ['bucket'], until: signal });
     const isShow = word === 'show';
     const writes = !isShow && !dryRun && options.yes === true;
     const report = isShow

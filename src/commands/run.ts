@@ -71,7 +71,7 @@ SIGTERM cancels and cleans up. Exit codes: xvault help exit-codes.`,
         'leave out --before-snapshot and --after-snapshot: hooks are of one machine, --vm';
       throw new BackupError('invalid_request', text);
     }
-    await using client = await openClient({ terminal, direct: true, resume: true });
+    await using client = await openClient({ terminal, direct: true, resume: true, until: signal });
     if (many !== undefined) {
       const { pool, hooks: _, ...defaults } = wishes;
       const select = { ...many.select, ...(pool === undefined ? {} : { pool }) };

@@ -21,7 +21,7 @@ export async function startJob(
   if (leave && options.wait === true) {
     throw new BackupError('invalid_request', 'choose --wait or --no-wait, not both');
   }
-  await using client = await openClient({ terminal, resume: !leave });
+  await using client = await openClient({ terminal, resume: !leave, until: signal });
   if (leave && client.kind === 'direct') {
     const text = 'use --no-wait with XVAULT_URL only: without a service this process does the work';
     throw new BackupError('invalid_request', text);
