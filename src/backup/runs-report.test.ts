@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { options, setUp } from '../../test/backup/engine-world.ts';
 import { createScriptedPool } from '../../test/backup/scripted-pool.ts';
-import { type Run, runRequestSchema } from '../catalog/run.ts';
+import { type Run, type RunMachine, runRequestSchema } from '../catalog/run.ts';
 import { exampleRun } from '../http/run-answers.ts';
 import type { Notice } from '../notices.ts';
 import { runHeadline, runNotice, runReport } from './runs-report.ts';
@@ -80,6 +80,40 @@ test('a run of two thousand machines is told in less than 20 kB', () => {
   const notice = runNotice(ended({ machines: many })) as Notice;
   assert.ok(JSON.stringify(notice.data).length < 20_000);
   assert.ok(notice.todo.length < 500, `${notice.todo.length} characters to do`);
+});
+
+test('whoever reads only the message knows what each failure and each problem wants', () => {
+  const other = { ...NO_SPACE, title: 'Ask the pool again.' };
+  const missing = { ...NO_SPACE, detail: 'find machine gone-1: none', title: 'Check the name.' };
+  const { machines } = ended();
+  const [good, first, second] = machines as [RunMachine, RunMachine, RunMachine];
+  const notice = runNotice(
+    ended({ machines: [good, first, { ...second, error: other }], problems: [missing] }),
+  ) as Notice;
+  const todos = notice.facts.filter(({ name }) => name === 'To do').map(({ value }) => value);
+  assert.equal(notice.todo, `db-1: ${MEND} (and 2 more things to do)`);
+  assert.deepEqual(todos, [
+    'db-2?: Ask the pool again.',
+    'find machine gone-1: none: Check the name.',
+  ]);
+  const remark = notice.facts.find(({ name }) => name === 'Remark');
+  assert.equal(remark?.value, 'db-1: left out: disk 2 (scratch [nobackup]): marked [nobackup]');
+});
+
+test('a machine without a name is told by its uuid everywhere', () => {
+  const run = ended();
+  const bare = <T extends { vm: RunMachine['vm'] }>(one: T): T => ({
+    ...one,
+    vm: { ...one.vm, name: '' },
+  });
+  const changed = ended({ machines: run.machines.map(bare), skipped: run.skipped.map(bare) });
+  const { todo, table } = runNotice(changed) as Notice;
+  assert.equal(todo, `${DB?.vm.uuid}, x: ${MEND}`);
+  assert.equal(
+    table?.rows.some(([name]) => name === ''),
+    false,
+  );
+  assert.doesNotMatch(runReport(changed), /^ +[:(,]/m);
 });
 
 test('a dry run says what would be', () => {

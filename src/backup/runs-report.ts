@@ -19,6 +19,8 @@ import { parseTime } from '../time.ts';
 /** In the data for programs; the rest is behind the link. */
 const LISTED = 50;
 
+/** Of a kind, in a message; a run of hundreds may have one each. All are in the report. */
+const REMARKS = 20;
 /** In one sentence; all are in the table. */
 const NAMED = 6;
 const NAME_WIDTH = 60;
@@ -63,12 +65,16 @@ function sumOf(run: Run, field: 'size_bytes' | 'sent_bytes'): number {
   return run.machines.reduce((sum, { made }) => sum + (made?.[field] ?? 0), 0);
 }
 
+function nameOf({ name, uuid }: RunMachine['vm']): string {
+  return plain(name) || uuid;
+}
+
 function rowOf(machine: RunMachine): string[] {
   const { vm, status, made, error, virtual_size_bytes: size } = machine;
   const plan = size === undefined ? '' : `disks of ${formatBytes(size)}`;
   const what = error?.detail ?? machine.waiting_because ?? made?.mode ?? plan;
   return [
-    plain(vm.name) || vm.uuid,
+    nameOf(vm),
     vm.pool,
     status.replace('_', ' '),
     made === undefined ? '–' : formatBytes(made.size_bytes),
@@ -84,7 +90,7 @@ function mendsOf({ machines }: Run): string[] {
   for (const { vm, error } of machines) {
     if (error === undefined) continue;
     const names = byMend.get(error.title) ?? [];
-    byMend.set(error.title, [...names, plain(vm.name)]);
+    byMend.set(error.title, [...names, nameOf(vm)]);
   }
   return [...byMend].map(([mend, names]) => `${namesOf(names)}: ${mend}`);
 }
@@ -98,7 +104,7 @@ function namesOf(names: readonly string[]): string {
 function remarksOf({ machines }: Run): string[] {
   return machines.flatMap(({ vm, left_out: out, warnings }) =>
     [...out.map((text) => `left out: ${text}`), ...warnings].map(
-      (text) => `${plain(vm.name)}: ${plain(text)}`,
+      (text) => `${nameOf(vm)}: ${plain(text)}`,
     ),
   );
 }
@@ -124,7 +130,7 @@ export function runReport(run: Run): string {
     ),
     ...section(
       'machines left out',
-      skipped.map(({ vm, reason }) => `${plain(vm.name)} (${vm.pool}): ${plain(reason)}`),
+      skipped.map(({ vm, reason }) => `${nameOf(vm)} (${vm.pool}): ${plain(reason)}`),
     ),
     ...section('disks and warnings', remarksOf(run)),
     ...section('notes', notes.map(plain)),
@@ -132,21 +138,27 @@ export function runReport(run: Run): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** A part is no success: some machine has no backup of tonight. */
 /** Where there is room for some rows only, these are they. */
 function worstFirst(machines: readonly RunMachine[]): RunMachine[] {
   const isGood = ({ status }: RunMachine) => Number(status === 'succeeded');
   return machines.toSorted((a, b) => isGood(a) - isGood(b));
 }
 
+/** Of all others `error`: a part is no success, some machine has no backup of tonight. */
 const SEVERITY = { succeeded: 'success', cancelled: 'warning' } as const;
+
+function factsOf(name: string, values: readonly string[]): Notice['facts'] {
+  const more = values.length - REMARKS;
+  const told = [...values.slice(0, REMARKS), ...(more > 0 ? [`and ${more} more`] : [])];
+  return told.map((value) => ({ name, value }));
+}
 
 /** What is told of a run that ended; undefined of one that goes on. */
 export function runNotice(run: Run): Notice | undefined {
   if (!isRunEnded(run) || run.finished_at === undefined) return undefined;
-  const [first, ...others] = [...mendsOf(run), ...run.problems.map(({ title }) => title)];
-  const more =
-    others.length === 0 ? '' : ` (and ${count(others.length, 'more thing')}: see the report)`;
+  const problems = run.problems.map(({ detail, title }) => `${plain(detail)}: ${title}`);
+  const [first, ...others] = [...mendsOf(run), ...problems];
+  const more = others.length === 0 ? '' : ` (and ${count(others.length, 'more thing')} to do)`;
   return {
     id: `evt_run_${run.id}`,
     event: 'run.finished',
@@ -160,13 +172,15 @@ export function runNotice(run: Run): Notice | undefined {
       { name: 'Took', value: formatSeconds(tookSeconds(run)) },
       { name: 'Size', value: formatBytes(sumOf(run, 'size_bytes')) },
       { name: 'Sent', value: formatBytes(sumOf(run, 'sent_bytes')) },
+      ...factsOf('To do', others),
+      ...factsOf('Remark', [...remarksOf(run), ...run.notes.map(plain)]),
     ],
     table: {
       columns: ['Machine', 'Pool', 'Status', 'Size', 'Sent', 'Took', 'What'],
       rows: [
         ...worstFirst(run.machines).map(rowOf),
         ...run.skipped.map(({ vm, reason }) => [
-          ...[plain(vm.name), vm.pool, 'left out', '–', '–', '–'],
+          ...[nameOf(vm), vm.pool, 'left out', '–', '–', '–'],
           plain(reason),
         ]),
       ],

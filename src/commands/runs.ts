@@ -1,19 +1,12 @@
 /** `xvault runs`: runs, newest first, or the report of one. */
-import { runHeadline, runReport } from '../backup/runs-report.ts';
+import { runReport } from '../backup/runs-report.ts';
 import { RUN_STATUSES } from '../catalog/run.ts';
 import { systemClock } from '../clock.ts';
+import { runTable } from '../http/text-views.ts';
 import { openClient } from './client.ts';
 import { type Command, choiceOption } from './command.ts';
-import { formatAgo, formatTable, plain } from './format.ts';
 import { LIST_OPTIONS, readLimit } from './list-options.ts';
 
-const COLUMNS = [
-  { title: 'RUN' },
-  { title: 'STARTED' },
-  { title: 'STATUS' },
-  { title: 'BY' },
-  { title: 'WHAT' },
-];
 const { limit: LIMIT } = LIST_OPTIONS;
 
 export const command: Command = {
@@ -53,16 +46,9 @@ export const command: Command = {
       terminal.out(`${JSON.stringify(page)}\n`);
       return 0;
     }
-    const now = systemClock.now();
-    const rows = page.runs.map((run) => [
-      run.id,
-      formatAgo(run.created_at, now),
-      run.status,
-      plain(run.triggered_by),
-      runHeadline(run),
-    ]);
-    if (rows.length === 0) terminal.err('no runs\n');
-    else terminal.out(`${formatTable(COLUMNS, rows).join('\n')}\n`);
+    const { runs } = page;
+    if (runs.length === 0) terminal.err('no runs\n');
+    else terminal.out(`${runTable(runs, systemClock.now()).join('\n')}\n`);
     return 0;
   },
 };

@@ -35,6 +35,17 @@ test('a run is started with its defaults, found, listed and cancelled', async ()
   assert.equal(service.calls.get('cancelRun')?.length, 1);
 });
 
+test('the list of runs is aligned text for who asks for it', async () => {
+  const { post, get } = createHarness();
+  assert.equal(await (await get('/v1/runs', { accept: 'text/plain' })).text(), 'no runs\n');
+  const { id } = (await (await post('/v1/runs', BODY)).json()) as RunView;
+  const answer = await get('/v1/runs', { accept: 'text/plain' });
+  assert.equal(answer.headers.get('content-type'), 'text/plain; charset=utf-8');
+  const [head, row] = (await answer.text()).split('\n');
+  assert.match(head ?? '', /^RUN +STARTED +STATUS +BY +WHAT$/);
+  assert.match(row ?? '', new RegExp(`^${id} .* machines backed up`));
+});
+
 test('a dry run is 200 and nowhere to be found', async () => {
   const { post, get } = createHarness();
   const answer = await post('/v1/runs', { ...BODY, dry_run: true });

@@ -1,11 +1,13 @@
 /**
- * What people read of machines, backups and jobs: aligned text for terminals and chat.
+ * What people read of machines, backups, jobs and runs: aligned text for terminals and chat.
  *
  * The commands print these tables, and the API answers with them where a caller asks for text/plain, so that both say the same.
  * Names are foreign text: control characters and marks of direction are taken out. Nothing here is parsed again.
  */
+import { runHeadline } from '../backup/runs-report.ts';
 import type { StatusReport, Verdict, VmView } from '../backup/service.ts';
 import type { Backup } from '../catalog/record.ts';
+import type { Run } from '../catalog/run.ts';
 import type { UnreadableRecord } from '../catalog/unreadable.ts';
 import type { Verification } from '../catalog/verified.ts';
 import {
@@ -170,6 +172,20 @@ export function jobText(job: JobView): string[] {
     ...(job.error === undefined ? [] : [`what to do: ${plain(job.error.title)}`]),
     `job ${job.id}`,
   ];
+}
+
+const RUN_COLUMNS = ['RUN', 'STARTED', 'STATUS', 'BY', 'WHAT'].map((title) => ({ title }));
+
+/** A line for each run. */
+export function runTable(runs: readonly Run[], nowMs: number): string[] {
+  const rows = runs.map((run) => [
+    run.id,
+    formatAgo(run.created_at, nowMs),
+    run.status,
+    plain(run.triggered_by),
+    runHeadline(run),
+  ]);
+  return formatTable(RUN_COLUMNS, rows);
 }
 
 const VM_COLUMNS = [

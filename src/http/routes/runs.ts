@@ -13,7 +13,7 @@ import {
   textAnswer,
 } from '../route.ts';
 import { RUN_EXAMPLE, runAnswerSchema, runListSchema, runView } from '../run-answers.ts';
-import { prefersText } from '../text-views.ts';
+import { AS_TEXT, linesAnswer, listText, prefersText, runTable } from '../text-views.ts';
 import {
   found,
   given,
@@ -167,6 +167,7 @@ const listRuns = defineRoute({
   path: '/v1/runs',
   scope: 'read',
   summary: 'List runs, newest first',
+  description: AS_TEXT,
   query: z.strictObject({
     status: z.enum(RUN_STATUSES).optional().meta({ description: 'Only runs in this status.' }),
     ...pageFields,
@@ -179,11 +180,17 @@ const listRuns = defineRoute({
       example: { runs: [RUN_EXAMPLE], next_page_token: '' },
     },
   },
-  handle: async ({ deps, query, signal }) => {
+  handle: async (call) => {
+    const { deps, query, signal } = call;
     const page = await deps.service.listRuns(
       { ...pageInput(query), ...given({ status: query.status }) },
       { signal },
     );
+    if (prefersText(call)) {
+      const { items, nextPageToken } = page;
+      const table = runTable(items, deps.clock.now());
+      return linesAnswer(listText({ noun: 'runs', rows: items.length, table, nextPageToken }));
+    }
     return jsonAnswer(200, {
       runs: page.items.map(runView),
       next_page_token: page.nextPageToken ?? '',
