@@ -11,7 +11,13 @@ import { ERROR_CODES, toBackupError } from '../errors.ts';
 import { unsteered } from '../plain-text.ts';
 import type { Cancellable } from '../ports.ts';
 import { ageText, bytesText } from './pages/words.ts';
-import { CHAT_COMMANDS, type ChatCommand, requireVm, type Sender } from './senders.ts';
+import {
+  CHAT_COMMANDS,
+  type ChatCommand,
+  requireKnownVm,
+  requireVm,
+  type Sender,
+} from './senders.ts';
 
 export interface ChatInput {
   service: Service;
@@ -66,7 +72,7 @@ export async function doChatCommand(input: ChatInput, options: Cancellable): Pro
 
 /** What is told of a job that ended. */
 export function endedText(job: Job): string {
-  const name = shown(job.vm.name || job.vm.uuid);
+  const name = nameOf(job);
   if (job.status === 'succeeded') {
     const size = job.result === undefined ? '' : `, ${bytesText(job.result.archive.size_bytes)}`;
     const id = job.result === undefined ? '' : ` Backup \`${job.result.id}\`.`;
@@ -84,7 +90,7 @@ const COMMANDS: Record<ChatCommand, Do> = {
     requireVm(sender, vm);
     const request = backupRequestSchema.parse({});
     const job = await service.startBackup({ vm, request, triggeredBy, jobId }, options);
-    return { text: `Backing up ${shown(job.vm.name)}: job \`${job.id}\`.`, job };
+    return { text: `Backing up ${nameOf(job)}: job \`${job.id}\`.`, job };
   },
   status: async ({ service, maxAgeSeconds }, vm, options) => {
     const report = await service.status({ maxAgeSeconds }, options);
@@ -111,9 +117,9 @@ const COMMANDS: Record<ChatCommand, Do> = {
     const job = await service.getJob(id.toLowerCase(), options);
     if (job === undefined) return { text: `No job ${id}.` };
     if (isEnded(job)) return { text: `It has ended already: ${job.status}.` };
-    requireVm(sender, job.vm.name);
+    requireKnownVm(sender, job.vm);
     await service.cancelJob(job.id, options);
-    return { text: `Stopping the job of ${shown(job.vm.name)}; what it began is removed.` };
+    return { text: `Stopping the job of ${nameOf(job)}; what it began is removed.` };
   },
 };
 
@@ -137,6 +143,10 @@ function isNamed(vm: { name: string; uuid: string }, wanted: string): boolean {
 function listed(lines: string[]): string {
   const more = lines.length - MAX_LINES;
   return [...lines.slice(0, MAX_LINES), ...(more > 0 ? [`and ${more} more`] : [])].join('\n');
+}
+
+function nameOf({ vm }: Job): string {
+  return shown(vm.name || vm.uuid);
 }
 
 /** What calls people, links or formats, taken as plain text (docs.slack.dev, "Formatting message text"). */

@@ -30,9 +30,10 @@ const SLACK = chat(SECRET, 'https://hooks.slack.com');
 const MATTERMOST = chat(TOKEN, 'https://chat.example.com');
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 
-function createChat() {
+function createChat({ vms }: Partial<Pick<Sender, 'vms'>> = {}) {
   const told: { url: string; text: string }[] = [];
-  const settings = { senders: { slack: SLACK, mattermost: MATTERMOST } };
+  const slack = { ...SLACK, ...(vms && { vms }) };
+  const settings = { senders: { slack, mattermost: MATTERMOST } };
   const reply = async ({ url, body }: { url: string; body: string }) => {
     told.push({ url, ...(JSON.parse(body) as { text: string }) });
   };
@@ -162,6 +163,16 @@ test('who may what is in the settings: people, and machines', async () => {
   assert.doesNotMatch(await say('help', stranger), /run <machine>/);
   assert.match(await say('run db-1'), /^Not done: .*may not name it/);
   assert.equal(service.calls.has('startBackup'), false);
+});
+
+test('who may name a machine by its uuid may stop its job, too, and one without a name is told by it', async () => {
+  const { uuid } = exampleBackup().vm;
+  const { say, service } = createChat({ vms: [uuid] });
+  await say(`run ${uuid}`);
+  const [id = ''] = service.jobs.keys();
+  service.change(id, { vm: { ...exampleBackup().vm, name: '' } });
+  assert.match(await say(`cancel ${id}`), new RegExp(`^Stopping the job of ${uuid};`));
+  assert.equal(service.calls.get('cancelJob')?.length, 1);
 });
 
 test('a refusal is told with its mend, and a bug without its words', async () => {

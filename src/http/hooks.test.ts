@@ -300,6 +300,21 @@ test('a sender names the machines of the settings and no others, in a run, too',
   assert.equal(harness.service.calls.get('startRun')?.length, 1);
 });
 
+test('the beginning of a name is none of a uuid, which may be any machine’s', async () => {
+  const vms = ['db*', 'c1d2e3f4-4f5a-4b6c-8d7e-9f0a1b2c3d4e'];
+  const harness = createHarness({
+    senders: { standard: { secrets: [createSecret(NEW_KEY)], vms } },
+  });
+  const ask = async (vm: string) => {
+    const body = JSON.stringify({ type: 'backup.requested', data: { vm } });
+    return (await sendStandard(harness, { id: `msg-${vm}`, body })).status;
+  };
+  assert.equal(await ask('db7c1d2e-4f5a-4b6c-8d7e-9f0a1b2c3d4e'), 403);
+  assert.equal(await ask('c1d2e3f4-4f5a-4b6c-8d7e-9f0a1b2c3d4e'), 202);
+  assert.equal(await ask('C1D2E3F4-4F5A-4B6C-8D7E-9F0A1B2C3D4E'), 202);
+  assert.equal(await ask('db-main'), 202);
+});
+
 test('what passes by itself is told as such and taken when it is sent again', async () => {
   const harness = createHarness({ senders: SENDERS });
   harness.service.failures.set('startBackup', new BackupError('limit_reached', 'queue backup'));

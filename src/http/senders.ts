@@ -71,6 +71,7 @@ export const TOLERANCE_SECONDS = 300;
 /** One for each key of a rotation; more are work for nothing. */
 const MAX_SIGNATURES = 8;
 const ID = /^[\x21-\x7e]{1,255}$/;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const SHA256_BYTES = 32;
 const HMAC = { name: 'HMAC', hash: 'SHA-256' };
 
@@ -155,8 +156,16 @@ export async function readDelivery(
 
 /** Errors: `forbidden` for a machine this sender may not name. */
 export function requireVm(sender: Sender, vm: string): void {
-  if (mayName(sender, vm)) return;
-  throw new BackupError('forbidden', `allow request: this sender may not name it, vm=${vm}`);
+  if (!mayName(sender, vm)) throw strangeVm(vm);
+}
+
+/** The same of a machine that is known: by its name or its uuid. */
+export function requireKnownVm(sender: Sender, { name, uuid }: { name: string; uuid: string }) {
+  if (!mayName(sender, name) && !mayName(sender, uuid)) throw strangeVm(name || uuid);
+}
+
+function strangeVm(vm: string): BackupError {
+  return new BackupError('forbidden', `allow request: this sender may not name it, vm=${vm}`);
 }
 
 /** Says whether the sender may name any machine. */
@@ -164,10 +173,14 @@ export function mayNameAll({ vms }: Sender): boolean {
   return vms.includes('*');
 }
 
+/** The beginning of a name is none of a uuid: `db*` would be one machine in 256, whatever it is called. */
 function mayName({ vms }: Sender, vm: string): boolean {
-  return vms.some((entry) =>
-    entry.endsWith('*') ? vm.startsWith(entry.slice(0, -1)) : entry === vm,
-  );
+  const isUuid = UUID.test(vm);
+  return vms.some((entry) => {
+    if (entry === '*') return true;
+    if (isUuid) return entry.toLowerCase() === vm.toLowerCase();
+    return entry.endsWith('*') ? vm.startsWith(entry.slice(0, -1)) : entry === vm;
+  });
 }
 
 function readStandard({ header, bytes, nowMs }: Received): Signed {
