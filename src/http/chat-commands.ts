@@ -149,12 +149,16 @@ function nameOf({ vm }: Job): string {
   return shown(vm.name || vm.uuid);
 }
 
-/** What calls people, links or formats, taken as plain text (docs.slack.dev, "Formatting message text"). */
+/**
+ * What calls people, links or formats, taken as plain text (docs.slack.dev, "Formatting message text"). Mattermost draws
+ * Markdown: a word joiner takes its links and pictures apart, since it and Slack share no escape for them.
+ */
 function shown(text: string): string {
   const short = unsteered(text).slice(0, 300).replaceAll('`', "'");
   return short
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')
-    .replaceAll('@', '@\u2060');
+    .replaceAll('@', '@\u2060')
+    .replace(/\](?=[([])/g, ']\u2060');
 }

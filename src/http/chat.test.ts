@@ -144,6 +144,9 @@ test('status, list and cancel say what is there; names cannot call anybody', asy
   service.backups.set(exampleBackup().id, exampleBackup());
   assert.ok((await say('list web-1')).includes(exampleBackup().id));
   assert.match(await say('status <!channel> @here'), /&lt;!channel&gt; @\u2060here/);
+  // Mattermost draws links and pictures of Markdown
+  const drawn = await say('status ![ok](https://evil.example/x.png) [ok][1]');
+  assert.doesNotMatch(drawn, /\][([]/);
   await say('run web-1');
   const [id = ''] = service.jobs.keys();
   assert.match(await say(`cancel ${id}`), /^Stopping the job of web-1/);
