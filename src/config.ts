@@ -71,6 +71,8 @@ export interface Settings {
   prices: Prices;
   listen: ListenAddress & { loopback: boolean };
   tokens: TokenEntry[];
+  /** What callers on loopback may do where there are no tokens: all but restore unless given. */
+  loopbackScopes?: TokenEntry['scopes'];
   /** The token the command line sends. */
   clientToken?: Secret;
   serviceUrl?: string;

@@ -62,6 +62,8 @@ function demoSettings(pool: SimPool, s3: SimS3, port: number): Settings {
   return {
     ...settings,
     listen: { host: '127.0.0.1', port, loopback: true },
+    // nothing real can be overwritten here
+    loopbackScopes: ['read', 'backup', 'restore', 'admin'],
     metricsOpen: true,
     metricsPerMachine: true,
     concurrencyPerPool: 4,

@@ -267,6 +267,7 @@ ${style('bold', 'Try it')} (the service stays up until Ctrl-C)
   curl '${url}/v1/backups?page_size=3'
   curl '${url}/v1/status?format=nagios'
   curl -L -O -J ${url}/v1/backups/${check.backup_id}/xva
+  curl -X POST ${url}/v1/backups/${check.backup_id}/restore -H 'Content-Type: application/json' -d '{"name": "a copy"}'
   XVAULT_URL=${url} npm run -s xvault -- backup db-01
   open ${url}/ (status) or ${url}/docs (the API)
 `);

@@ -67,6 +67,7 @@ export async function startServer(
     },
     {
       loopbackWithoutToken: settings.tokens.length === 0 && settings.listen.loopback,
+      loopbackScopes: settings.loopbackScopes,
       metricsOpen: settings.metricsOpen,
       concurrency: settings.concurrency,
       linkSeconds: settings.linkSeconds,

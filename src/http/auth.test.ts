@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createHarness, TOKENS } from '../../test/http/harness.ts';
-import { createAuth } from './auth.ts';
+import { createAuth, type Scope } from './auth.ts';
 
 const START = '/v1/vms/web-1/backups';
 
@@ -12,6 +12,17 @@ test('on loopback nobody needs a token, and may do all but restore', async () =>
   }
   const [input] = service.calls.get('startBackup') as { triggeredBy: string }[];
   assert.equal(input?.triggeredBy, 'loopback');
+});
+
+test('where nothing real can be overwritten, as in the demo, loopback may restore, too', async () => {
+  const id = '01988a52-9b1e-7c44-8d20-6f1e2d3c4b5a';
+  const headers = { host: 'localhost', 'content-type': 'application/json' };
+  const restore = async (loopbackScopes?: Scope[]) => {
+    const { request } = createHarness({ loopbackWithoutToken: true, loopbackScopes }, []);
+    return (await request('POST', `/v1/backups/${id}/restore`, { headers, body: '{}' })).status;
+  };
+  assert.equal(await restore(), 403);
+  assert.notEqual(await restore(['restore']), 403);
 });
 
 test('a name re-bound to loopback gives itself away by its Host', async () => {

@@ -28,7 +28,8 @@ export interface Identity {
 /** Longer ones are refused unhashed. */
 const MAX_TOKEN_CHARACTERS = 1024;
 const LOOPBACK_NAME = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?$/i;
-const LOOPBACK: Identity = { name: 'loopback', scopes: new Set(['read', 'backup', 'admin']) };
+/** Of whoever calls from the same machine, where there are no tokens. */
+const LOOPBACK_SCOPES: readonly Scope[] = ['read', 'backup', 'admin'];
 
 export interface Presented {
   authorization: string | undefined;
@@ -45,8 +46,18 @@ export interface Auth {
   identify(presented: Presented, options: { basic: boolean }): Promise<Identity>;
 }
 
+export interface AuthSettings {
+  loopbackWithoutToken: boolean;
+  /** All but restore unless given. */
+  loopbackScopes?: readonly Scope[] | undefined;
+}
+
 /** Checks the table once. Errors: `configuration`. */
-export function createAuth(tokens: TokenTable, settings: { loopbackWithoutToken: boolean }): Auth {
+export function createAuth(tokens: TokenTable, settings: AuthSettings): Auth {
+  const loopback: Identity = {
+    name: 'loopback',
+    scopes: new Set(settings.loopbackScopes ?? LOOPBACK_SCOPES),
+  };
   const entries = tokens.map((token) => ({
     digest: parseDigest(token),
     identity: { name: token.name, scopes: new Set(token.scopes) } satisfies Identity,
@@ -71,7 +82,7 @@ export function createAuth(tokens: TokenTable, settings: { loopbackWithoutToken:
           throw unauthenticated('read Authorization: there is no token', challenge);
         }
         checkLoopback(presented);
-        return LOOPBACK;
+        return loopback;
       }
       const token = presentedToken(presented.authorization, basic);
       const identity = token === undefined ? undefined : await identityOf(token);

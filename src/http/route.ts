@@ -34,6 +34,8 @@ export interface AppDeps {
 export interface AppSettings {
   /** Who comes without a token may do all but restore, if he asks for a loopback name. For loopback listeners only. */
   loopbackWithoutToken: boolean;
+  /** All but restore unless given. */
+  loopbackScopes?: readonly Scope[] | undefined;
   /** GET /metrics needs no token. */
   metricsOpen: boolean;
   /** Running jobs, as the RateLimit headers announce them. */
