@@ -11,7 +11,7 @@ import { formatTable, type Section, targetTable } from './report.ts';
 
 const FILE = join(import.meta.dirname, '../docs/performance.md');
 /** Benches by the word in their markers; all others share `bench`. */
-const OWN_PLACES: Record<string, string> = { delta: 'bench delta' };
+const OWN_PLACES: Record<string, string> = { delta: 'bench delta', restore: 'bench restore' };
 const SHARED = 'bench';
 
 const placeOf = (name: string) => OWN_PLACES[name] ?? SHARED;
