@@ -1,7 +1,7 @@
 /**
  * The test command: style and layout, types, then every test, then what needs a machine of its own.
  *
- *   npm test                 everything; seven minutes on two cores, half of it real S3 servers and killed processes
+ *   npm test                 everything; nine minutes on two cores, half of it real S3 servers and killed processes
  *   npm test -- src/xva      only the tests whose path contains one of the words
  *   npm run test:long        the same with the long fuzz and soak runs (XVAULT_TEST_LONG=1)
  *
