@@ -7,13 +7,8 @@
 import { z } from 'zod';
 import type { FileReader, SettingMistake } from './config.ts';
 import { createSecret, type Secret } from './secret.ts';
-import {
-  fingerprintsSchema,
-  poolNameSchema,
-  poolUrlsSchema,
-  type SettingName,
-  type SettingValues,
-} from './settings-table.ts';
+import { fingerprintsSchema, poolNameSchema, poolUrlsSchema } from './settings-pool.ts';
+import type { SettingName, SettingValues } from './settings-table.ts';
 
 /** How the certificate of a pool is judged. */
 export type PoolTrust =

@@ -18,6 +18,7 @@ import type {
   VmState,
 } from './facts.ts';
 import type { PoolImports } from './imports.ts';
+import type { PartPlan, PlanLimits } from './part-plan.ts';
 
 export interface Cancellable {
   signal: AbortSignal;
@@ -52,31 +53,7 @@ export interface Log {
 
 // ------------------------------------------------------------------------------------------------ memory
 
-/** A contiguous piece of the process-wide byte budget. */
-export interface Slab {
-  /** Uninitialised memory; owned by the taker until `release`. */
-  readonly bytes: Buffer;
-  /** Gives the memory back; a second call does nothing. */
-  release(): void;
-}
-
-/**
- * The one byte budget of the process (`XVAULT_MEMORY_MIB`): every byte in flight lies in it.
- *
- * A permit is taken before reading. Waiters are served first come, first served, so nobody starves; a taker
- * holds at most one slab that is not yet on its way out, so nobody waits for himself.
- */
-export interface Arena {
-  readonly totalBytes: number;
-  readonly unitBytes: number;
-  readonly usedBytes: number;
-  /** Takes one slab of at least `minBytes` and, if that much is free in one piece, up to `wantBytes`. */
-  take(minBytes: number, wantBytes: number, options: Cancellable): Promise<Slab>;
-  /** Somebody waits for memory. */
-  readonly isShort: boolean;
-  /** `give` is called whenever somebody begins to wait: to release what is only kept in case it is wanted again. */
-  onShort(give: () => void): void;
-}
+export type * from './memory.ts';
 
 // ------------------------------------------------------------------------------------------------ the pool
 
@@ -305,6 +282,8 @@ export interface ObjectStore extends BucketProtection {
   close(): void;
 }
 
+export type * from './part-plan.ts';
+
 export interface UploadInput {
   key: string;
   contentType: string;
@@ -320,38 +299,6 @@ export interface UploadInput {
   /** How pieces become parts; given with `base`. */
   createPlan?: (limits: PlanLimits) => PartPlan;
 }
-
-export interface PlanLimits {
-  /** Every part but the object's last has at least this. */
-  minPartBytes: number;
-  /** The longest range one copy may take. */
-  maxCopyBytes: number;
-  /** Bytes that may be held back, the next piece (MAX_RESERVE_BYTES) included. */
-  windowBytes: number;
-  /** Every part but the last has exactly this size. */
-  cellBytes?: number;
-}
-
-/**
- * Decides, piece by piece in the order of the object, what is sent and what is copied from the base. Pure.
- *
- * The bytes of pieces not yet decided lie in a window of memory. A step always speaks of the window's oldest bytes.
- * After each `push` the window holds at most `windowBytes` less MAX_RESERVE_BYTES.
- */
-export interface PartPlan {
-  /** `sameOffset`: where in the base these very bytes lie. */
-  push(piece: { sizeBytes: number; sameOffset?: number }): PlanStep[];
-  /** Nothing follows: everything is decided, and only the last part may be short. */
-  end(): PlanStep[];
-}
-
-export type PlanStep =
-  /** The window's oldest bytes are the next part. */
-  | { kind: 'send'; sizeBytes: number }
-  /** The window's oldest bytes lie in the copy that is said next: they need not be kept. */
-  | { kind: 'drop'; sizeBytes: number }
-  /** A range of the base is the next part. */
-  | { kind: 'copy'; offset: number; sizeBytes: number };
 
 export interface StoredObject {
   sizeBytes: number;

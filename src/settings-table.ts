@@ -11,6 +11,7 @@ import { retentionSchema } from './catalog/record.ts';
 import { deltaSettings } from './settings-delta.ts';
 import { hookSettings } from './settings-hooks.ts';
 import { notifySettings } from './settings-notify.ts';
+import { originProblem, poolSettings } from './settings-pool.ts';
 import { protectionSettings } from './settings-protection.ts';
 import { rotationSettings } from './settings-rotation.ts';
 import { senderSettings } from './settings-senders.ts';
@@ -47,40 +48,6 @@ const count = (min: number, max: number) => {
   return z.coerce.number(error).pipe(z.int(error).min(min, error).max(max, error));
 };
 
-/** A plain path segment: it becomes part of every key. */
-export const poolNameSchema = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'letters, digits, . _ - (at most 63)');
-
-/** One or several addresses of the same pool: `https://host[:port]`, comma-separated. */
-export const poolUrlsSchema = text.transform((value, context) => {
-  const urls = value
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-  for (const url of urls) {
-    const problem = originProblem(url);
-    if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
-  }
-  return urls.map((url) => (URL.canParse(url) ? new URL(url).origin : url));
-});
-
-/** SHA-256 fingerprints as openssl prints them, colons or not, comma-separated → plain lower-case hex. */
-export const fingerprintsSchema = text.transform((value, context) =>
-  value.split(',').map((part) => {
-    const hex = part
-      .trim()
-      .replace(/^sha-?256[:=]/i, '')
-      .replace(/^sha256 fingerprint=/i, '')
-      .replaceAll(':', '')
-      .toLowerCase();
-    if (!/^[0-9a-f]{64}$/.test(hex)) {
-      context.addIssue({ code: 'custom', message: 'expected the 64 hex digits of a SHA-256' });
-    }
-    return hex;
-  }),
-);
-
 const listenSchema = text.transform((value, context): ListenAddress => {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(value);
   const host = match?.[1] ?? match?.[2];
@@ -107,62 +74,6 @@ const retentionDaysSchema = text
   .refine((days) => Object.keys(days).length > 0, 'expected one class at least');
 
 const RETENTION_DAYS = { daily: 14, weekly: 60, monthly: 400, yearly: 2600 };
-
-const poolSettings = {
-  XVAULT_POOL_NAME: poolNameSchema.default('default').meta({
-    group: 'Pool',
-    description: 'Name of the pool in keys, requests and answers.',
-    example: 'office',
-  } satisfies SettingMeta),
-  XVAULT_POOL_URL: poolUrlsSchema.optional().meta({
-    group: 'Pool',
-    description:
-      'Address of any pool member; several members comma-separated (the first that answers is used). Required, unless XVAULT_POOLS_FILE is set.',
-    example: 'https://10.0.0.11,https://10.0.0.12',
-  } satisfies SettingMeta),
-  XVAULT_POOL_USERNAME: text.optional().meta({
-    group: 'Pool',
-    description:
-      'XenAPI login. The role vm-power-admin is enough to back up. Required with XVAULT_POOL_URL.',
-    example: 'xvault',
-  } satisfies SettingMeta),
-  XVAULT_POOL_PASSWORD: z
-    .string()
-    .min(1)
-    .optional()
-    .meta({
-      group: 'Pool',
-      description: 'Password of that login. Required with XVAULT_POOL_URL.',
-      example: 'XVAULT_POOL_PASSWORD_FILE=/run/secrets/pool-password',
-      secret: true,
-    } satisfies SettingMeta),
-  XVAULT_POOL_CA_FILE: text.optional().meta({
-    group: 'Pool',
-    description: 'PEM file of the CA that signed the hosts’ certificates.',
-    example: '/etc/xvault/pool-ca.pem',
-    defaultText: 'the system’s CAs',
-    file: true,
-  } satisfies SettingMeta),
-  XVAULT_POOL_FINGERPRINT: fingerprintsSchema.optional().meta({
-    group: 'Pool',
-    description:
-      'SHA-256 of the certificate to expect, instead of a CA; several comma-separated. `openssl x509 -noout -fingerprint -sha256` prints it.',
-    example:
-      '9F:86:D0:81:88:4C:7D:65:9A:2F:EA:A0:C5:5A:D0:15:A3:BF:4F:1B:2B:0B:82:2C:D1:5D:6C:15:B0:F0:0A:08',
-  } satisfies SettingMeta),
-  XVAULT_POOL_INSECURE: flag.default(false).meta({
-    group: 'Pool',
-    description:
-      'Trust any certificate. Whoever is on the way can read the password and every disk; shown in /readyz and in the log.',
-    example: 'true',
-  } satisfies SettingMeta),
-  XVAULT_POOLS_FILE: text.optional().meta({
-    group: 'Pool',
-    description: 'JSON file with several pools, see below. Instead of the XVAULT_POOL_ settings.',
-    example: '/etc/xvault/pools.json',
-    file: true,
-  } satisfies SettingMeta),
-};
 
 const bucketSettings = {
   XVAULT_BUCKET: text
@@ -411,14 +322,4 @@ export function defaultText(name: SettingName): string | undefined {
   if (meta.defaultText !== undefined) return meta.defaultText;
   const parsed = settingsSchema.shape[name].safeParse(undefined);
   return parsed.success && parsed.data !== undefined ? `\`${String(parsed.data)}\`` : undefined;
-}
-
-function originProblem(value: string, allowPath = false): string | undefined {
-  if (!URL.canParse(value)) return `expected https://host[:port], got ${value}`;
-  const url = new URL(value);
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'expected https:// or http://';
-  if (url.username !== '' || url.password !== '') return 'no user or password in the address';
-  if (url.search !== '' || url.hash !== '') return 'no query or fragment in the address';
-  if (!allowPath && url.pathname !== '/') return 'no path in the address';
-  return undefined;
 }

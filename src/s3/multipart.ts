@@ -1,11 +1,11 @@
 /**
  * One multipart upload of S3: create, send or copy parts, complete with proof, abort.
  *
- * Proof is layered by what the store can do. With CRC32 (echoed when the upload is created) every part is verified
- * by the store as it arrives and the whole object's CRC, where the store gives it, is compared after completing (RGW
- * 20 gives none for an object of one part, which it has verified); without it the parts are listed and compared in
- * number, size and ETag before completing. The stored size is compared always. Providers
- * differ in what a repeated Complete answers (RGW 200, R2 404), so an unclear one is resolved by looking.
+ * Proof is layered by what the store can do. With CRC32 (echoed when the upload is created) every part is verified by the store
+ * as it arrives and the whole object's CRC, where the store gives it, is compared after completing (RGW 20 gives none for an
+ * object of one part, which it has verified); without it the parts are listed and compared in number, size and ETag before
+ * completing. The stored size is compared always. Providers differ in what a repeated Complete answers (RGW 200, R2 404), so an
+ * unclear one is resolved by looking.
  */
 import {
   AbortMultipartUploadCommand,

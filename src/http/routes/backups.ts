@@ -13,18 +13,19 @@ import {
   prefersText,
   vmTable,
 } from '../text-views.ts';
-import { backupView, jobView } from '../views.ts';
+import { backupView } from '../views.ts';
 import {
   found,
   given,
   holdForJob,
   idOf,
-  jobDoc,
   nameField,
-  POLL_HEADERS,
   pageFields,
   pageInput,
   problemDoc,
+  startDocs,
+  startedAnswer,
+  starterOf,
 } from './common.ts';
 
 const poolField = nameField.meta({ description: 'Only of this pool.' });
@@ -130,25 +131,19 @@ const makeIndex = defineRoute({
   body: z.strictObject({}),
   waits: true,
   answers: {
-    200: jobDoc('The job, ended within the time waited.', INDEX_JOB_EXAMPLE),
-    202: {
-      ...jobDoc('The job, started.', INDEX_JOB_EXAMPLE),
-      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
-    },
+    ...startDocs(INDEX_JOB_EXAMPLE),
     404: problemDoc('No such backup.'),
     409: problemDoc('`job_conflict`: one is running for this backup already, see `links.job`.'),
     429: problemDoc('`limit_reached`: the queue is full.'),
     503: problemDoc('`draining`, or the store does not answer.'),
   },
   handle: async (call) => {
-    const { deps, identity, reservedId } = call;
-    const triggeredBy = identity?.name ?? 'nobody';
+    const { deps } = call;
     const job = await deps.service.startIndex(
-      { backupId: idOf(call, 'backup'), triggeredBy, jobId: reservedId },
+      { backupId: idOf(call, 'backup'), ...starterOf(call) },
       { signal: NEVER },
     );
-    const view = jobView(job);
-    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+    return startedAnswer(job);
   },
   hold: holdForJob,
 });

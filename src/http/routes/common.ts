@@ -1,6 +1,6 @@
 /** What several routes share: page parameters, lists, and holding an answer back until a job ended. */
 import { z } from 'zod';
-import { isEnded } from '../../catalog/record.ts';
+import { isEnded, type Job } from '../../catalog/record.ts';
 import { BackupError } from '../../errors.ts';
 import { JOB_EXAMPLE } from '../examples.ts';
 import { readPreferences } from '../input.ts';
@@ -33,6 +33,31 @@ export const nameField = z.string().min(1).max(255).optional();
 /** A job as an answer, for the description. */
 export function jobDoc(description: string, example: unknown = JOB_EXAMPLE): AnswerDoc {
   return { description, schema: jobAnswerSchema, example };
+}
+
+/** Both answers of a route that starts a job: `ended` within the time waited, or just started. */
+export function startDocs(
+  example: unknown = JOB_EXAMPLE,
+  ended = 'The job, ended within the time waited.',
+): Record<200 | 202, AnswerDoc> {
+  return {
+    200: jobDoc(ended, example),
+    202: {
+      ...jobDoc('The job, started.', example),
+      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
+    },
+  };
+}
+
+/** Who starts a job, and the id it has so that a repeat finds the same one. */
+export function starterOf({ identity, reservedId }: Pick<Call, 'identity' | 'reservedId'>) {
+  return { triggeredBy: identity?.name ?? 'nobody', jobId: reservedId };
+}
+
+/** 202 with the job that was started. */
+export function startedAnswer(job: Job): Answer {
+  const view = jobView(job);
+  return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
 }
 
 /** Query → input of the service's lists. */

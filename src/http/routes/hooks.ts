@@ -15,8 +15,7 @@ import { type Answer, type AnyRoute, type Call, defineRoute, jsonAnswer } from '
 import { runView } from '../run-answers.ts';
 import { jobAnswerSchema } from '../schemas.ts';
 import { type Delivery, mayNameAll, requireVm } from '../senders.ts';
-import { jobView } from '../views.ts';
-import { POLL_HEADERS, problemDoc } from './common.ts';
+import { POLL_HEADERS, problemDoc, startedAnswer } from './common.ts';
 
 /** What `data`, `client_payload` or the inputs must be: the body of the API's call and the machine. */
 const backupWish = backupRequestSchema.extend({ vm: z.string().min(1).max(255) });
@@ -148,8 +147,7 @@ async function startBackup(call: Call, delivery: Delivery, asked: Asked): Promis
     { vm, request, triggeredBy: triggeredBy(delivery, asked), jobId: call.reservedId },
     { signal: NEVER },
   );
-  const view = jobView(job);
-  return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+  return startedAnswer(job);
 }
 
 async function startRun(call: Call, delivery: Delivery, asked: Asked): Promise<Answer> {

@@ -19,6 +19,9 @@ import {
   pageFields,
   pageInput,
   problemDoc,
+  startDocs,
+  startedAnswer,
+  starterOf,
   takeWait,
 } from './common.ts';
 
@@ -71,25 +74,23 @@ const startBackup = defineRoute({
   body: startBackupBody,
   waits: true,
   answers: {
-    200: jobDoc('The job, ended within the time waited: succeeded, failed or cancelled.'),
-    202: {
-      ...jobDoc('The job, started.'),
-      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
-    },
+    ...startDocs(
+      undefined,
+      'The job, ended within the time waited: succeeded, failed or cancelled.',
+    ),
     404: problemDoc('No machine of that name.'),
     409: problemDoc('`job_conflict`: one is running already, see `links.job`.'),
     422: problemDoc('Wrong field, ambiguous name (candidates in `details`), no ordinary machine.'),
     429: problemDoc('`limit_reached`: the queue is full.'),
     503: problemDoc('`draining`, or the pool or the store does not answer.'),
   },
-  handle: async ({ deps, identity, body, param, reservedId }) => {
-    const triggeredBy = identity?.name ?? 'nobody';
+  handle: async (call) => {
+    const { deps, body, param } = call;
     const job = await deps.service.startBackup(
-      { vm: param('vm'), request: body, triggeredBy, jobId: reservedId },
+      { vm: param('vm'), request: body, ...starterOf(call) },
       { signal: NEVER },
     );
-    const view = jobView(job);
-    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+    return startedAnswer(job);
   },
   hold: holdForJob,
 });

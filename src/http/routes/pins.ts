@@ -4,8 +4,15 @@ import { pinWishSchema } from '../../catalog/pin.ts';
 import { NEVER } from '../../signals.ts';
 import { PIN_JOB_EXAMPLE } from '../examples.ts';
 import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
-import { jobView } from '../views.ts';
-import { found, holdForJob, idOf, jobDoc, POLL_HEADERS, problemDoc } from './common.ts';
+import {
+  found,
+  holdForJob,
+  idOf,
+  problemDoc,
+  startDocs,
+  startedAnswer,
+  starterOf,
+} from './common.ts';
 
 const { shape } = pinWishSchema;
 
@@ -32,25 +39,19 @@ const pin = defineRoute({
   }),
   waits: true,
   answers: {
-    200: jobDoc('The job, ended within the time waited.', PIN_JOB_EXAMPLE),
-    202: {
-      ...jobDoc('The job, started.', PIN_JOB_EXAMPLE),
-      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
-    },
+    ...startDocs(PIN_JOB_EXAMPLE),
     404: problemDoc('No such backup.'),
     409: problemDoc('`job_conflict`: a job about this backup is running already, see `links.job`.'),
     429: problemDoc('`limit_reached`: the queue is full.'),
     503: problemDoc('`draining`, or the store does not answer.'),
   },
   handle: async (call) => {
-    const { deps, body: wish, identity, reservedId } = call;
-    const triggeredBy = identity?.name ?? 'nobody';
+    const { deps, body: wish } = call;
     const job = await deps.service.startPin(
-      { backupId: idOf(call, 'backup'), wish, triggeredBy, jobId: reservedId },
+      { backupId: idOf(call, 'backup'), wish, ...starterOf(call) },
       { signal: NEVER },
     );
-    const view = jobView(job);
-    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+    return startedAnswer(job);
   },
   hold: holdForJob,
 });

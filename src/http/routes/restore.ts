@@ -2,9 +2,8 @@
 import { restoreRequestSchema } from '../../catalog/restore.ts';
 import { NEVER } from '../../signals.ts';
 import { RESTORE_JOB_EXAMPLE } from '../examples.ts';
-import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
-import { jobView } from '../views.ts';
-import { holdForJob, idOf, jobDoc, POLL_HEADERS, problemDoc } from './common.ts';
+import { type AnyRoute, defineRoute } from '../route.ts';
+import { holdForJob, idOf, problemDoc, startDocs, startedAnswer, starterOf } from './common.ts';
 
 const { shape } = restoreRequestSchema;
 /** The request as stored in jobs, with a sentence for each field. */
@@ -60,11 +59,7 @@ const restoreBackup = defineRoute({
   body: restoreBody,
   waits: true,
   answers: {
-    200: jobDoc('The job, ended within the time waited.', RESTORE_JOB_EXAMPLE),
-    202: {
-      ...jobDoc('The job, started.', RESTORE_JOB_EXAMPLE),
-      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
-    },
+    ...startDocs(RESTORE_JOB_EXAMPLE),
     404: problemDoc('No such backup, or no such pool.'),
     409: problemDoc(
       '`restore_refused`: see `details.reason`, and `details.choices` for what could be said instead. `job_conflict`: it is being restored already.',
@@ -74,18 +69,16 @@ const restoreBackup = defineRoute({
     503: problemDoc('`draining`, or the pool or the store does not answer.'),
   },
   handle: async (call) => {
-    const { deps, identity, body, reservedId } = call;
+    const { deps, body } = call;
     const job = await deps.service.startRestore(
       {
         backupId: idOf(call, 'backup'),
         request: body,
-        triggeredBy: identity?.name ?? 'nobody',
-        jobId: reservedId,
+        ...starterOf(call),
       },
       { signal: NEVER },
     );
-    const view = jobView(job);
-    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+    return startedAnswer(job);
   },
   hold: holdForJob,
 });

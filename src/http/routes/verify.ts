@@ -3,9 +3,8 @@ import { z } from 'zod';
 import { restoreTestWishSchema } from '../../catalog/verified.ts';
 import { NEVER } from '../../signals.ts';
 import { RESTORE_TEST_JOB_EXAMPLE, VERIFY_JOB_EXAMPLE } from '../examples.ts';
-import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
-import { jobView } from '../views.ts';
-import { holdForJob, idOf, jobDoc, POLL_HEADERS, problemDoc } from './common.ts';
+import { type AnyRoute, defineRoute } from '../route.ts';
+import { holdForJob, idOf, problemDoc, startDocs, startedAnswer, starterOf } from './common.ts';
 
 /** More than 0, at most 100, decimals allowed. */
 const percentField = z
@@ -31,29 +30,23 @@ const verifyBackup = defineRoute({
   body: z.strictObject({}),
   waits: true,
   answers: {
-    200: jobDoc('The job, ended within the time waited.', VERIFY_JOB_EXAMPLE),
-    202: {
-      ...jobDoc('The job, started.', VERIFY_JOB_EXAMPLE),
-      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
-    },
+    ...startDocs(VERIFY_JOB_EXAMPLE),
     404: problemDoc('No such backup.'),
     409: problemDoc('`job_conflict`: a job about this backup is running already, see `links.job`.'),
     429: problemDoc('`limit_reached`: the queue is full.'),
     503: problemDoc('`draining`, or the store does not answer.'),
   },
   handle: async (call) => {
-    const { deps, identity, query, reservedId } = call;
+    const { deps, query } = call;
     const job = await deps.service.startVerify(
       {
         backupId: idOf(call, 'backup'),
         wish: { percent: query.percent ?? 100 },
-        triggeredBy: identity?.name ?? 'nobody',
-        jobId: reservedId,
+        ...starterOf(call),
       },
       { signal: NEVER },
     );
-    const view = jobView(job);
-    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+    return startedAnswer(job);
   },
   hold: holdForJob,
 });
@@ -86,11 +79,7 @@ const testRestore = defineRoute({
   }),
   waits: true,
   answers: {
-    200: jobDoc('The job, ended within the time waited.', RESTORE_TEST_JOB_EXAMPLE),
-    202: {
-      ...jobDoc('The job, started.', RESTORE_TEST_JOB_EXAMPLE),
-      headers: { Location: 'The job.', 'Retry-After': 'Seconds until a look makes sense.' },
-    },
+    ...startDocs(RESTORE_TEST_JOB_EXAMPLE),
     404: problemDoc('No such backup, or no such pool.'),
     409: problemDoc('`restore_refused`, `job_conflict`: as for a restore.'),
     422: problemDoc('Wrong field, a verdict that is not allowed; `vm_not_supported`: no disks.'),
@@ -98,18 +87,16 @@ const testRestore = defineRoute({
     503: problemDoc('`draining`, or the pool or the store does not answer.'),
   },
   handle: async (call) => {
-    const { deps, identity, body, reservedId } = call;
+    const { deps, body } = call;
     const job = await deps.service.startRestoreTest(
       {
         backupId: idOf(call, 'backup'),
         wish: body,
-        triggeredBy: identity?.name ?? 'nobody',
-        jobId: reservedId,
+        ...starterOf(call),
       },
       { signal: NEVER },
     );
-    const view = jobView(job);
-    return jsonAnswer(202, view, { location: view.links.self, ...POLL_HEADERS });
+    return startedAnswer(job);
   },
   hold: holdForJob,
 });
