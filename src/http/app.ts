@@ -15,6 +15,7 @@ import type { RememberedAnswer } from '../catalog/idempotency.ts';
 import { toBackupError } from '../errors.ts';
 import { NEVER } from '../signals.ts';
 import { type Auth, createAuth, type Identity, requireScope } from './auth.ts';
+import { NotHere } from './elsewhere.ts';
 import { createFollowUps, type FollowUps } from './follow-ups.ts';
 import { createHolds, type Holds } from './holds.ts';
 import {
@@ -32,6 +33,7 @@ import type { Answer, AnyRoute, AppContext, AppDeps, AppEnv, AppSettings, Call }
 import { ROUTES } from './routes/index.ts';
 import { type Delivery, readDelivery, type SenderName, senderOf } from './senders.ts';
 import { refuseForeignForm, sessionToken, wantsHtml } from './session.ts';
+import { traceRequest } from './trace.ts';
 
 export type { TokenTable } from './auth.ts';
 export type { AppDeps, AppSettings } from './route.ts';
@@ -77,11 +79,17 @@ export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
     beginRequest(c, deps);
     refuseTwoHosts(c);
     const startedAt = deps.clock.elapsed();
-    await next();
-    logRequest(c, deps, startedAt);
+    await traceRequest(c, deps.tracer, async () => {
+      await next();
+      logRequest(c, deps, startedAt);
+    });
   });
   for (const route of ROUTES) {
     const path = route.path.replaceAll(/\{(\w+)\}/g, ':$1');
+    app.use(path, (c, next) => {
+      c.set('route', route.path);
+      return next();
+    });
     if (route.session) app.get(path, (c) => answerBrowser(c, route, parts));
     else if (route.method === 'GET') app.get(path, (c) => answerGet(c, route, parts));
     else app.on(route.method, path, (c) => answerPost(c, route, parts, limit));
@@ -99,7 +107,8 @@ export function createApp(deps: AppDeps, settings: AppSettings): Hono<AppEnv> {
 async function answerGet(c: AppContext, route: AnyRoute, parts: Parts): Promise<Response> {
   const identity = await authorise(c, route, parts);
   const call = newCall(c, route, parts, { identity, body: undefined });
-  const answer = await route.handle(call);
+  const answer = await handleHere(call, route);
+  if (answer instanceof Response) return answer;
   if (c.req.method === 'HEAD' && answer.body instanceof ReadableStream) {
     // nobody will read it: a stream left alone would keep its place for ever
     await answer.body.cancel();
@@ -137,15 +146,27 @@ async function answerPost(
     route.sender === undefined
       ? await newPost(c, route, parts, limit)
       : await newDelivery(c, { route, name: route.sender }, parts, limit);
+  if (parts.deps.elsewhere !== undefined) {
+    // what changes something is the engine's to remember; what is answered here changes nothing
+    const answer = await handleHere(call, route);
+    return answer instanceof Response ? answer : respond(c, answer);
+  }
   const key = route.sender === undefined ? keyOf(c, route) : call.delivery?.key;
   const first =
     key === undefined
       ? { answer: await route.handle(call), replayed: false }
       : await answerOnce(call, route, key);
-  const answer = first.answer.status < 300 ? await route.hold?.(call, first.answer) : undefined;
+  const answer =
+    first.answer.status < 300 ? await holdQuietly(call, route, first.answer) : undefined;
   const shown = answer ?? first.answer;
   if (!first.replayed) return respond(c, shown);
   return respond(c, { ...shown, headers: { ...shown.headers, 'idempotency-replayed': 'true' } });
+}
+
+/** What waits looks again and again. */
+function holdQuietly(call: Call, route: AnyRoute, answer: Answer): Promise<Answer> | undefined {
+  const wait = () => route.hold?.(call, answer);
+  return call.deps.tracer === undefined ? wait() : call.deps.tracer.quietly(wait);
 }
 
 async function newPost(c: AppContext, route: AnyRoute, parts: Parts, limit: Limit): Promise<Call> {
@@ -154,6 +175,8 @@ async function newPost(c: AppContext, route: AnyRoute, parts: Parts, limit: Limi
   keyOf(c, route);
   // the limit may replace the request by one whose body it has counted
   await limit(c, () => Promise.resolve());
+  // read as bytes first: text has lost those that are none
+  if (parts.deps.elsewhere !== undefined) await c.req.arrayBuffer();
   return newCall(c, route, parts, { identity, body: await readBody(route, c) });
 }
 
@@ -181,6 +204,23 @@ async function newDelivery(
   c.set('identity', identity);
   const body = readSigned(route, c, delivery.text);
   return newCall(c, route, parts, { identity, body, delivery });
+}
+
+/** The route's own answer, or that of whoever is asked instead (elsewhere.ts). */
+async function handleHere(call: Call, route: AnyRoute): Promise<Answer | Response> {
+  try {
+    return await route.handle(call);
+  } catch (error) {
+    const { c, deps, identity } = call;
+    if (!(error instanceof NotHere) || deps.elsewhere === undefined) throw error;
+    const { url, method } = c.req;
+    const headers = new Headers(c.req.raw.headers);
+    headers.set('request-id', c.get('requestId'));
+    const body = changes(c) && c.req.raw.body !== null ? await c.req.arrayBuffer() : null;
+    const request = new Request(url, { method, headers, body, redirect: 'manual' });
+    const { wanted } = error;
+    return await deps.elsewhere({ wanted, request, path: route.path, identity });
+  }
 }
 
 /** The first answer to a key, made now or remembered. An error that may pass is thrown, not remembered. */

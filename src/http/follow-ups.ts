@@ -10,6 +10,7 @@ import { isEnded } from '../catalog/record.ts';
 import type { Cancellable, Clock, Log } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { type ChatAnswer, endedText } from './chat-commands.ts';
+import { NotHere } from './elsewhere.ts';
 
 /** The chat's three seconds, less the way there and back. */
 export const ANSWER_MS = 2_000;
@@ -71,7 +72,9 @@ export function createFollowUps({ service, clock, log, reply }: Deps): FollowUps
           });
       }
       // nobody waits for it any more then, nor follows it
-      work.catch((error) => log.error('chat command failed', { error }));
+      work.catch((error) => {
+        if (!(error instanceof NotHere)) log.error('chat command failed', { error });
+      });
       const inTime = new AbortController();
       const timeout = clock.sleep(ANSWER_MS, { signal: inTime.signal }).then(
         () => undefined,

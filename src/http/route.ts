@@ -11,7 +11,9 @@ import { z } from 'zod';
 import type { Service } from '../backup/service.ts';
 import type { Idempotency } from '../catalog/idempotency.ts';
 import type { Clock, Ids, Log } from '../ports.ts';
+import type { Tracer } from '../tracer.ts';
 import type { Identity, Scope, TokenTable } from './auth.ts';
+import type { AskElsewhere } from './elsewhere.ts';
 import type { FollowUps, Reply } from './follow-ups.ts';
 import type { Holds } from './holds.ts';
 import type { Delivery, SenderName, Senders } from './senders.ts';
@@ -27,8 +29,12 @@ export interface AppDeps {
   version: string;
   /** The text of /metrics; without it the route says not_found. */
   metrics?: () => Promise<{ body: string; contentType: string }>;
+  /** Nothing is traced unless given. */
+  tracer?: Tracer;
   /** Tells chats what a command came to; without it they hear only what is ready in time. */
   reply?: Reply;
+  /** Answers what the reading half of a service does not, from after the checks on; see elsewhere.ts. */
+  elsewhere?: AskElsewhere;
 }
 
 export interface AppSettings {
@@ -48,7 +54,7 @@ export interface AppSettings {
   senders?: Senders;
 }
 
-export type AppEnv = { Variables: { requestId: string; identity?: Identity } };
+export type AppEnv = { Variables: { requestId: string; route?: string; identity?: Identity } };
 export type AppContext = Context<AppEnv>;
 
 export interface Answer {

@@ -4,6 +4,7 @@ import { createIdempotency } from '../../src/catalog/idempotency.ts';
 import { createKeys } from '../../src/catalog/keys.ts';
 import { type AppDeps, type AppSettings, createApp, type TokenTable } from '../../src/http/app.ts';
 import { SCOPES } from '../../src/http/auth.ts';
+import { readingHalf } from '../../src/http/elsewhere.ts';
 import type { Log } from '../../src/ports.ts';
 import { createSimClock } from '../sim/clock.ts';
 import { createMemoryStore } from '../sim/memory-store.ts';
@@ -22,7 +23,7 @@ export const ALL = { authorization: 'Bearer all-token' };
 export function createHarness(
   settings: Partial<AppSettings> = {},
   tokens: TokenTable = TOKENS,
-  more: Pick<AppDeps, 'reply'> = {},
+  more: Pick<AppDeps, 'reply' | 'elsewhere'> = {},
 ) {
   const clock = createSimClock();
   const service = createFakeService();
@@ -34,7 +35,7 @@ export function createHarness(
   const idempotency = createIdempotency({ store, keys: createKeys('x'), clock, ids, log });
   const app = createApp(
     {
-      service,
+      service: more.elsewhere === undefined ? service : readingHalf(service),
       idempotency,
       log,
       clock,
