@@ -33,6 +33,7 @@ import {
   settingMeta,
   settingsSchema,
 } from './settings-table.ts';
+import { readTraceSettings, type TraceSettings } from './settings-traces.ts';
 import { readTokens, type TokenEntry } from './tokens.ts';
 
 export interface SettingMistake {
@@ -95,6 +96,8 @@ export interface Settings {
   hooks?: HookSettings;
   /** Whom to tell; none where XVAULT_NOTIFY_FILE is not set. */
   notify: NotifyTarget[];
+  /** Absent where no traces are sent. */
+  traces?: TraceSettings;
   jobAttempts: number;
   jobRetryMs: number;
 }
@@ -138,12 +141,14 @@ export function inspectSettings(input: ConfigInput = {}): ConfigReport {
   }
   const values = parseAll(raw, mistakes);
   const files = createFileReader(readFile, mistakes);
-  const settings = assemble(values, files, new Set(input.needs ?? []), mistakes);
+  const { traces, warnings } = readTraceSettings(env);
+  const assembled = assemble(values, files, new Set(input.needs ?? []), mistakes);
+  const settings = traces === undefined ? assembled : { ...assembled, traces };
   return {
     ...(mistakes.length === 0 ? { settings } : {}),
     sources: SETTING_NAMES.map((name) => sourceOf(name, raw.get(name))),
     mistakes,
-    warnings: warningsOf(env, settings),
+    warnings: [...warningsOf(env, settings), ...warnings],
   };
 }
 

@@ -10,6 +10,7 @@ import { BackupError } from '../errors.ts';
 import type { Clock, Hooks, Ids, Log, Meter, ObjectStore, Pool } from '../ports.ts';
 import type { Prices } from '../prices.ts';
 import type { RotationSettings } from '../settings-rotation.ts';
+import type { Tracer } from '../tracer.ts';
 import type { Hasher, Normaliser, NormaliserInput } from '../xva/types.ts';
 import type { Adoption } from './adopt-steps.ts';
 import type { Notices } from './notices.ts';
@@ -47,6 +48,7 @@ export interface Engine {
   ids: Ids;
   log: Log;
   meter: Meter;
+  tracer: Tracer;
   /** Absent where the settings allow none. */
   hooks?: Hooks;
   /** Absent where nobody wants to be told. */

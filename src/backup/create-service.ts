@@ -21,6 +21,7 @@ import type {
 import { DEFAULT_PRICES, type Prices } from '../prices.ts';
 import { DEFAULT_ROTATION, type RotationSettings } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
+import { NO_TRACER, type Tracer } from '../tracer.ts';
 import { loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
 import type { Hasher } from '../xva/types.ts';
@@ -64,6 +65,8 @@ export interface ServiceDeps {
   ids: Ids;
   log: Log;
   meter: Meter;
+  /** Nothing is traced unless given. */
+  tracer?: Tracer;
   /** Absent where the settings allow none. */
   hooks?: Hooks;
   /** Absent where nobody wants to be told. */
@@ -300,6 +303,7 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     ids,
     log,
     meter,
+    tracer: deps.tracer ?? NO_TRACER,
     ...(hooks === undefined ? {} : { hooks }),
     delta: {
       retentionDays: settings.retentionDays ?? {},

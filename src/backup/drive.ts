@@ -16,6 +16,7 @@ import { advance, failed } from './advance.ts';
 import { CLEANING_MS, CLEANUP_MS, type Engine, PUBLISH_MS, type StepContext } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { expired, type KeptLease } from './keep-lease.ts';
+import { inPhaseSpan } from './traced.ts';
 import { type RetryPolicy, tryAgain } from './try-again.ts';
 
 /** R2 takes one write a second and key; pollers see progress at least this often. */
@@ -72,7 +73,7 @@ async function step(input: DriveInput, run: Run): Promise<void> {
   const ownMs = OWN_TIME_MS[run.job().phase];
   const own = ownMs === undefined ? controller.signal : undefined;
   const heart = new AbortController();
-  const beating = beat(input, run, heart.signal);
+  const beating = engine.tracer.quietly(() => beat(input, run, heart.signal));
   let next: Job;
   const contextFor = (signal: AbortSignal): StepContext => ({
     engine,
@@ -82,12 +83,13 @@ async function step(input: DriveInput, run: Run): Promise<void> {
       run.change((job) => ({ ...job, checkpoint: { ...job.checkpoint, ...patch } })),
   });
   try {
-    next =
+    next = await inPhaseSpan(engine, run.job(), () =>
       ownMs === undefined
-        ? await advance(run.job(), contextFor(controller.signal))
-        : await withDeadline(engine.clock, ownMs, (signal) =>
+        ? advance(run.job(), contextFor(controller.signal))
+        : withDeadline(engine.clock, ownMs, (signal) =>
             advance(run.job(), contextFor(AbortSignal.any([signal, lease.lost]))),
-          );
+          ),
+    );
   } catch (thrown) {
     const stopped = own?.aborted ? own : lease.lost;
     const error = stopped.aborted ? stopped.reason : thrown;

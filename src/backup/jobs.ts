@@ -21,6 +21,7 @@ import { checkKind } from './preflight.ts';
 import type { QueuePlace } from './queue.ts';
 import type { IndexInput, StartInput } from './service.ts';
 import { endedIn, leftJob } from './take-over.ts';
+import { traceOf } from './traced.ts';
 
 /** Newest records looked at for jobs a dead instance left; older ones are reported by the status, not resumed. */
 const RESUME_WINDOW = 500;
@@ -105,7 +106,8 @@ export function createJobRunner(
     refuseIfBusy();
     const job = await make();
     const reason = queue.reason({ pool: job.vm.pool, srs: job.checkpoint.srs ?? [] });
-    const waiting = reason === undefined ? job : { ...job, waiting_because: reason };
+    const made = { ...job, ...traceOf(engine) };
+    const waiting = reason === undefined ? made : { ...made, waiting_because: reason };
     options.signal.throwIfAborted();
     // asked again: others came, or a drain began, while the pool was asked
     return await accept(engine, waiting, { takePlace, add: local.add });

@@ -31,7 +31,10 @@ export function keepLease(engine: Engine, lease: Lease, controller: AbortControl
   const stop = new AbortController();
   const lost = new AbortController();
   lost.signal.addEventListener('abort', () => controller.abort(lost.signal.reason));
-  const renewing = renew(engine, lease, { controller: lost, stop: stop.signal });
+  // it lives longer than the request that began the job
+  const renewing = engine.tracer.outside(() =>
+    renew(engine, lease, { controller: lost, stop: stop.signal }),
+  );
   return {
     held: lease.held,
     lost: lost.signal,

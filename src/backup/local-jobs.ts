@@ -15,6 +15,7 @@ import type { Engine } from './context.ts';
 import { cancelled, type DriveInput, drive } from './drive.ts';
 import { type KeptLease, keepLease } from './keep-lease.ts';
 import { createQueue, type Queue, type QueueItem, type QueueLimits } from './queue.ts';
+import { describeOutcome, inJobSpan } from './traced.ts';
 import type { RetryPolicy } from './try-again.ts';
 
 export interface LocalJobs {
@@ -161,6 +162,10 @@ function stop(live: ReadonlyMap<string, Entry>): void {
 
 /** Drives one job; why it was given up is logged and told: whoever finds its lease free goes on. */
 async function runJob(input: DriveInput): Promise<Outcome> {
+  return await inJobSpan(input.engine, input.state.job, () => begin(input));
+}
+
+async function begin(input: DriveInput): Promise<Outcome> {
   const { engine, state } = input;
   const { attempt, phase, triggered_by } = state.job;
   engine.log.info('job begins', { ...namesOf(state.job), attempt, phase, triggered_by });
@@ -168,6 +173,7 @@ async function runJob(input: DriveInput): Promise<Outcome> {
   try {
     const left = await drive(input);
     report(engine, left.job);
+    describeOutcome(engine, left.job);
     return left.job.status === 'queued' ? { again: left } : { ended: left.job };
   } catch (thrown) {
     const error = toBackupError(thrown);

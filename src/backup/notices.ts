@@ -52,7 +52,7 @@ export interface Notices {
   drain(): Promise<void>;
 }
 
-export interface NoticesDeps extends Pick<Engine, 'jobs' | 'keys' | 'clock' | 'log'> {
+export interface NoticesDeps extends Pick<Engine, 'jobs' | 'keys' | 'clock' | 'log' | 'tracer'> {
   notifier: Notifier;
   /** Where claims lie. */
   stateStore: ObjectStore;
@@ -83,6 +83,16 @@ export function createNotices(deps: NoticesDeps): Notices {
     );
   };
 
+  /** The job's own span has ended: this is its sibling. */
+  const tellTraced = (job: Job, targets: readonly string[]): Promise<void> => {
+    const options = {
+      parent: job.traceparent,
+      root: true,
+      attributes: { 'xvault.job.id': job.id },
+    };
+    return deps.tracer.span('tell end', options, () => tellEnd(job, targets));
+  };
+
   return {
     claim: createNewsClaims(deps),
     tell: (notice) => {
@@ -104,7 +114,7 @@ export function createNotices(deps: NoticesDeps): Notices {
     },
     ended: (job) => {
       const targets = owedBy(job);
-      if (targets.length > 0 || starts.has(job.id)) track(tellEnd(job, targets), job.id);
+      if (targets.length > 0 || starts.has(job.id)) track(tellTraced(job, targets), job.id);
     },
     takeOver: async (job, options) => {
       if (!isForgotten(job, clock.now()) || settled.has(job.id) || starts.has(job.id)) return;
@@ -113,7 +123,7 @@ export function createNotices(deps: NoticesDeps): Notices {
       const { claimed, owed } = await claim(jobs, job.id, options);
       if (claimed === undefined || owed.length === 0) return;
       log.info('notice of a former instance is sent', { job_id: job.id, targets: owed });
-      track(tellEnd(claimed, owed), job.id);
+      track(tellTraced(claimed, owed), job.id);
     },
     drain,
   };

@@ -26,6 +26,7 @@ import {
   waitingAgain,
 } from './runs-outcome.ts';
 import { machineKey, nextMachine } from './runs-plan.ts';
+import { inRunSpan, inRunsJobSpan } from './traced.ts';
 
 /** Jobs that another instance works on are asked about this often; those of this one tell by themselves. */
 const LOOK_EVERY_MS = 5_000;
@@ -95,7 +96,10 @@ export function driveRun(
     waking = new AbortController();
     signal.throwIfAborted();
   };
-  return { ended: drive(context, local, { signal, pause }), wake: local.wake };
+  const ended = inRunSpan(context.engine, state.run, () =>
+    drive(context, local, { signal, pause }),
+  );
+  return { ended, wake: local.wake };
 }
 
 async function drive(
@@ -240,15 +244,13 @@ async function begin(
   try {
     const look = await lookAtMachine(engine, { machine: chosen, request: run.request }, options);
     await write(context, local, replaced(run, look.machine), options);
-    await runner.start(
-      {
-        vm: chosen.vm.uuid,
-        request: { ...request, pool: chosen.vm.pool, exclude_disks: look.exclude },
-        triggeredBy: `${run.triggered_by} (run ${run.id})`,
-        jobId: chosen.job_id,
-      },
-      options,
-    );
+    const input = {
+      vm: chosen.vm.uuid,
+      request: { ...request, pool: chosen.vm.pool, exclude_disks: look.exclude },
+      triggeredBy: `${run.triggered_by} (run ${run.id})`,
+      jobId: chosen.job_id,
+    };
+    await inRunsJobSpan(engine, run, () => runner.start(input, options));
     follow(context, local, chosen.job_id);
     local.tries.delete(chosen.vm.pool);
     return undefined;

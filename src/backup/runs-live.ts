@@ -13,6 +13,7 @@ import { withDeadline } from './deadline.ts';
 import { keepLease, release } from './keep-lease.ts';
 import { driveRun, type RunContext, type RunDriver } from './runs-drive.ts';
 import { runNotice } from './runs-report.ts';
+import { traceOf } from './traced.ts';
 
 /** Two small writes, each tried for some seconds. */
 const START_MS = 30_000;
@@ -84,7 +85,7 @@ export function createLiveRuns(context: RunContext): LiveRuns {
       withDeadline(clock, START_MS, async (signal) => {
         const lease = await leases.take({ key: keys.runLease(run.id), jobId: run.id }, { signal });
         try {
-          hold(await store.create(run, { signal }), lease);
+          hold(await store.create({ ...run, ...traceOf(engine) }, { signal }), lease);
           return run;
         } catch (error) {
           await release(engine, lease);

@@ -300,6 +300,8 @@ export const jobSchema = z.object({
   updated_at: time,
   cancel_requested: z.boolean(),
   triggered_by: z.string(),
+  /** W3C Trace Context of who asked for it, where traces are sent. */
+  traceparent: z.string().optional(),
   /** The instance that runs it, for people. */
   instance: z.string().optional(),
   /** Of a job that waits: for what. */

@@ -114,6 +114,8 @@ export const runSchema = z.object({
   updated_at: time,
   cancel_requested: z.boolean(),
   triggered_by: z.string(),
+  /** W3C Trace Context of who asked for it, where traces are sent. */
+  traceparent: z.string().optional(),
   /** The instance that is at it, for people. */
   instance: z.string().optional(),
   /** Disks and storages were looked at, and the machines are in the order they are begun in. */

@@ -20,6 +20,7 @@ import type { Cancellable } from '../ports.ts';
 import type { ArchiveClient } from './archive-client.ts';
 import type { Terminal } from './command.ts';
 import type { RunClient } from './run-client.ts';
+import { openTraces } from './traced.ts';
 
 export interface JobsPage {
   jobs: JobView[];
@@ -126,8 +127,9 @@ async function openDirect(settings: Settings, input: ClientInput): Promise<Servi
   ]);
   // What the engine says besides is for people who asked; its errors come back as errors.
   const level = settings.logLevel === 'info' ? 'warn' : settings.logLevel;
-  const log = createConsoleLog({ level, write: input.terminal.err });
-  const wired = await wire(settings, { log });
+  const traces = await openTraces(settings, createConsoleLog({ level, write: input.terminal.err }));
+  const { log, tracer } = traces;
+  const wired = await wire(settings, { log, tracer });
   await wired.ready();
   if (input.resume) await wired.service.start();
   return createDirectClient(wired.service, {
@@ -136,6 +138,7 @@ async function openDirect(settings: Settings, input: ClientInput): Promise<Servi
       const { drainMs = settings.drainMs, until } = input;
       await wired.service.drain({ drainMs, until });
       await wired[Symbol.asyncDispose]();
+      await traces.stop();
     },
   });
 }

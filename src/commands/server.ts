@@ -20,6 +20,7 @@ import { createSecret } from '../secret.ts';
 import { VERSION } from '../version.ts';
 import { createListener } from './listener.ts';
 import { readCatalogFigures } from './machine-figures.ts';
+import { openTraces } from './traced.ts';
 import { wire } from './wire.ts';
 
 /** A scrape must not wait for a silent bucket for ever. */
@@ -36,8 +37,10 @@ export interface RunningServer {
 /** Starts listening; left jobs are taken over in the background. Errors: `configuration`. */
 export async function startServer(
   settings: Settings,
-  { log }: { log: Log },
+  { log: given }: { log: Log },
 ): Promise<RunningServer> {
+  const traces = await openTraces(settings, given);
+  const { tracer, log } = traces;
   let figures: () => Promise<CatalogFigures> = () =>
     Promise.resolve({ machines: [], pools: [], goneAtRisk: 0 });
   const { maxAgeSeconds, metricsPerMachine: perMachine } = settings;
@@ -47,14 +50,14 @@ export async function startServer(
     figures: () => figures(),
     perMachine,
   });
-  const wired = await wire(settings, { log, meter: metrics.meter });
+  const wired = await wire(settings, { log, meter: metrics.meter, tracer });
   const { service, stateStore, keys } = wired;
   const pools = settings.pools.map(({ name }) => name);
   figures = () => {
     const signal = AbortSignal.timeout(FIGURES_LIMIT_MS);
     return readCatalogFigures(service, { maxAgeSeconds, pools, perMachine }, { signal });
   };
-  const shared = { clock: systemClock, ids: systemIds, log };
+  const shared = { clock: systemClock, ids: systemIds, log, tracer };
   const app = createApp(
     {
       ...shared,
@@ -92,6 +95,7 @@ export async function startServer(
       await service.drain({ drainMs });
       await close(server);
       await wired[Symbol.asyncDispose]();
+      await traces.stop();
       log.info('stopped');
     },
   };

@@ -21,6 +21,7 @@ import {
 } from '../ports.ts';
 import type { HookSettings } from '../settings-hooks.ts';
 import { encryptionByPrefix, type LockSettings, locksByPrefix } from '../settings-protection.ts';
+import { NO_TRACER, type Tracer } from '../tracer.ts';
 import type { Hasher } from '../xva/types.ts';
 import { lazyHooks, lazyPool, lazyStore, once } from './lazy.ts';
 
@@ -41,6 +42,8 @@ export function arenaBytes(memoryBytes: number): number {
 export interface WireDeps {
   log: Log;
   meter?: Meter;
+  /** Nothing is traced unless given. */
+  tracer?: Tracer;
 }
 
 export interface Adapters extends AsyncDisposable {
@@ -65,7 +68,8 @@ const NO_METER: Meter = { count: () => {}, observe: () => {} };
 
 /** Makes pools and stores, each when it is first used. Disposing logs out and closes connections. */
 export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
-  const shared = { clock: systemClock, log: deps.log, meter: deps.meter ?? NO_METER };
+  const { log, meter = NO_METER, tracer = NO_TRACER } = deps;
+  const shared = { clock: systemClock, log, meter, tracer };
   const { name, stateBucket, encryption, locks = {}, ...connection } = settings.bucket;
   const keys = createKeys(settings.bucket.prefix);
   const protection = {
@@ -127,7 +131,8 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       ids: systemIds,
       log: deps.log,
       meter: deps.meter ?? NO_METER,
-      ...(settings.hooks === undefined ? {} : { hooks: wireHooks(settings.hooks, deps.log) }),
+      ...(deps.tracer === undefined ? {} : { tracer: deps.tracer }),
+      ...(settings.hooks === undefined ? {} : { hooks: wireHooks(settings.hooks, deps) }),
       ...(settings.notify.length === 0 ? {} : { notifier: wireNotifier(settings.notify, deps) }),
     },
     {
@@ -155,11 +160,11 @@ function lockDays(locks: LockSettings): Record<string, number> {
   return Object.fromEntries(Object.entries(locks).map(([name, { days }]) => [name, days]));
 }
 
-function wireHooks(settings: HookSettings, log: Log): Hooks {
+function wireHooks(settings: HookSettings, { log, tracer = NO_TRACER }: WireDeps): Hooks {
   return lazyHooks(
     once(async () => {
       const { createGuestHooks } = await import('../notify/guest-hooks.ts');
-      return createGuestHooks(settings, { clock: systemClock, log });
+      return createGuestHooks(settings, { clock: systemClock, log, tracer });
     }),
   );
 }
@@ -167,11 +172,11 @@ function wireHooks(settings: HookSettings, log: Log): Hooks {
 /** Who wants to hear of what is known at once; what it takes to tell them is loaded with the first notice. */
 function wireNotifier(
   targets: readonly NotifyTarget[],
-  { log, meter = NO_METER }: WireDeps,
+  { log, meter = NO_METER, tracer = NO_TRACER }: WireDeps,
 ): Notifier {
   const load = once(async () => {
     const { createNotifier } = await import('../notify/notifier.ts');
-    return createNotifier(targets, { clock: systemClock, log, meter });
+    return createNotifier(targets, { clock: systemClock, log, meter, tracer });
   });
   return {
     targets: (about) => wantedBy(targets, about),

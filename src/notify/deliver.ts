@@ -23,16 +23,28 @@ const PING_LIMIT = 10_000;
 export async function deliver(
   target: NotifyTarget,
   notice: Notice,
-  { clock, signal }: { clock: Clock } & Cancellable,
+  input: { clock: Clock; traceparent?: string | undefined } & Cancellable,
 ): Promise<void> {
+  const { clock, signal, traceparent } = input;
   if (target.kind === 'email') {
     const { sendMail } = await import('./mail.ts');
     return await sendMail(target, notice, { signal, timeoutMs: TRY_MS });
   }
-  const answer = await post(requestOf(target, notice, clock.now()), { signal });
+  const request = requestOf(target, notice, clock.now());
+  const answer = await post(withTrace(target, request, traceparent), { signal });
   if (target.kind === 'healthchecks' && /^OK \(/.test(answer)) {
     throw new BackupError('notify_failed', `answered "${answer}"`);
   }
+}
+
+/** For programs of the receiver's own, which may go on with the trace; chats and monitors are somebody else's. */
+function withTrace(
+  { kind }: NotifyTarget,
+  request: PostInput,
+  traceparent: string | undefined,
+): PostInput {
+  if (traceparent === undefined || (kind !== 'webhook' && kind !== 'cloudevents')) return request;
+  return { ...request, headers: { ...request.headers, traceparent } };
 }
 
 type PostTarget = Exclude<NotifyTarget, { kind: 'email' }>;

@@ -13,6 +13,7 @@ import { type AllowList, checkTarget } from '../outgoing.ts';
 import type { Cancellable, Clock, HookAnswer, HookCall, Hooks, Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
 import { formatTime } from '../time.ts';
+import { NO_TRACER, type Tracer } from '../tracer.ts';
 import { createGuardedAgent, type Resolve } from './guarded-agent.ts';
 
 /** Before the second, third … try: a guest whose service restarts is waited for, one that is gone holds nobody long. */
@@ -37,6 +38,8 @@ export interface GuestHookSettings {
 export interface GuestHookDeps {
   clock: Clock;
   log: Log;
+  /** Nothing is traced unless given. */
+  tracer?: Tracer;
   /** The system's resolver unless given. */
   resolve?: Resolve;
 }
@@ -50,9 +53,24 @@ export function createGuestHooks(settings: GuestHookSettings, deps: GuestHookDep
   };
   return {
     check: async (input) => void checkTarget(allow, input),
-    call: async (call, options) => void (await insist(open(call, isYes), options)),
-    ask: (call, options) => insist(open(call, isAnswer), options),
+    call: async (call, options) => void (await traced(open(call, isYes), options)),
+    ask: (call, options) => traced(open(call, isAnswer), options),
   };
+}
+
+async function traced(input: Try, options: Cancellable): Promise<HookAnswer> {
+  const { tracer = NO_TRACER } = input.deps;
+  const attributes = {
+    'http.request.method': 'POST',
+    'server.address': input.url.hostname,
+    'xvault.hook': input.call.name,
+  };
+  const name = `hook ${input.call.name}`;
+  return await tracer.span(name, { kind: 'client', attributes }, async (span) => {
+    const answer = await insist(input, options);
+    span.set({ 'http.response.status_code': answer.status });
+    return answer;
+  });
 }
 
 /** Tries until there is an answer that is accepted. */
@@ -131,6 +149,7 @@ async function post(
 ): Promise<HookAnswer> {
   const { allow, caPem, timeoutMs } = settings;
   const nowMs = deps.clock.now();
+  const traceparent = deps.tracer?.active()?.traceparent;
   const body = JSON.stringify({
     type: `hook.${call.name}`,
     timestamp: formatTime(nowMs),
@@ -150,6 +169,7 @@ async function post(
       headers: {
         'content-type': 'application/json',
         'user-agent': 'xvault',
+        ...(traceparent === undefined ? {} : { traceparent }),
         'webhook-id': call.id,
         'webhook-timestamp': String(Math.floor(nowMs / 1000)),
         'webhook-signature': signers.map((one) => one.sign(call.id, stamp, body)).join(' '),

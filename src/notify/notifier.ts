@@ -9,6 +9,7 @@ import { BackupError, isBackupError } from '../errors.ts';
 import type { Delivery, Notice, Notifier } from '../notices.ts';
 import { type NotifyTarget, wantedBy } from '../notify-targets.ts';
 import type { Cancellable, Clock, Log, Meter } from '../ports.ts';
+import { NO_TRACER, type Tracer } from '../tracer.ts';
 import { deliver, TRY_MS } from './deliver.ts';
 import { tidied } from './wording.ts';
 
@@ -26,6 +27,8 @@ export interface NotifierDeps {
   clock: Clock;
   log: Log;
   meter: Meter;
+  /** Nothing is traced unless given. */
+  tracer?: Tracer;
 }
 
 interface Line {
@@ -62,7 +65,7 @@ export function createNotifier(targets: readonly NotifyTarget[], deps: NotifierD
         if (line.length >= LINE_LIMIT) return failed(`${LINE_LIMIT} notices wait for it already`);
         line.length += 1;
         try {
-          return await tellOne(line, tidy, { ...deps, attempts, signal });
+          return await tellTraced(line, tidy, { ...deps, attempts, signal });
         } finally {
           line.length -= 1;
         }
@@ -75,6 +78,23 @@ export function createNotifier(targets: readonly NotifyTarget[], deps: NotifierD
 }
 
 type Context = NotifierDeps & Cancellable & { attempts: number };
+
+/** Whom: by name, never by address, which is a secret. */
+async function tellTraced(line: Line, notice: Notice, context: Context): Promise<Delivery> {
+  const { tracer = NO_TRACER } = context;
+  const { name, kind } = line.target;
+  const attributes = {
+    'xvault.target': name,
+    'xvault.target.kind': kind,
+    'xvault.event': notice.event,
+  };
+  return await tracer.span(`notify ${kind}`, { kind: 'client', attributes }, async (span) => {
+    const told = await tellOne(line, notice, context);
+    span.set({ 'xvault.attempts': told.attempts });
+    if (!told.ok) span.fail(told.stopped ? 'draining' : 'notify_failed');
+    return told;
+  });
+}
 
 async function tellOne(line: Line, notice: Notice, context: Context): Promise<Delivery> {
   const { clock, log, attempts, signal } = context;
@@ -100,7 +120,7 @@ async function tellOne(line: Line, notice: Notice, context: Context): Promise<De
 async function tryOnce(
   target: NotifyTarget,
   notice: Notice,
-  { clock, signal }: Context,
+  { clock, signal, tracer }: Context,
 ): Promise<BackupError | 'stopped' | undefined> {
   const late = new AbortController();
   const done = new AbortController();
@@ -109,7 +129,9 @@ async function tryOnce(
     () => undefined, // it was answered
   );
   try {
-    await deliver(target, notice, { clock, signal: AbortSignal.any([signal, late.signal]) });
+    const traceparent = tracer?.active()?.traceparent;
+    const both = AbortSignal.any([signal, late.signal]);
+    await deliver(target, notice, { clock, signal: both, traceparent });
     return undefined;
   } catch (cause) {
     if (signal.aborted) return 'stopped';

@@ -13,6 +13,7 @@ import {
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Arena, Clock, Log, Meter, ObjectStore, StoreFacts } from '../ports.ts';
+import { NO_TRACER, type Tracer } from '../tracer.ts';
 import { untilAborted } from './abort.ts';
 import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
@@ -34,6 +35,7 @@ import { getObject, headObject } from './read.ts';
 import type { RetryBudget } from './retry.ts';
 import type { UploadShare } from './section.ts';
 import { fillFromObject, readStream } from './stream.ts';
+import { tracedCalls } from './traced.ts';
 import { beginUpload } from './upload.ts';
 import { readVersioning } from './versioning.ts';
 import { deleteObject, putObject } from './write.ts';
@@ -59,6 +61,8 @@ export interface StoreDeps {
   log: Log;
   arena: Arena;
   meter: Meter;
+  /** Nothing is traced unless given. */
+  tracer?: Tracer;
   /** 0 … 1, for the jitter of retries. */
   random?: () => number;
 }
@@ -139,7 +143,7 @@ function createContext(settings: StoreSettings, deps: StoreDeps): StoreContext {
   }
   const endpoint = settings.endpoint ?? 'AWS';
   const log = deps.log.child({ part: 's3' });
-  const calls = createCalls(
+  const untraced = createCalls(
     { clock: deps.clock, log, meter: deps.meter, random: deps.random ?? Math.random },
     {
       bucket: settings.bucket,
@@ -149,6 +153,8 @@ function createContext(settings: StoreSettings, deps: StoreDeps): StoreContext {
       locks: settings.locks,
     },
   );
+  const { tracer = NO_TRACER } = deps;
+  const calls = tracedCalls(untraced, tracer, { bucket: settings.bucket, endpoint });
   const client = createS3Client(settings);
   const quirks = { ...quirksOf(settings), ...settings.quirks };
   encryptRequests(client, settings.encryption, { onParts: quirks.encryptedParts });

@@ -5,6 +5,7 @@
  */
 import { BackupError } from '../errors.ts';
 import type { Cancellable, Clock, Log, Meter, Pool, PoolFacts } from '../ports.ts';
+import { NO_TRACER, type Tracer } from '../tracer.ts';
 import { createConnections } from './connection.ts';
 import { isXapiError, translate } from './errors.ts';
 import { createExports } from './export.ts';
@@ -16,6 +17,7 @@ import { createPoolImports } from './pool-imports.ts';
 import { createRedactor } from './redact.ts';
 import { createSession, type Session } from './session.ts';
 import { findSnapshots, markSnapshot, removeSnapshot, snapshotVm } from './snapshot.ts';
+import { tracedSession } from './traced.ts';
 import { createTransfers } from './transfer.ts';
 import { createTrustBook, fingerprintOf, type PoolTrust, type TrustBook } from './trust.ts';
 import { findVms, inspectVm, listVms } from './vm.ts';
@@ -42,6 +44,8 @@ export interface PoolDeps {
   clock: Clock;
   log: Log;
   meter: Meter;
+  /** Nothing is traced unless given. */
+  tracer?: Tracer;
 }
 
 const DEFAULTS = {
@@ -66,9 +70,13 @@ export function createXapiPool(given: PoolSettings, deps: PoolDeps): Pool {
   const shared = { ...deps, log, trust, redactor };
   const { connectTimeoutMs } = settings;
   const connections = createConnections({ trust, connectTimeoutMs });
-  const session = createSession(
-    { ...settings, pool: settings.name, origins, password },
-    { ...shared, connections },
+  const session = tracedSession(
+    createSession(
+      { ...settings, pool: settings.name, origins, password },
+      { ...shared, connections },
+    ),
+    deps.tracer ?? NO_TRACER,
+    { pool: settings.name, address: origins[0]?.hostname },
   );
   const task = { ...shared, session };
   const learnCertificate = createCertificates(session, trust);

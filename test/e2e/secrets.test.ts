@@ -14,6 +14,7 @@ import { startWebReceiver, type WebReceiver } from '../notify/receiver.ts';
 import { findLeak } from '../security/leaks.ts';
 import { createFastClock } from '../xapi/fast-clock.ts';
 import { READ_TOKEN, startHttpWorld, TOKEN } from './app.ts';
+import { startCollector } from './otlp.ts';
 import { settingsFor, startProgram } from './program.ts';
 import { SMALL_MACHINES } from './small-machines.ts';
 import { BUCKET } from './world.ts';
@@ -22,6 +23,7 @@ import { BUCKET } from './world.ts';
 const PASSWORD = 'pool "password"/of+this&<test>';
 const SECRET_KEY = 'secret/access+key=of&this"test';
 const HOOK_SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
+const COLLECTOR_TOKEN = 'token-of-the-collector';
 const HOOK_PATH = '/hooks/T0KEN-in-the-path';
 
 test('log, answers, metrics, events and records hold no password, token, session or key', async () => {
@@ -132,7 +134,14 @@ test('the program with a debug log, every command and whom it tells get no secre
     for (const [ref] of world.sim.world.all('session')) sessions.add(ref);
   });
   const XVAULT_NOTIFY_FILE = await notifyFile(t, receiver);
-  const env = { ...settingsFor(world.sim, world.s3), XVAULT_TOKEN: TOKEN, XVAULT_NOTIFY_FILE };
+  await using collector = await startCollector();
+  const env = {
+    ...settingsFor(world.sim, world.s3),
+    XVAULT_TOKEN: TOKEN,
+    XVAULT_NOTIFY_FILE,
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer%20${COLLECTOR_TOKEN}`,
+  };
   const serve = startProgram(['serve'], env);
   const { url } = JSON.parse(await serve.saw('"listening"'));
   const client = { ...env, XVAULT_URL: url };
@@ -165,7 +174,17 @@ test('the program with a debug log, every command and whom it tells get no secre
     .map((key) => `${world.s3?.inspect.read(BUCKET, key)?.toString('latin1')}`);
   assert.match(inBucket.join(), /"event":"backup.succeeded","target":"hub","ok":true/);
   text.push(...inBucket, ...receiver.posts.map((post) => post.body));
-  const secrets = [PASSWORD, SECRET_KEY, TOKEN, HOOK_SECRET, HOOK_PATH, ...sessions];
+  assert.ok(collector.spans.some(({ name }) => name === 'job backup'));
+  text.push(...collector.requests.map(({ body }) => body.toString('utf8')));
+  const secrets = [
+    PASSWORD,
+    SECRET_KEY,
+    TOKEN,
+    HOOK_SECRET,
+    HOOK_PATH,
+    COLLECTOR_TOKEN,
+    ...sessions,
+  ];
   assert.equal(findLeak(text, Object.fromEntries(secrets.entries())), undefined);
 });
 
