@@ -5,7 +5,7 @@
  * disk over HTTP until its parent leaves, saying where and, when asked, how many requests the bucket had and what CPU it used. Only XenAPI calls and
  * the job's records are left out: they move no bytes.
  */
-import { serve } from '@hono/node-server';
+import type { AddressInfo } from 'node:net';
 import { createArena } from '../src/arena.ts';
 import type { Engine } from '../src/backup/context.ts';
 import { createDiskViews } from '../src/backup/disk-view.ts';
@@ -16,6 +16,7 @@ import type { BackupCatalog } from '../src/catalog/backups.ts';
 import { createKeys } from '../src/catalog/keys.ts';
 import type { Backup } from '../src/catalog/record.ts';
 import { systemClock, systemIds } from '../src/clock.ts';
+import { createListener } from '../src/commands/listener.ts';
 import { ARENA_UNIT_BYTES, arenaBytes } from '../src/commands/wire.ts';
 import { createApp } from '../src/http/app.ts';
 import type { Log, ObjectFacts } from '../src/ports.ts';
@@ -142,8 +143,9 @@ function answerOverHttp(): void {
       maxAgeSeconds: 93_600,
     },
   );
-  serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, ({ port }) => {
-    process.send?.({ port });
+  const server = createListener({ fetch: app.fetch, log: LOG, clock: systemClock });
+  server.listen(0, '127.0.0.1', () => {
+    process.send?.({ port: (server.address() as AddressInfo).port });
   });
   process.on('message', () => {
     const { user, system } = process.cpuUsage();

@@ -5,13 +5,15 @@
  * to one program should not wait while bytes travel that it will ask for next. So blocks stay for a moment, neighbours
  * that are needed come with one request to the bucket, and up to WINDOW_BLOCKS of them come ahead.
  *
- * Backups go first. No memory is held for a reader who takes his time: bytes are copied out, and a shelf on which
- * nothing is being loaded or copied goes back as soon as anybody waits for memory, and after a while without readers.
+ * Backups go first. Little memory is held for a reader who takes his time: bytes are copied out, or lent to who is quick
+ * (lending.ts), and a shelf on which nothing is being loaded, copied or lent goes back as soon as anybody waits for memory,
+ * and after a while without readers.
  */
 import assert from 'node:assert/strict';
 import { BackupError } from '../errors.ts';
 import type { Arena, Cancellable, Clock, Slab } from '../ports.ts';
 import { BLOCK_MEMBER_BYTES } from '../xva/types.ts';
+import { createLender, type Lender, type Lending, type Lent } from './lending.ts';
 
 /** Memory of one block: as much as its member takes in a plain archive, so that neighbours are one range there. */
 export const SLOT_BYTES = BLOCK_MEMBER_BYTES;
@@ -21,6 +23,9 @@ export const SHELF_SLOTS = 8;
 
 /** From the block that is read on, as far as they are needed: with four requests on their way a line is full. */
 const WINDOW_BLOCKS = 4 * SHELF_SLOTS;
+
+/** What one copy takes at most: it lies outside the budget. */
+const COPY_BYTES = 256 * 1024;
 
 /** Of the budget, for all readers together. */
 const BUDGET_SHARE = 1 / 4;
@@ -49,8 +54,8 @@ export interface BlockWish {
 }
 
 export interface CachedBlocks {
-  /** A copy of the piece. Errors: those of `load`. */
-  read(wish: BlockWish, options: Cancellable): Promise<Buffer>;
+  /** The piece, or as much of it as is copied at once. Errors: those of `load`. */
+  lend(wish: BlockWish, lending: Lending, options: Cancellable): Promise<Lent>;
 }
 
 export interface BlockCache {
@@ -88,8 +93,9 @@ interface Shelves {
   /** Loads that have no place yet. */
   waiting: number;
   clock: number;
-  /** Resolved when a load or a copy ends. */
+  /** Resolved when a load, a copy or a loan ends. */
   idle: PromiseWithResolvers<void>;
+  lender: Lender<Shelf>;
   /** Ends what is on its way when the cache is closed. */
   closing: AbortSignal;
 }
@@ -106,6 +112,10 @@ export function createBlockCache(deps: {
     waiting: 0,
     clock: 0,
     idle: Promise.withResolvers(),
+    lender: createLender(
+      { clock: deps.clock, onReturned: () => becameIdle(shelves) },
+      { signal: closing.signal },
+    ),
     closing: closing.signal,
   };
   const findPlace = createPlaces(shelves, deps);
@@ -129,11 +139,11 @@ export function createBlockCache(deps: {
       () => undefined, // closed meanwhile
     );
   };
-  const read = async (
+  const lend = async (
     { blocks, source }: Pick<Load, 'blocks' | 'source'>,
-    wish: BlockWish,
+    { wish, lending }: { wish: BlockWish; lending: Lending },
     { signal }: Cancellable,
-  ): Promise<Buffer> => {
+  ): Promise<Lent> => {
     signal.throwIfAborted();
     closing.signal.throwIfAborted();
     const { position, needed } = wish;
@@ -144,7 +154,7 @@ export function createBlockCache(deps: {
     try {
       readAhead(blocks, wish, shelves, begin);
       await untilAborted(load.done, signal);
-      return copyOf(load, wish, shelves);
+      return pieceOf(load, { wish, lending }, shelves);
     } finally {
       load.readers -= 1;
       becameIdle(shelves);
@@ -155,7 +165,9 @@ export function createBlockCache(deps: {
   return {
     of: (source) => {
       const blocks: Load['blocks'] = new Map();
-      return { read: (wish, options) => read({ blocks, source }, wish, options) };
+      return {
+        lend: (wish, lending, options) => lend({ blocks, source }, { wish, lending }, options),
+      };
     },
     close: () => {
       closing.abort(new BackupError('draining', 'read backup: this instance is shutting down'));
@@ -235,7 +247,7 @@ async function placeOf(load: Load, shelves: Shelves, arena: Arena): Promise<Buff
       shelves.all.push({ slab, used: 0, loads: [], usedAt: shelves.clock });
       continue;
     }
-    const oldest = leastUsed(shelves, isIdle);
+    const oldest = leastUsed(shelves, (shelf) => isIdle(shelf, shelves));
     if (oldest !== undefined) empty(oldest);
     else await untilAborted(shelves.idle.promise, signal);
   }
@@ -277,7 +289,10 @@ function makeRoom(shelves: Shelves): boolean {
   if (all.some(({ used }) => used === 0)) return true;
   const isFree = arena.usedBytes + SHELF_SLOTS * SLOT_BYTES <= arena.totalBytes;
   if (all.length < mostShelves(arena) && isFree) return true;
-  const done = leastUsed(shelves, (shelf) => isIdle(shelf) && shelf.loads.every((l) => l.isRead));
+  const done = leastUsed(
+    shelves,
+    (shelf) => isIdle(shelf, shelves) && shelf.loads.every((l) => l.isRead),
+  );
   if (done !== undefined) empty(done);
   return done !== undefined;
 }
@@ -289,17 +304,23 @@ function missingFrom(blocks: ReadonlyMap<number, Load>, from: number, wanted: nu
   return count;
 }
 
-function copyOf(
+function pieceOf(
   load: Load,
-  { position, from, length }: BlockWish,
+  { wish, lending }: { wish: BlockWish; lending: Lending },
   shelves: Shelves,
-): Buffer<ArrayBuffer> {
+): Lent {
   assert(load.place, 'a load that is done has a place');
-  const { shelf, slot } = load.place;
-  touch(shelf, shelves);
+  const { position, from, length } = wish;
+  const { shelf: place, slot } = load.place;
+  touch(place, shelves);
   if (position === load.from + load.count - 1) load.isRead = true;
   const at = (slot + position - load.from) * SLOT_BYTES + load.source.contentAt + from;
-  return Buffer.from(shelf.slab.bytes.subarray(at, at + length));
+  const { arena, lender } = shelves;
+  // one shelf at least stays for those who get copies; nothing more is lent of what somebody waits for
+  const most = arena === undefined || arena.isShort ? 0 : mostShelves(arena) - 1;
+  const bytes = place.slab.bytes.subarray(at, at + length);
+  const lent = lender.lend(bytes, { place, lending, most });
+  return lent ?? { bytes: Buffer.from(bytes.subarray(0, COPY_BYTES)), release: () => undefined };
 }
 
 function touch(shelf: Shelf, shelves: Shelves): void {
@@ -315,12 +336,13 @@ function becameIdle(shelves: Shelves): void {
 
 /** Gives back every shelf on which nothing goes on. */
 function clear(shelves: Shelves): void {
-  const idle = shelves.all.filter(isIdle);
+  const idle = shelves.all.filter((shelf) => isIdle(shelf, shelves));
   shelves.all = shelves.all.filter((shelf) => !idle.includes(shelf));
   for (const shelf of idle) {
     empty(shelf);
     shelf.slab.release();
   }
+  shelves.lender.askBack(() => shelves.arena?.isShort === true);
 }
 
 function empty(shelf: Shelf): void {
@@ -334,8 +356,9 @@ function forget(load: Load): void {
   for (let at = from; at < from + count; at++) if (blocks.get(at) === load) blocks.delete(at);
 }
 
-function isIdle({ loads }: Shelf): boolean {
-  return loads.every(({ isSettled, readers }) => isSettled && readers === 0);
+function isIdle(shelf: Shelf, { lender }: Shelves): boolean {
+  if (lender.holds(shelf)) return false;
+  return shelf.loads.every(({ isSettled, readers }) => isSettled && readers === 0);
 }
 
 function leastUsed({ all }: Shelves, fits: (shelf: Shelf) => boolean): Shelf | undefined {

@@ -24,12 +24,11 @@ import {
 } from './block-cache.ts';
 import type { Engine } from './context.ts';
 import { findIndex, lookAtArchive, rangesOf } from './find-index.ts';
+import type { Lending, Lent } from './lending.ts';
 
-/** A piece given out at once. */
-const PIECE_BYTES = 256 * 1024;
-const ZEROS = Buffer.alloc(PIECE_BYTES);
+const ZEROS = Buffer.alloc(BLOCK_BYTES);
 
-/** Readers at once: each holds two pieces outside the budget, one here and one in its socket. */
+/** Readers at once: each holds two copies of 256 KiB outside the budget, one here and one in its socket. */
 const MAX_READERS = 64;
 
 /** Backups whose directories are kept, 128 KiB for each TiB of disk as a rule, and for how long. */
@@ -58,6 +57,15 @@ export interface ByteView {
     range: { offset: number; length: number },
     options: Cancellable,
   ): AsyncGenerator<Uint8Array, void, undefined>;
+  /**
+   * The same for who sends the pieces on: a piece may be memory of the cache, and stays as it is until it is released; which must
+   * happen soon, and at the latest when `onWanted` says so. `isQuick` is looked at before each piece.
+   */
+  lend(
+    range: { offset: number; length: number },
+    lending: Lending,
+    options: Cancellable,
+  ): AsyncGenerator<Lent, void, undefined>;
 }
 
 /** The part of the service that reads from backups. */
@@ -79,7 +87,12 @@ export interface DiskViews extends DiskService {
 }
 
 type Range = { offset: number; length: number };
-type Pieces = AsyncGenerator<Buffer, void, undefined>;
+type Pieces = AsyncGenerator<Lent, void, undefined>;
+/** One read: what of, and how the reader takes it. */
+interface Reading {
+  range: Range;
+  lending: Lending;
+}
 
 /** What was found out of one backup. */
 interface Opened {
@@ -121,13 +134,20 @@ export function createDiskViews(
   };
   const viewOf = (
     { backup: { id } }: Opened,
-    facts: Omit<ByteView, 'read'>,
-    piecesOf: (range: Range, options: Cancellable) => Pieces,
-  ): ByteView => ({
-    ...facts,
-    read: (range, options) =>
-      limited(() => explained(piecesOf(range, options), { id, onLost: () => backups.delete(id) })),
-  });
+    facts: Omit<ByteView, 'read' | 'lend'>,
+    piecesOf: (reading: Reading, options: Cancellable) => Pieces,
+  ): ByteView => {
+    const onLost = () => backups.delete(id);
+    const lend: ByteView['lend'] = (range, lending, options) =>
+      limited(() => explained(piecesOf({ range, lending }, options), { id, onLost }));
+    return {
+      ...facts,
+      lend,
+      read: async function* (range, options) {
+        for await (const { bytes } of lend(range, { isQuick: false }, options)) yield bytes;
+      },
+    };
+  };
 
   return {
     openDisk: async ({ backupId, disk: number }, options) => {
@@ -139,7 +159,7 @@ export function createDiskViews(
         etag: `"${backupId}-disk${number}-${opened.backup.archive.content_digest}"`,
         fileName: `${nameOf(opened)}-disk${number}.raw`,
       };
-      return viewOf(opened, facts, (range, to) => readDisk(found, range, to));
+      return viewOf(opened, facts, (reading, to) => readDisk(found, reading, to));
     },
     openArchive: async (backupId, options) => {
       const opened = await open(backupId, options);
@@ -148,7 +168,7 @@ export function createDiskViews(
       opened.pieces ??= cache.of(archiveSource(opened, engine));
       const { pieces } = opened;
       const facts = { sizeBytes, etag: `"${bare(etag)}"`, fileName: `${nameOf(opened)}.xva` };
-      return viewOf(opened, facts, (range, to) => readArchive(pieces, range, to));
+      return viewOf(opened, facts, (reading, to) => readArchive(pieces, reading, to));
     },
     close: cache.close,
   };
@@ -237,7 +257,7 @@ function archiveSource({ archive }: Opened, { store }: Engine): BlockSource {
 
 async function* readDisk(
   { disk, blocks, ends }: OpenDisk,
-  { offset, length }: Range,
+  { range: { offset, length }, lending }: Reading,
   options: Cancellable,
 ): Pieces {
   const { presence } = disk;
@@ -253,32 +273,39 @@ async function* readDisk(
   for (let at = offset; at < end; ) {
     const number = Math.floor(at / BLOCK_BYTES);
     const from = at % BLOCK_BYTES;
-    const count = Math.min(BLOCK_BYTES - from, end - at, PIECE_BYTES);
+    const count = Math.min(BLOCK_BYTES - from, end - at);
     if (presence.has(number)) {
       const position = presence.rank(number);
       const wish = { position, from, length: count, needed: until - position };
-      yield await blocks.read(wish, options);
+      const piece = await blocks.lend(wish, lending, options);
+      at += piece.bytes.length;
+      yield piece;
     } else {
       options.signal.throwIfAborted();
-      yield ZEROS.subarray(0, count);
+      at += count;
+      yield { bytes: ZEROS.subarray(0, count), release: () => undefined };
     }
-    at += count;
   }
 }
 
 async function* readArchive(
   pieces: CachedBlocks,
-  { offset, length }: Range,
+  { range: { offset, length }, lending }: Reading,
   options: Cancellable,
 ): Pieces {
   const end = offset + length;
   for (let at = offset; at < end; ) {
     const position = Math.floor(at / SLOT_BYTES);
     const from = at % SLOT_BYTES;
-    const count = Math.min(SLOT_BYTES - from, end - at, PIECE_BYTES);
-    const needed = Math.ceil(end / SLOT_BYTES) - position;
-    yield await pieces.read({ position, from, length: count, needed }, options);
-    at += count;
+    const wish = {
+      position,
+      from,
+      length: Math.min(SLOT_BYTES - from, end - at),
+      needed: Math.ceil(end / SLOT_BYTES) - position,
+    };
+    const piece = await pieces.lend(wish, lending, options);
+    at += piece.bytes.length;
+    yield piece;
   }
 }
 

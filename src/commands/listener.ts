@@ -8,6 +8,7 @@
 import { createServer, type Server } from 'node:http';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Clock, Log } from '../ports.ts';
+import { type Exchange, sendBytes } from './send-bytes.ts';
 
 export interface ListenerLimits {
   /** From a connection's start, or a request's first byte, to the end of the head. */
@@ -57,7 +58,9 @@ export function createListener(
     requireHostHeader: true,
     insecureHTTPParser: false,
   };
-  const server = createAdaptorServer({ fetch: deps.fetch, createServer, serverOptions }) as Server;
+  const fetch = async (request: Request, exchange: unknown) =>
+    await sendBytes(await deps.fetch(request), { request, ...(exchange as Exchange) }, deps);
+  const server = createAdaptorServer({ fetch, createServer, serverOptions }) as Server;
   server.timeout = limits.silenceMs;
   server.maxConnections = limits.connections;
   let warnedAt = Number.NEGATIVE_INFINITY;

@@ -5,9 +5,13 @@
  * with 200, as the RFC has it for a server that ignores the field. A range that begins behind the end is 416. There is
  * no Last-Modified, so a date in If-Range never matches and If-Modified-Since is ignored. The first piece is read before
  * anything is said: what fails until then is a problem with its status; later the connection ends, short of its length.
+ *
+ * The body is a stream, as everywhere; a server that can write memory it is lent takes what the stream would have read
+ * (`takeBytes`) and does without the copies.
  */
 import { HTTPException } from 'hono/http-exception';
 import type { ByteView } from '../backup/disk-view.ts';
+import type { Lending, Lent } from '../backup/lending.ts';
 import { BackupError } from '../errors.ts';
 import type { Answer, Call } from './route.ts';
 
@@ -17,7 +21,8 @@ interface Range {
 }
 
 /** The answer to GET or HEAD of bytes. Errors: `precondition_failed`, 416, those of `read` before its first piece. */
-export async function bytesAnswer({ c, signal }: Call, view: ByteView): Promise<Answer> {
+export async function bytesAnswer(call: Call, view: ByteView): Promise<Answer> {
+  const { c } = call;
   const { etag, sizeBytes } = view;
   const header = (name: string) => c.req.header(name);
   checkIfMatch(header('if-match'), etag);
@@ -40,7 +45,7 @@ export async function bytesAnswer({ c, signal }: Call, view: ByteView): Promise<
       'content-disposition': `attachment; filename="${view.fileName}"`,
       ...(range && { 'content-range': `bytes ${offset}-${last}/${sizeBytes}` }),
     },
-    body: isHead ? null : await bodyOf(view, { offset, length }, signal),
+    body: isHead ? null : await bodyOf(call, view, { offset, length }),
   };
 }
 
@@ -84,27 +89,66 @@ function unsatisfiable(sizeBytes: number): HTTPException {
   });
 }
 
-/** Pulled: a reader that does not read has nothing read for him. */
-async function bodyOf(
-  view: ByteView,
-  range: Range,
-  signal: AbortSignal,
-): Promise<ReadableStream<Uint8Array>> {
+/** What a body's stream reads from. */
+export interface LentBytes {
+  /** The rest of them. Errors: those of `ByteView.lend`. */
+  next(): Promise<Lent | undefined>;
+  /** How the one who takes them takes them. */
+  lending: Lending;
+  /** To be called at the end, however it comes. */
+  leave(): Promise<void>;
+}
+
+const taking = new WeakMap<Request, { bytes: LentBytes; body: ReadableStream<Uint8Array> }>();
+
+/** What the stream in this answer would read from, for who reads it in its place; undefined for all other answers. */
+export function takeBytes(request: Request, answer: Response): LentBytes | undefined {
+  const found = taking.get(request);
+  if (found === undefined || answer.body !== found.body || answer.bodyUsed) return undefined;
+  taking.delete(request);
+  return found.bytes;
+}
+
+async function bodyOf({ c, signal }: Call, view: ByteView, range: Range) {
+  const bytes = await openBytes(view, range, signal);
+  const body = streamOf(bytes);
+  taking.set(c.req.raw, { bytes, body });
+  return body;
+}
+
+async function openBytes(view: ByteView, range: Range, signal: AbortSignal): Promise<LentBytes> {
   const leaving = new AbortController();
-  const pieces = view.read(range, { signal: AbortSignal.any([signal, leaving.signal]) });
-  let next = await pieces.next();
+  const options = { signal: AbortSignal.any([signal, leaving.signal]) };
+  const lending: Lending = { isQuick: false };
+  const pieces = view.lend(range, lending, options);
+  let first: IteratorResult<Lent, void> | undefined = await pieces.next();
+  return {
+    lending,
+    next: async () => {
+      const { done, value } = first ?? (await pieces.next());
+      first = undefined;
+      return done ? undefined : value;
+    },
+    leave: async () => {
+      leaving.abort();
+      await pieces.return();
+    },
+  };
+}
+
+/** Pulled: a reader that does not read has nothing read for him. */
+function streamOf(bytes: LentBytes): ReadableStream<Uint8Array> {
+  let next: Lent | undefined;
   return new ReadableStream<Uint8Array>(
     {
       pull: async (controller) => {
-        if (next.done) return controller.close();
-        controller.enqueue(next.value);
-        next = await pieces.next();
-        if (next.done) controller.close();
+        const piece = next ?? (await bytes.next());
+        // who is not quick gets copies: they are the stream's own
+        if (piece) controller.enqueue(piece.bytes);
+        next = piece && (await bytes.next());
+        if (next === undefined) controller.close();
       },
-      cancel: async () => {
-        leaving.abort();
-        await pieces.return();
-      },
+      cancel: () => bytes.leave(),
     },
     { highWaterMark: 0 },
   );

@@ -248,16 +248,20 @@ export const DISK = Buffer.from(Array.from({ length: 1000 }, (_, at) => at % 251
 const ARCHIVE = Buffer.from('archive of all disks');
 
 function viewOf(bytes: Buffer, etag: string): ByteView {
+  const read: ByteView['read'] = async function* ({ offset, length }, { signal }) {
+    const end = offset + length;
+    for (let at = offset; at < end; at += 300) {
+      signal.throwIfAborted();
+      yield bytes.subarray(at, Math.min(end, at + 300));
+    }
+  };
   return {
     sizeBytes: bytes.length,
     etag,
     fileName: 'web-1.bin',
-    read: async function* ({ offset, length }, { signal }) {
-      const end = offset + length;
-      for (let at = offset; at < end; at += 300) {
-        signal.throwIfAborted();
-        yield bytes.subarray(at, Math.min(end, at + 300));
-      }
+    read,
+    lend: async function* (range, _, options) {
+      for await (const piece of read(range, options)) yield { bytes: piece, release() {} };
     },
   };
 }
