@@ -29,8 +29,8 @@ export function createProbe(context: StoreContext, prefix: string) {
     if (quirks.conditionalWrites === 'no') {
       return { conditionalWrites: false, conditionalComplete: false };
     }
-    if (quirks.conditionalWrites === 'yes' && quirks.conditionalComplete === 'yes') {
-      return { conditionalWrites: true, conditionalComplete: true };
+    if (quirks.conditionalWrites === 'yes' && quirks.conditionalComplete !== 'probe') {
+      return { conditionalWrites: true, conditionalComplete: quirks.conditionalComplete === 'yes' };
     }
     const folder = `${prefix}probe/${randomUUID()}`;
     const keys = [`${folder}/a`, `${folder}/b`] as const;

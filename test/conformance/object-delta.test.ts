@@ -17,8 +17,8 @@ function testEmbedded(name: string, equalParts: boolean): void {
     ...sim,
     bucket: 'store',
     copyConditions: !equalParts,
-    // The short form: what is special about cells.
-    slow: equalParts && !LONG,
+    // What is special about cells.
+    brief: equalParts && !LONG,
     ...(equalParts ? { provider: 'r2' } : {}),
     expected: {
       conditionalWrites: true,

@@ -6,7 +6,14 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isBackupError } from '../../src/errors.ts';
 import type { ObjectStore } from '../../src/ports.ts';
-import { type GetServer, openRig, type Rig, sampleBytes, UNIT_BYTES } from './store-target.ts';
+import {
+  BRIEF,
+  type GetServer,
+  openRig,
+  type Rig,
+  sampleBytes,
+  UNIT_BYTES,
+} from './store-target.ts';
 
 const { signal } = new AbortController();
 const lost = (error: unknown) => isBackupError(error, 'precondition_failed');
@@ -38,6 +45,7 @@ function testRanges(server: GetServer): void {
     test(`an object of several ranges is read whole with room for ${units} of them`, async (t) => {
       const target = server();
       if ('skipped' in target) return t.skip(target.skipped);
+      if (target.brief && units < 6) return t.skip(BRIEF);
       await using rig = await openRig(target, {}, { units });
       const { bytes, input } = await store(rig, 3 * UNIT_BYTES + 77);
       assert.ok((await readOf(rig.store, input)).equals(bytes));
@@ -61,6 +69,7 @@ function testRanges(server: GetServer): void {
   test('ranges that are refused or cut short are asked for again', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);
+    if (target.brief) return t.skip(BRIEF);
     await using rig = await openRig(target);
     const { bytes, input } = await store(rig, 2 * UNIT_BYTES);
     const effect = { kind: 'status', status: 503, code: 'SlowDown' } as const;
@@ -74,6 +83,7 @@ function testRanges(server: GetServer): void {
   test('a reader who leaves gives all memory back', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);
+    if (target.brief) return t.skip(BRIEF);
     await using rig = await openRig(target);
     const { input } = await store(rig, 4 * UNIT_BYTES);
     for await (const piece of rig.store.read(input, { signal })) {

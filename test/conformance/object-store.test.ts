@@ -10,6 +10,8 @@ import { testObjectStore } from './object-store.ts';
 import { testObjectUpload } from './object-upload.ts';
 import type { ServerUnderTest } from './store-target.ts';
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
+
 function testEmbedded(name: string, equalParts: boolean): void {
   let sim: SimS3;
   before(async () => {
@@ -19,6 +21,7 @@ function testEmbedded(name: string, equalParts: boolean): void {
   const server = (): ServerUnderTest => ({
     ...sim,
     bucket: 'store',
+    brief: equalParts && !LONG,
     ...(equalParts ? { provider: 'r2' } : {}),
     expected: {
       conditionalWrites: true,

@@ -92,7 +92,7 @@ function testConditions(server: GetServer): void {
   test('the facts are what this server can do', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);
-    await using rig = await openRig(target);
+    await using rig = await openRig(target, {}, { asks: true });
     const facts = await rig.store.facts({ signal });
     const { conditionalWrites, conditionalComplete, equalParts } = rig.server.expected;
     assert.deepEqual(
@@ -231,7 +231,7 @@ function testRefusals(server: GetServer): void {
   test('a bucket that is not there is a setting to correct', async (t) => {
     const target = server();
     if ('skipped' in target) return t.skip(target.skipped);
-    await using rig = await openRig(target);
+    await using rig = await openRig(target, {}, { asks: true });
     const store = rig.open({ bucket: 'no-such-bucket-here' });
     await assert.rejects(store.facts({ signal }), (e) => isBackupError(e, 'configuration'));
   });

@@ -13,6 +13,7 @@ import {
   MAX_RESERVE_BYTES,
   type ObjectStore,
 } from '../../src/ports.ts';
+import type { Quirks } from '../../src/s3/quirks.ts';
 import { createS3Store, type StoreSettings } from '../../src/s3/store.ts';
 import type { FaultProxy } from '../sim/fault-proxy.ts';
 import { startFaultProxy } from '../sim/fault-proxy.ts';
@@ -28,6 +29,8 @@ export interface ServerUnderTest {
   provider?: string;
   /** A few tests that move much and show nothing new on it are left out. */
   slow?: boolean;
+  /** The default run: what its kind does not do differently is left to the other servers. */
+  brief?: boolean;
   /** A copy may name the ETag its source must have. */
   copyConditions?: boolean;
   expected: {
@@ -79,11 +82,11 @@ export interface Rig extends AsyncDisposable {
   open(overrides?: Partial<StoreSettings>, deps?: { arena?: Arena; clock?: Clock }): ObjectStore;
 }
 
-/** Opens a store through a fault proxy, under a prefix of its own. */
+/** Opens a store through a fault proxy, under a prefix of its own; it knows its server, or `asks` as one in use does. */
 export async function openRig(
   server: ServerUnderTest,
   overrides: Partial<StoreSettings> = {},
-  options: { units?: number; clock?: Clock } = {},
+  options: { units?: number; clock?: Clock; asks?: boolean } = {},
 ): Promise<Rig> {
   const proxy = await startFaultProxy(server.endpoint);
   const prefix = `t/${randomUUID()}/`;
@@ -92,6 +95,12 @@ export async function openRig(
     unitBytes: UNIT_BYTES,
   });
   const opened: ObjectStore[] = [];
+  // To find out takes thirty requests, at each of two hundred stores.
+  const { conditionalWrites, conditionalComplete } = server.expected;
+  const known: Partial<Quirks> = {
+    conditionalWrites: conditionalWrites ? 'yes' : 'no',
+    conditionalComplete: conditionalComplete ? 'yes' : 'no',
+  };
   const open: Rig['open'] = (more = {}, deps = {}) => {
     const store = createS3Store(
       {
@@ -104,6 +113,7 @@ export async function openRig(
         provider: server.provider,
         ...overrides,
         ...more,
+        quirks: { ...(options.asks ? {} : known), ...(more.quirks ?? overrides.quirks) },
       },
       {
         clock: deps.clock ?? options.clock ?? hastyClock(),
@@ -129,27 +139,44 @@ export async function openRig(
   };
 }
 
-/** The same bytes for the same seed; no two places alike, so that a swapped or repeated part shows. */
+/** Made once for all tests of a file, as long as was ever asked for. */
+const samples = new Map<number, Buffer>();
+
+/**
+ * The same bytes for the same seed; no two places alike, so that a swapped or repeated part shows. They are everybody's:
+ * not to be written to.
+ */
 export function sampleBytes(length: number, seed = 1): Buffer {
-  const key = Buffer.alloc(16, seed);
-  return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length));
+  let sample = samples.get(seed);
+  if (sample === undefined || sample.length < length) {
+    const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, seed), Buffer.alloc(16));
+    sample = cipher.update(Buffer.alloc(length));
+    samples.set(seed, sample);
+  }
+  return sample.subarray(0, length);
 }
 
-/** Reads a whole object in ranges, so that no server has to give it at once. */
-export async function readAll(
+/** Where an object is not what it should be, -1 where it is; in ranges, so that no server has to give it at once. */
+export async function differsAt(
   store: ObjectStore,
   key: string,
-  sizeBytes: number,
+  expected: Buffer,
   signal: AbortSignal,
-): Promise<Buffer> {
-  const whole = Buffer.alloc(sizeBytes);
+): Promise<number> {
+  const { length: sizeBytes } = expected;
   for (let offset = 0; offset < sizeBytes; offset += 16 * MIB) {
     const length = Math.min(16 * MIB, sizeBytes - offset);
     const piece = await store.get(key, { range: { offset, length }, signal });
-    whole.set(piece?.bytes ?? [], offset);
+    const bytes = piece?.bytes ?? new Uint8Array();
+    const want = expected.subarray(offset, offset + length);
+    if (want.equals(bytes)) continue;
+    const at = want.findIndex((byte, i) => byte !== bytes[i]);
+    return offset + (at === -1 ? length : at);
   }
-  return whole;
+  return -1;
 }
 
 /** Why a test is left out on a slow server. */
 export const SLOW = 'slow server: tried on the others';
+/** Why a test is left out in the default run. */
+export const BRIEF = 'in the long form here: tried on the others';
