@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { type ShownMetric, shownMetrics } from '../../src/metrics.ts';
+import { TRACE_VARIABLES } from '../../src/settings-traces.ts';
 
 export interface Alert {
   alert: string;
@@ -70,13 +71,14 @@ const HEAD = `# Monitoring
 
 <!-- Made from src/metrics.ts, src/metrics-catalog.ts and infra/monitoring/alerts.yaml by \`npm run docs\`; do not edit. -->
 
-A backup nobody looks at is a hope. Four ways to look, for whatever you have:
+A backup nobody looks at is a hope. Five ways to look, for whatever you have:
 
 | you have | you take |
 |---|---|
 | Prometheus | \`GET /metrics\`, with the rules [infra/monitoring/alerts.yaml](../infra/monitoring/alerts.yaml) and the Grafana dashboard [dashboard.json](../infra/monitoring/dashboard.json) |
 | Nagios, Icinga | \`xvault check\`, or \`check_http\` on \`/v1/status?format=nagios\` |
 | healthchecks.io, chat, mail | [notifications](notifications.md) |
+| OpenTelemetry | [traces](#traces) of jobs, requests and calls |
 | a terminal | \`xvault status\`, or \`curl -H 'Accept: text/plain' …/v1/status\` |
 
 ## Prometheus
@@ -121,9 +123,43 @@ One JSON object a line on stdout: \`time\`, \`level\`, \`msg\` and fields. \`XVA
 
 | from | to |
 |---|---|
-| a caller | \`Request-Id\` of the answer (the caller's own, if it sends one) is \`request_id\`; a \`traceparent\` (W3C) gives \`trace_id\` |
+| a caller | \`Request-Id\` of the answer (the caller's own, if it sends one) is \`request_id\`; a \`traceparent\` (W3C) gives \`trace_id\`, as do [traces](#traces), with \`span_id\` |
 | a request | \`started\` is the job or run that began; \`token_name\` says who asked |
 | a job | \`job_id\`, \`kind\`, \`vm_uuid\` and \`pool\` on the lines of its beginning and end; \`code\` is that of [errors.md](errors.md) |
+
+## Traces
+
+\`\`\`sh
+OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 xvault serve
+\`\`\`
+
+Off unless an endpoint is set; then nothing of it is even loaded. OTLP over HTTP with protobuf, set by the standard's own variables:
+
+| variable | |
+|---|---|
+${Object.entries(TRACE_VARIABLES)
+  .map(([name, meaning]) => `| \`${name}\` | ${meaning} |`)
+  .join('\n')}
+
+\`\`\`text
+POST /v1/vms/{vm}/backups          of a caller that sends a traceparent: in its trace
+└─ job backup                      xvault.job.id, xvault.vm.uuid, xvault.sent_bytes …; error.type is that of errors.md
+   ├─ phase snapshotting ─ Async.VM.snapshot …
+   ├─ phase exporting    ─ S3.CreateMultipartUpload, S3.CompleteMultipartUpload …
+   ├─ phase cleaning     ─ Async.VM.destroy …
+   ├─ hook before_snapshot, notify slack
+POST /v1/runs ─ run                the jobs of a run have traces of their own, linked to it
+\`\`\`
+
+- A job goes on with the trace of who asked for it, also hours later and in another instance: its record carries the traceparent.
+  A span is sent when it ends; that of a process that died is missing, while those under it are there.
+- Not recorded unless it failed: parts of uploads and ranges of archives (a terabyte is thousands), looking at tasks and jobs,
+  heartbeats. Never recorded: probes, scrapes, and work nobody asked for, such as sweeps.
+- A traceparent is sent along to guest hooks and to targets of kind \`webhook\` and \`cloudevents\`. Not to pools, which take 1,024
+  bytes of request head, nor to the store, chats and monitors, which are somebody else's.
+- No span holds a password, token, session, query of a URL or address of a target. Keys of objects and uuids of machines are in them.
+- A collector that is slow or away costs no job anything: 2,048 spans wait for it, what comes more is dropped, and the log says
+  so once a minute. At the end of the process the last ones have three seconds.
 
 ## How old is too old
 

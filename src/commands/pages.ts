@@ -25,6 +25,7 @@ xvault is set by environment variables. An empty variable counts as unset. A nam
 \`NAME_FILE\` instead: the file holds the value, one newline at its end is not part of it; setting both is a mistake.
 \`xvault config\` prints every value with its source, secrets masked, and every mistake at once.
 The AWS SDK reads its own variables (\`AWS_REGION\`, \`AWS_ACCESS_KEY_ID\`, \`AWS_PROFILE\`, web identity, roles …) untouched.
+Traces are turned on by OpenTelemetry's own (\`OTEL_EXPORTER_OTLP_ENDPOINT\` …): see [monitoring.md](monitoring.md#traces).
 
 ${tables.join('\n')}
 ## Several pools: XVAULT_POOLS_FILE
