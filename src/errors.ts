@@ -28,6 +28,8 @@ export const ERROR_CODES = {
   limit_reached: 'Too much is running or queued: try again after Retry-After.',
   service_unavailable:
     'The xvault service at XVAULT_URL does not answer: check the address, the network and the service.',
+  engine_unavailable:
+    'The engine’s container does not come up, or did not stay up: look at its log, its memory and its settings, then try again.',
   draining: 'This instance is shutting down: try again on another or later.',
   pool_unavailable: 'The pool does not answer: check address, network and power, then try again.',
   pool_refused: 'The pool refused the call: the detail has its code and params.',
@@ -71,6 +73,7 @@ const RETRY: Partial<Record<ErrorCode, Retry>> = {
   idempotency_in_flight: 'later',
   limit_reached: 'later',
   service_unavailable: 'later',
+  engine_unavailable: 'later',
   draining: 'later',
   pool_unavailable: 'later',
   source_truncated: 'later',

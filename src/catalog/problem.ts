@@ -21,6 +21,7 @@ export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   precondition_failed: 412,
   limit_reached: 429,
   service_unavailable: 503,
+  engine_unavailable: 503,
   draining: 503,
   pool_unavailable: 503,
   pool_refused: 502,

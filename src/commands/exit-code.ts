@@ -36,6 +36,7 @@ const BY_ERROR: Record<ErrorCode, ExitCode> = {
   precondition_failed: 11,
   limit_reached: 13,
   service_unavailable: 13,
+  engine_unavailable: 13,
   draining: 13,
   pool_unavailable: 13,
   pool_refused: 1,

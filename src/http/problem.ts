@@ -19,6 +19,7 @@ const RETRY_AFTER_SECONDS: Partial<Record<ErrorCode, number>> = {
   idempotency_in_flight: 1,
   limit_reached: 30,
   draining: 10,
+  engine_unavailable: 10,
   pool_unavailable: 30,
   store_unavailable: 10,
 };

@@ -1,0 +1,213 @@
+/**
+ * The engine inside the container: brought up for a request, kept, listened to, ended.
+ *
+ * What is known of it in memory is only how fresh its last answer is; everything else is asked anew, since this object may
+ * have been away while the container ran on. Why it ended last is written down for whoever has to tell it.
+ */
+import { BackupError } from '../errors.ts';
+import { NEVER } from '../signals.ts';
+import { SIGTERM } from './container.ts';
+import {
+  type Deps,
+  limited,
+  messageOf,
+  type SupervisorSettings,
+  type SupervisorStorage,
+} from './supervision.ts';
+import type { Seen, Watched } from './watched.ts';
+
+/** Between two looks at a port that does not answer yet, or a process that does not end. */
+const POLL_MS = 250;
+/** One look at /livez: it does nothing but answer. */
+const LIVE_LIMIT_MS = 5_000;
+/** A port that answered is not asked again before each request of a burst. */
+const READY_FRESH_MS = 5_000;
+/** A container outlives so many alarms that do not come: this object may be away for a moment. */
+const KEEP_ALARMS = 20;
+/** Alarms in a row without a sign of life, neither from the port nor in a record, before a container is ended. */
+const SILENT_ALARMS = 10;
+
+interface Silence {
+  alarms: number;
+  /** When each record was last written, as of the alarm before. */
+  updatedAt: Record<string, string>;
+}
+
+export interface EngineProcess {
+  /** Resolves when its port answers. Errors: `engine_unavailable`. */
+  ready(): Promise<void>;
+  /** Hands a request on, once. Errors: `engine_unavailable`. */
+  forward(request: Request): Promise<Response>;
+  /** Starts it and does not wait for it; why it cannot be started is written down. */
+  start(): Promise<void>;
+  /** Tells the platform that it is still wanted. */
+  keep(): Promise<void>;
+  /** Asks whether it lives; one that has been silent for long is ended, and the next alarm starts it again. */
+  listen(left: readonly { watched: Watched; seen: Seen }[]): Promise<void>;
+  /** SIGTERM, and the hard way after the grace. */
+  stop(): Promise<void>;
+  /** How it ended last, or why it did not start. */
+  lastEnd(): Promise<string | undefined>;
+}
+
+interface Context {
+  deps: Deps;
+  settings: SupervisorSettings;
+}
+
+/** The process in the container of `deps`. */
+export function createEngineProcess(deps: Deps, settings: SupervisorSettings): EngineProcess {
+  const { container, storage, clock } = deps;
+  const context = { deps, settings };
+  let answeredAt = Number.NEGATIVE_INFINITY;
+  let starting: Promise<void> | undefined;
+  let stopping: Promise<void> | undefined;
+  return {
+    ready: async () => {
+      await stopping;
+      if (container.running && clock.elapsed() - answeredAt < READY_FRESH_MS) return;
+      starting ??= bringUp(context).finally(() => {
+        starting = undefined;
+      });
+      await starting;
+      answeredAt = clock.elapsed();
+    },
+    forward: async (request) => {
+      try {
+        return await container.fetch(toPort(request));
+      } catch (cause) {
+        answeredAt = Number.NEGATIVE_INFINITY;
+        throw new BackupError(
+          'engine_unavailable',
+          'answer request: the engine was gone before it answered; whether it began what was asked is not known: repeat the request with the same Idempotency-Key',
+          { cause },
+        );
+      }
+    },
+    start: async () => {
+      try {
+        launch(context);
+      } catch (error) {
+        await storage.put('last_end', messageOf(error));
+        deps.log.warn('engine not started', { error: messageOf(error) });
+      }
+    },
+    keep: () => keep(context),
+    listen: (left) => listen(context, left),
+    stop: async () => {
+      answeredAt = Number.NEGATIVE_INFINITY;
+      stopping ??= end(context).finally(() => {
+        stopping = undefined;
+      });
+      await stopping;
+    },
+    lastEnd: () => storage.get<string>('last_end'),
+  };
+}
+
+/** The port speaks no TLS, and answers of the engine are the caller's, redirects among them. */
+function toPort(request: Request): Request {
+  const url = new URL(request.url);
+  url.protocol = 'http:';
+  return new Request(new Request(url, request), { redirect: 'manual' });
+}
+
+async function bringUp(context: Context): Promise<void> {
+  const { deps, settings } = context;
+  const { container, clock } = deps;
+  const until = clock.elapsed() + settings.readyMs;
+  let ended: string | undefined;
+  if (!container.running) {
+    try {
+      launch(context, (reason) => {
+        ended = reason;
+      });
+    } catch (error) {
+      throw notReady(`it cannot be started: ${messageOf(error)}`, error);
+    }
+  }
+  while (!(await lives(context))) {
+    if (ended !== undefined && !container.running) throw notReady(`it ended: ${ended}`);
+    if (clock.elapsed() >= until) {
+      throw notReady(
+        `it does not answer after ${settings.readyMs / 1000} s, and is still starting`,
+      );
+    }
+    await pause(context);
+  }
+  await keep(context);
+}
+
+async function lives({ deps: { container, clock } }: Context): Promise<boolean> {
+  try {
+    const { ok, body } = await limited(clock, LIVE_LIMIT_MS, (signal) =>
+      container.fetch(new Request('http://engine/livez', { signal })),
+    );
+    await body?.cancel();
+    return ok;
+  } catch {
+    return false; // not yet, or not any more: the caller decides by the time that has passed
+  }
+}
+
+/** Starts the container and writes down how it ends. Errors: the platform's. */
+function launch({ deps, settings }: Context, onEnd: (reason: string) => void = () => {}): void {
+  const { container, storage, log } = deps;
+  container.start(settings.env);
+  const note = async (reason: string): Promise<void> => {
+    onEnd(reason);
+    log.info('engine ended', { reason });
+    await storage.put('last_end', reason);
+  };
+  container
+    .ended()
+    .then(
+      () => note('it ended by itself'),
+      (error) => note(messageOf(error)),
+    )
+    .catch((error) => log.warn('end of engine not written down', { error: messageOf(error) }));
+}
+
+async function keep({ deps, settings }: Context): Promise<void> {
+  await deps.container.keepFor(settings.alarmMs * KEEP_ALARMS);
+}
+
+async function listen(
+  context: Context,
+  left: readonly { watched: Watched; seen: Seen }[],
+): Promise<void> {
+  const { container, storage, log } = context.deps;
+  if (!container.running || (await lives(context))) return await forgetSilence(storage);
+  const entries = left.map(({ watched, seen }) => [watched.id, seen.updatedAt]);
+  const updatedAt: Record<string, string> = Object.fromEntries(entries);
+  const before = await storage.get<Silence>('silence');
+  const heard = left.some(({ watched: { id } }) => before?.updatedAt[id] !== updatedAt[id]);
+  const alarms = before === undefined || heard ? 1 : before.alarms + 1;
+  if (alarms < SILENT_ALARMS) return await storage.put('silence', { alarms, updatedAt });
+  log.error('engine ended: it was silent', { alarms });
+  await storage.put('last_end', `it did not answer for ${alarms} looks, and was ended`);
+  await forgetSilence(storage);
+  await container.destroy('it was silent');
+}
+
+async function forgetSilence(storage: SupervisorStorage): Promise<void> {
+  if ((await storage.get<Silence>('silence')) !== undefined) await storage.delete('silence');
+}
+
+async function end(context: Context): Promise<void> {
+  const { container, clock } = context.deps;
+  if (!container.running) return;
+  container.signal(SIGTERM);
+  const until = clock.elapsed() + context.settings.graceMs;
+  while (container.running && clock.elapsed() < until) await pause(context);
+  if (container.running) await container.destroy('it did not end after SIGTERM');
+}
+
+/** Loops round it look at their own limit. */
+async function pause({ deps: { clock } }: Context): Promise<void> {
+  await clock.sleep(POLL_MS, { signal: NEVER });
+}
+
+function notReady(why: string, cause?: unknown): BackupError {
+  return new BackupError('engine_unavailable', `start engine: ${why}`, { cause });
+}
