@@ -46,6 +46,9 @@ export function outcomeOf(machine: RunMachine, job: Job): RunMachine {
             sent_bytes: result.sent_bytes,
             copied_bytes: result.copied_bytes,
             duration_seconds: result.duration_seconds,
+            ...(result.estimated_cost === undefined
+              ? {}
+              : { estimated_cost: result.estimated_cost }),
           },
           warnings: [...new Set([...machine.warnings, ...result.warnings])],
         }),

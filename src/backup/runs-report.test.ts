@@ -38,7 +38,7 @@ test('the report says what was made, what was not and the mend, and what was lef
   const text = runReport(ended({ notes: ['no machine carries the tag weekly'] }));
   const lines = text.split('\n');
   assert.equal(lines[0], 'partial: 1 of 3 machines backed up, 2 failed, 1 left out');
-  assert.match(text, /\n4\.5 GiB, 136 MiB sent, 1h\n/);
+  assert.match(text, /\n4\.5 GiB, 136 MiB sent, requests for 0\.0002 USD, 1h\n/);
   assert.match(text, /\nMACHINE +POOL +STATUS +SIZE +SENT +TOOK +WHAT\n/);
   assert.match(text, /\ndb-1 +default +failed +– +– +– +no space\n/);
   assert.match(text, /\nwhat to do:\n {2}db-1, db-2\?: Free space on the SR\.\n/);

@@ -55,10 +55,29 @@ export function runHeadline(run: Run): string {
   ].join(', ');
 }
 
-/** Seconds since it began, to its end or its last change. */
-function tookSeconds(run: Run): number {
-  const end = run.finished_at ?? run.updated_at;
-  return Math.max(0, (parseTime(end) - parseTime(run.created_at)) / 1000);
+/** Seconds since it began, to its end, or else to `nowMs` or its last change. */
+export function tookSeconds(run: Run, nowMs = parseTime(run.updated_at)): number {
+  const endMs = run.finished_at === undefined ? nowMs : parseTime(run.finished_at);
+  return Math.max(0, (endMs - parseTime(run.created_at)) / 1000);
+}
+
+/** Of its requests, a sum a currency; [] where nothing is known of it. */
+export function costsOf({
+  machines,
+}: Pick<Run, 'machines'>): { amount: number; currency: string }[] {
+  const costs = machines.flatMap(({ made }) => made?.estimated_cost ?? []);
+  return [...Map.groupBy(costs, ({ currency }) => currency)].map(([currency, all]) => ({
+    currency,
+    amount: all.reduce((sum, { amount }) => sum + amount, 0),
+  }));
+}
+
+/** Two figures that count: most are fractions of a cent. '' where nothing is known. */
+function costsText(run: Run): string {
+  const texts = costsOf(run).map(
+    ({ amount, currency }) => `${Number(amount.toPrecision(2))} ${currency}`,
+  );
+  return texts.join(' + ');
 }
 
 function sumOf(run: Run, field: 'size_bytes' | 'sent_bytes'): number {
@@ -115,7 +134,8 @@ export function runReport(run: Run): string {
     lines.length === 0 ? [] : ['', `${title}:`, ...lines.map((line) => `  ${line}`)];
   const state = run.request.dry_run ? 'dry run' : run.status;
   const { machines, skipped, problems, notes } = run;
-  const total = `${formatBytes(sumOf(run, 'size_bytes'))}, ${formatBytes(sumOf(run, 'sent_bytes'))} sent`;
+  const cost = costsText(run);
+  const total = `${formatBytes(sumOf(run, 'size_bytes'))}, ${formatBytes(sumOf(run, 'sent_bytes'))} sent${cost && `, requests for ${cost}`}`;
   const began = `begun ${run.created_at} by ${plain(run.triggered_by)}, nothing begins after ${run.deadline_at}`;
   const lines = [
     `${state}: ${runHeadline(run)}`,
@@ -172,6 +192,7 @@ export function runNotice(run: Run): Notice | undefined {
       { name: 'Took', value: formatSeconds(tookSeconds(run)) },
       { name: 'Size', value: formatBytes(sumOf(run, 'size_bytes')) },
       { name: 'Sent', value: formatBytes(sumOf(run, 'sent_bytes')) },
+      ...(costsOf(run).length === 0 ? [] : [{ name: 'Requests', value: costsText(run) }]),
       ...factsOf('To do', others),
       ...factsOf('Remark', [...remarksOf(run), ...run.notes.map(plain)]),
     ],

@@ -7,7 +7,7 @@
  */
 import { z } from 'zod';
 import { parseTime } from '../time.ts';
-import { backupRequestSchema, problemSchema, vmNameSchema } from './record.ts';
+import { backupRequestSchema, backupSchema, problemSchema, vmNameSchema } from './record.ts';
 
 const bytes = z.int().nonnegative();
 const time = z.iso.datetime();
@@ -76,6 +76,8 @@ const madeSchema = z.object({
   sent_bytes: bytes,
   copied_bytes: bytes,
   duration_seconds: z.number().nonnegative(),
+  /** Of its requests; absent in runs of older versions. */
+  estimated_cost: backupSchema.shape.estimated_cost,
 });
 
 export const runMachineSchema = z.object({

@@ -42,7 +42,7 @@ export async function pageAnswer(
 <html lang="en"><head><meta charset="utf-8"><title>${title}</title>
 <meta name="viewport" content="width=device-width,initial-scale=1">${refresh}
 <style>${raw(STYLE)}</style></head><body><header><a class="home" href="/">xvault</a>
-<nav aria-label="Pages"><a href="/">Status</a> <a href="/docs">API</a> <a href="/openapi.json">OpenAPI</a></nav>${signOut}</header>
+<nav aria-label="Pages"><a href="/">Status</a> <a href="/runs">Runs</a> <a href="/docs">API</a> <a href="/openapi.json">OpenAPI</a></nav>${signOut}</header>
 <main>${body}</main>${live ? html`<p id="live" class="quiet" role="status">Loaded anew every ${live.refreshSeconds} s.</p><script>${raw(SCRIPT)}</script>` : ''}</body></html>
 `;
   return {

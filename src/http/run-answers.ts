@@ -85,6 +85,7 @@ const RUN: Run = {
         sent_bytes: BACKUP_EXAMPLE.sent_bytes,
         copied_bytes: BACKUP_EXAMPLE.copied_bytes,
         duration_seconds: BACKUP_EXAMPLE.duration_seconds,
+        estimated_cost: BACKUP_EXAMPLE.estimated_cost,
       },
       warnings: [],
     },

@@ -154,7 +154,7 @@ describe('the pages in a browser', { skip }, () => {
         assert.equal(await page.evaluate(outline), 'solid', 'the focus is seen');
         seen.push((await page.locator(':focus').textContent()) ?? '');
       }
-      assert.deepEqual(seen.slice(0, 3), ['xvault', 'Status', 'API']);
+      assert.deepEqual(seen.slice(0, 3), ['xvault', 'Status', 'Runs']);
       await page.keyboard.press('Enter');
       await page.waitForURL(`${origin}/login`);
       assert.deepEqual(await context.cookies(), []);

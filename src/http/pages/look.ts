@@ -9,6 +9,8 @@ import { jobsSection, statusSections } from '../status-page.ts';
 import { jobSections } from './job-page.ts';
 import { kindText } from './job-table.ts';
 import { type Look, wantsEvents } from './live.ts';
+import { runsOf } from './run-look.ts';
+import { runsSection } from './run-page.ts';
 import { vmSections } from './vm-page.ts';
 
 const SLOW_EVERY_MS = 15_000;
@@ -20,6 +22,8 @@ const RECENT_JOBS = 500;
 const FORECAST_DAYS = 30;
 const VM_BACKUPS = 100;
 const VM_JOBS = 30;
+/** All that go on, most times, and the last that ended. */
+const SHOWN_RUNS = 10;
 
 type Looker = (options: Cancellable) => Promise<Look>;
 type Service = Call['deps']['service'];
@@ -55,27 +59,29 @@ export function statusLook(call: Call): Looker {
       const ids = new Set(jobs.map(({ id }) => id));
       if (active.some(({ id }) => !ids.has(id))) overview.forget();
     }
-    const { head = '', ...rest } = sections;
-    const shown = { head: raw(head), jobs: jobsSection(jobs) };
+    const { head = '', runs = '', ...rest } = sections;
+    const shown = { head: raw(head), jobs: jobsSection(jobs), runs: raw(runs) };
     for (const [id, text] of Object.entries(rest)) Object.assign(shown, { [id]: raw(text) });
     return { title: 'backups', sections: shown };
   };
 }
 
 async function overviewOf({ deps, settings }: Pick<Call, 'deps' | 'settings'>): Promise<Overview> {
-  const { service, version } = deps;
+  const { service, version, clock } = deps;
   const { draining } = service;
   const options = { signal: NEVER };
-  const [status, forecast, recent, running, queued] = await Promise.all([
+  const [status, forecast, recent, running, queued, runs] = await Promise.all([
     orProblem(service.status({ maxAgeSeconds: settings.maxAgeSeconds }, options)),
     orProblem(service.forecast({ days: FORECAST_DAYS }, options)),
     orProblem(jobsOf(service, { pageSize: RECENT_JOBS }, options)),
     orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'running' }, options)),
     orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'queued' }, options)),
+    orProblem(runsOf(service, SHOWN_RUNS, options)),
   ]);
   const active =
     Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
   const drawn = statusSections({ version, draining, status, forecast, recent });
+  drawn.runs = runsSection(runs, clock.now());
   const sections: Record<string, string> = {};
   for (const [id, section] of Object.entries(drawn)) sections[id] = String(await section);
   return { active, sections };

@@ -6,12 +6,14 @@ import { CONTROL_NAMES, HOSTILE_NAMES } from '../../../test/security/hostile-nam
 import type { Job } from '../../catalog/record.ts';
 import { BackupError } from '../../errors.ts';
 import { STATUS_EXAMPLE } from '../examples.ts';
+import { exampleRun } from '../run-answers.ts';
 import { paceOf } from './pace.ts';
 import { STYLE } from './style.ts';
 import { amountText, bytesText, durationText } from './words.ts';
 
 const { id: ID, vm: VM } = exampleBackup();
 const VM_PAGE = `/vms/${VM.pool}/${VM.uuid}`;
+const { id: RUN } = exampleRun();
 const EVENTS = { accept: 'text/event-stream' };
 
 /** A machine with a backup, a job that has ended and one that runs. */
@@ -21,6 +23,7 @@ function world() {
   service.backups.set(ID, exampleBackup());
   service.change(ID, endedJob());
   service.change(exampleJob().id, exampleJob());
+  service.runs.set(RUN, exampleRun());
   const pageOf = async (path: string) => await (await harness.get(path)).text();
   return { ...harness, pageOf };
 }
@@ -44,7 +47,18 @@ test('whatever a machine is called, it is text on every page, and never part of 
       ...STATUS_EXAMPLE,
       vms: STATUS_EXAMPLE.vms.map((row) => ({ ...row, vm, reason: name, status: 'critical' })),
     });
-    for (const path of ['/', VM_PAGE, `/jobs/${ID}`, `/jobs/${exampleJob().id}`]) {
+    const machines = exampleRun().machines.map((one) => ({ ...one, vm, warnings: [name] }));
+    const skipped = [{ vm, reason: name }];
+    service.runs.set(RUN, {
+      ...exampleRun(),
+      machines,
+      skipped,
+      notes: [name],
+      triggered_by: name,
+    });
+    const ids = [ID, exampleJob().id];
+    const jobs = ids.map((id) => `/jobs/${id}`);
+    for (const path of ['/', VM_PAGE, ...jobs, '/runs', `/runs/${RUN}`]) {
       const page = await pageOf(path);
       const scripts = page.match(/<script/g) ?? [];
       assert.ok(scripts.length <= 1, `${path} ${name}`);
@@ -104,6 +118,43 @@ test('the page of a job tells where its time went', async () => {
   );
 });
 
+test('the page of a run says what failed and its mend, what was left out and why, what it sent and cost', async () => {
+  const { service, get, pageOf } = world();
+  const error = {
+    type: 'urn:xvault:problem:snapshot_refused',
+    title: 'The pool cannot make the snapshot: the detail says which disk or space is in the way.',
+    status: 502,
+    detail: 'make snapshot of db-1: the storage is full',
+    code: 'snapshot_refused' as const,
+  };
+  const [good, waiting] = exampleRun().machines;
+  assert.ok(good && waiting);
+  const failed = { ...waiting, status: 'failed' as const, error, job_id: ID };
+  const ended = { status: 'partial' as const, finished_at: '2026-11-23T02:10:00.412Z' };
+  service.runs.set(RUN, { ...exampleRun(), ...ended, machines: [good, failed] });
+  const page = await pageOf(`/runs/${RUN}`);
+  assert.match(page, /<h1>Run of 2 machines <span class="tag critical">partial/);
+  assert.match(page, /1 of 2 machines backed up, 1 failed, 1 left out\./);
+  assert.match(
+    page,
+    /class="wrong"><a [^>]*>db-1<\/a>: make snapshot of db-1: the storage is full/,
+  );
+  assert.ok(page.includes(`<p>${error.title}</p>`));
+  assert.ok(page.indexOf('>db-1<') < page.indexOf('>web-1<'), 'the worst first');
+  assert.match(page, /test-7<\/a>.*?test- is in the skip list/s);
+  assert.match(page, /left out: disk 2 \(scratch \[nobackup\]\)/);
+  assert.match(page, /cost of the requests<\/dt><dd>[\d.]+ USD/);
+  assert.match(page, /took<\/dt><dd>10 min 0 s/);
+  assert.ok(page.includes(`href="/jobs/${ID}"`));
+  for (const path of ['/', '/runs']) {
+    const list = await pageOf(path);
+    assert.match(list, RegExp(`href="/runs/${RUN}".*?partial.*?1 of 2 machines backed up`, 's'));
+  }
+  service.runs.clear();
+  assert.equal((await get(`/runs/${RUN}`)).status, 404);
+  assert.doesNotMatch(await pageOf('/'), /<h2>Runs/, 'who makes none is not told of them');
+});
+
 test('a job that failed says what happened and what mends it', async () => {
   const { service, pageOf } = world();
   const error = {
@@ -148,7 +199,7 @@ test('a page follows itself: what changed is sent, nothing else, and the end of 
 test('a stream of a page ends with the instance, and gives its place back', async () => {
   const { service, get, clock } = world();
   const events = read(await get('/', EVENTS));
-  for (let part = 0; part < 5; part++) await events.next();
+  for (let part = 0; part < 6; part++) await events.next();
   const rest = events.next();
   service.draining = true;
   await clock.advance(2_000);

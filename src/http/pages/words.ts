@@ -53,6 +53,8 @@ export function day(text: string): Html {
 
 const TONES: Record<string, string> = {
   succeeded: 'ok',
+  partial: 'critical',
+  'not started': 'critical',
   failed: 'critical',
   cancelled: 'warning',
 };
@@ -81,6 +83,11 @@ export function facts(pairs: readonly (readonly [string, Html | string | undefin
 /** The page of a machine. */
 export function vmPath({ pool, uuid }: { pool: string; uuid: string }): string {
   return `/vms/${encodeURIComponent(pool)}/${encodeURIComponent(uuid)}`;
+}
+
+/** The page of a run. */
+export function runPath(id: string): string {
+  return `/runs/${encodeURIComponent(id)}`;
 }
 
 /** The page of a job. */

@@ -4,6 +4,7 @@ import { docsPage } from '../docs-page.ts';
 import { pageAnswer } from '../page.ts';
 import { liveAnswer } from '../pages/live.ts';
 import { jobLook, statusLook, vmLook } from '../pages/look.ts';
+import { runListLook, runLook } from '../pages/run-look.ts';
 import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
 import { idOf, problemDoc } from './common.ts';
 
@@ -54,6 +55,31 @@ const job = defineRoute({
   handle: (call) => liveAnswer(call, jobLook(call, idOf(call, 'job'))),
 });
 
+const runs = defineRoute({
+  method: 'GET',
+  path: '/runs',
+  scope: 'read',
+  summary: 'Page of the last runs',
+  description: FOR_PEOPLE,
+  basic: true,
+  session: true,
+  answers: { 200: pageDoc },
+  handle: (call) => liveAnswer(call, runListLook(call)),
+});
+
+const run = defineRoute({
+  method: 'GET',
+  path: '/runs/{id}',
+  scope: 'read',
+  summary: 'Page of a run',
+  description: FOR_PEOPLE,
+  params: { id: 'id of the run' },
+  basic: true,
+  session: true,
+  answers: { 200: pageDoc, 404: problemDoc('No such run, or a rule of the bucket removed it.') },
+  handle: (call) => liveAnswer(call, runLook(call, idOf(call, 'run'))),
+});
+
 const document = defineRoute({
   method: 'GET',
   path: '/openapi.json',
@@ -77,4 +103,4 @@ const docs = defineRoute({
     await pageAnswer('xvault API', docsPage(routes, new URL(c.req.url).origin)),
 });
 
-export const PAGE_ROUTES: readonly AnyRoute[] = [status, machine, job, document, docs];
+export const PAGE_ROUTES: readonly AnyRoute[] = [status, machine, job, runs, run, document, docs];
