@@ -200,6 +200,24 @@ test('XVAULT_TOKEN has every scope but restore', () => {
   assert.match(token?.sha256 ?? '', /^ba7816bf8f01cfea414140de5dae2223/);
 });
 
+test('a path behind the endpoint is a bucket in the wrong place, but for local servers', () => {
+  const at = (XVAULT_S3_ENDPOINT: string) => read({ ...FULL, XVAULT_S3_ENDPOINT }).mistakes;
+  assert.match(at('https://a.r2.cloudflarestorage.com/xvault')[0]?.message ?? '', /XVAULT_BUCKET/);
+  assert.deepEqual(at('http://127.0.0.1:8787/cdn-cgi/local/r2/s3'), []);
+});
+
+test('tokens may be given without a file, and not in two places', () => {
+  const good = [{ name: 'ci', sha256: DIGEST, scopes: ['restore'] }];
+  const env = { ...FULL, XVAULT_TOKENS: JSON.stringify(good) };
+  assert.deepEqual(
+    settingsOf(env).tokens.filter(({ name }) => name === 'ci'),
+    good,
+  );
+  assert.match(read({ ...env, XVAULT_TOKENS: '{' }).mistakes[0]?.message ?? '', /no JSON/);
+  const both = read({ ...env, XVAULT_TOKENS_FILE: '/t' }, { '/t': JSON.stringify(good) });
+  assert.match(both.mistakes[0]?.message ?? '', /not both/);
+});
+
 test('the tokens file is read, and what is wrong in it is named', () => {
   const good = [{ name: 'ci', sha256: DIGEST.toUpperCase(), scopes: ['backup'] }];
   const env = { ...FULL, XVAULT_TOKENS_FILE: '/t' };

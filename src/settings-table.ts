@@ -96,7 +96,10 @@ const bucketSettings = {
       defaultText: 'empty',
     } satisfies SettingMeta),
   XVAULT_S3_ENDPOINT: text
-    .refine((value) => originProblem(value) === undefined, 'expected https://host[:port]')
+    .refine(
+      (value) => originProblem(value, isOnLoopback(value)) === undefined,
+      'expected https://host[:port]; the bucket goes into XVAULT_BUCKET',
+    )
     .optional()
     .meta({
       group: 'Bucket',
@@ -138,6 +141,12 @@ const bucketSettings = {
   } satisfies SettingMeta),
 };
 
+/** Servers for trying out may have a path there, such as wrangler's local R2; elsewhere it is a bucket in the wrong place. */
+function isOnLoopback(value: string): boolean {
+  const { hostname } = URL.parse(value) ?? { hostname: '' };
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(hostname);
+}
+
 const serviceSettings = {
   XVAULT_LISTEN: listenSchema.default({ host: '127.0.0.1', port: 8080 }).meta({
     group: 'Service',
@@ -150,6 +159,12 @@ const serviceSettings = {
     description: 'JSON file of bearer tokens, see below.',
     example: '/etc/xvault/tokens.json',
     file: true,
+  } satisfies SettingMeta),
+  XVAULT_TOKENS: text.optional().meta({
+    group: 'Service',
+    description:
+      'What XVAULT_TOKENS_FILE would hold, for platforms without files: it has digests and no tokens.',
+    example: '[{"name":"ci","sha256":"9f86d081…","scopes":["backup","read"]}]',
   } satisfies SettingMeta),
   XVAULT_TOKEN: z
     .string()

@@ -1,5 +1,5 @@
 /**
- * Who may call the service: bearer tokens from XVAULT_TOKENS_FILE and XVAULT_TOKEN.
+ * Who may call the service: bearer tokens from XVAULT_TOKENS_FILE (or XVAULT_TOKENS) and XVAULT_TOKEN.
  *
  * Only SHA-256 digests are kept: the file can be shown around, and a core dump holds no token of it. Rotation is
  * two entries of the same name for a while.
@@ -43,7 +43,7 @@ export function readTokens(
   files: FileReader,
   mistakes: SettingMistake[],
 ): TokenEntry[] {
-  const tokens = fileTokens(values.XVAULT_TOKENS_FILE, files, mistakes);
+  const tokens = listedTokens(values, files, mistakes);
   if (values.XVAULT_TOKEN !== undefined) {
     const sha256 = createHash('sha256').update(values.XVAULT_TOKEN).digest('hex');
     // Restore overwrites nothing, but it fills storage and starts machines: it has to be given by name.
@@ -52,13 +52,18 @@ export function readTokens(
   return tokens;
 }
 
-function fileTokens(
-  path: string | undefined,
+function listedTokens(
+  { XVAULT_TOKENS: given, XVAULT_TOKENS_FILE: path }: SettingValues,
   files: FileReader,
   mistakes: SettingMistake[],
 ): TokenEntry[] {
-  const name = 'XVAULT_TOKENS_FILE';
-  const text = path === undefined ? undefined : files(name, path);
+  if (given !== undefined && path !== undefined) {
+    const message = 'set XVAULT_TOKENS or XVAULT_TOKENS_FILE, not both';
+    mistakes.push({ name: 'XVAULT_TOKENS', message });
+    return [];
+  }
+  const name = path === undefined ? 'XVAULT_TOKENS' : 'XVAULT_TOKENS_FILE';
+  const text = path === undefined ? given : files(name, path);
   if (text === undefined) return [];
   const into = { mistakes, example: FILE_EXAMPLE };
   return parseJsonFile(name, text, tokensFileSchema, into) ?? [];

@@ -105,6 +105,8 @@ export interface ServiceSettings {
   prices?: Prices;
   /** XVAULT_MAX_AGE_HOURS; who is told of machines without a fresh backup is told by this, nobody unless given. */
   maxAgeSeconds?: number;
+  /** This instance reaches no pool and only reads: the status tells of the machines the bucket knows. */
+  poolsElsewhere?: boolean;
 }
 
 export interface RunningService extends Service {
@@ -133,6 +135,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     stateStore: deps.stateStore,
     endings,
     freshMs: Math.min(LISTED_EVERY_MS, settings.catalogTtlMs ?? LISTED_EVERY_MS),
+    poolsElsewhere: settings.poolsElsewhere,
   });
   const freshness = createFreshnessWatch(engine, queries, settings);
   const disks = createDiskViews(engine, deps);

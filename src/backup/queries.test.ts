@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createScriptedPool } from '../../test/backup/scripted-pool.ts';
+import { exampleJob } from '../../test/http/records.ts';
 import { nextId, sampleBackup } from '../../test/records.ts';
 import { createSimClock } from '../../test/sim/clock.ts';
 import { createMemoryStore } from '../../test/sim/memory-store.ts';
@@ -104,5 +105,55 @@ test('tags of a machine say that it is left out, or how old its backup may be', 
       ['vm-1', 691_200],
       ['vm-2', undefined],
     ],
+  );
+});
+
+test('where no pool is asked the status tells of who has a backup or had a job, and says so', async () => {
+  const clock = createSimClock();
+  const store = createMemoryStore(clock);
+  const log: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
+  const meter = { count: () => undefined, observe: () => undefined };
+  const create = () =>
+    createService(
+      { pools: [], store, stateStore: store, clock, ids: { uuid: nextId }, log, meter },
+      {
+        prefix: 'xv',
+        concurrency: 1,
+        concurrencyPerPool: 1,
+        concurrencyPerSr: 1,
+        queueLimit: 1,
+        retentionClasses: ['daily'],
+        instance: 'a',
+        poolsElsewhere: true,
+      },
+    );
+  const empty = await create().status({ maxAgeSeconds: 3600 }, options);
+  // a watcher of the wrong bucket must not be told that all is well
+  assert.deepEqual([empty.status, empty.vms, empty.machines_from], ['warning', [], 'bucket']);
+  const uuid = nextId();
+  const backup = sampleBackup({ vm: { uuid, name: 'web-1', pool: 'dc1' } });
+  const parts = { retention: 'daily', pool: 'dc1', vmUuid: uuid, backupId: backup.id };
+  await store.put(keys.archive(parts, 'web-1'), 'x', options);
+  await store.put(keys.record(parts), JSON.stringify(backup), options);
+  const job = {
+    ...exampleJob(),
+    status: 'failed' as const,
+    vm: { uuid: 'u2', name: 'db-1', pool: 'dc2' },
+  };
+  await store.put(keys.job(job.id), JSON.stringify(job), options);
+  const service = create();
+  const all = await service.status({ maxAgeSeconds: 3600 * 24 * 36_500 }, options);
+  assert.deepEqual(
+    all.vms.map(({ vm, status }) => [vm.pool, vm.name, status]),
+    [
+      ['dc2', 'db-1', 'critical'],
+      ['dc1', 'web-1', 'ok'],
+    ],
+  );
+  assert.deepEqual([all.unreachable_pools, all.machines_from], [[], 'bucket']);
+  const one = await service.status({ maxAgeSeconds: 3600, pool: 'dc1' }, options);
+  assert.deepEqual(
+    one.vms.map(({ vm }) => vm.name),
+    ['web-1'],
   );
 });

@@ -24,6 +24,8 @@ const LAST_JOBS = 500;
 const READY_CACHE_MS = 30_000;
 /** Where nobody guards, ends are told all the same. */
 const NO_GUARD = { marginMs: 0, retentionDays: {} };
+/** The record does not hold them: who has one counts by the setting until the pool answers. */
+const NO_TAGS: string[] = [];
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export type Queries = Pick<
@@ -36,19 +38,34 @@ interface Asking {
   engine: Engine;
   share: Share;
   endings: Endings;
+  poolsElsewhere: boolean;
 }
 
-/** The reading half of the service; `freshMs`: how old a listing of machines or jobs may be. */
+/**
+ * The reading half of the service; `freshMs`: how old a listing of machines or jobs may be. `poolsElsewhere`: no pool is asked,
+ * the machines are those the bucket knows.
+ */
 export function createQueries(
   engine: Engine,
   {
     freshMs,
     stateStore = engine.store,
     endings = createEndings(engine, { settings: NO_GUARD, failures: new Map() }),
-  }: { freshMs: number; stateStore?: ObjectStore; endings?: Endings } = { freshMs: 0 },
+    poolsElsewhere = false,
+  }: {
+    freshMs: number;
+    stateStore?: ObjectStore;
+    endings?: Endings;
+    poolsElsewhere?: boolean | undefined;
+  } = { freshMs: 0 },
 ): Queries {
   const { catalog, jobs, clock } = engine;
-  const asking: Asking = { engine, share: createShare(clock, { freshMs }), endings };
+  const asking: Asking = {
+    engine,
+    share: createShare(clock, { freshMs }),
+    endings,
+    poolsElsewhere,
+  };
   let ready: { at: number; answer: Promise<Readiness> } | undefined;
 
   return {
@@ -214,31 +231,16 @@ async function status(
   options: Cancellable,
 ) {
   const { engine } = asking;
-  const pools =
-    input.pool === undefined ? [...engine.pools.values()] : [poolOf(engine, input.pool)];
   const [newest, lastJobs] = await Promise.all([
     engine.catalog.newestReadable(options),
     lastJobOfEach(asking),
   ]);
   const goods = await newestGoodOf(newest, engine, options);
   const guards = await asking.endings.guards(idsOf(goods), options);
-  const unreachablePools: string[] = [];
-  const lists = await Promise.all(
-    pools.map(async (pool) => {
-      try {
-        const vms = await vmsOf(asking, pool);
-        return vms.map((vm) => ({ ...vm, pool: pool.name }));
-      } catch (error) {
-        engine.log.warn('pool not listed', {
-          pool: pool.name,
-          error: toBackupError(error).message,
-        });
-        unreachablePools.push(pool.name);
-        return knownFromBucket(pool.name, newest);
-      }
-    }),
-  );
-  const vms = lists.flat().map(({ uuid, nameLabel, pool, tags }) => {
+  const { machines, unreachablePools } = asking.poolsElsewhere
+    ? { machines: knownToBucket(newest, lastJobs, input.pool), unreachablePools: [] }
+    : await machinesOfPools(asking, newest, input.pool);
+  const vms = machines.map(({ uuid, nameLabel, pool, tags }) => {
     const maxAge = maxAgeOf(tags);
     const found = goods.get(`${pool}/${uuid}`);
     const job = lastJobs.get(`${pool}/${uuid}`);
@@ -262,7 +264,52 @@ async function status(
     unreadable: engine.unreadable.list(),
     vms,
     atRisk: goneAtRisk(guards, { seen: vms, newest, pool: input.pool }, engine.clock.now()),
+    fromBucket: asking.poolsElsewhere,
   });
+}
+
+type Machine = Pick<VmFacts, 'uuid' | 'nameLabel' | 'tags'> & { pool: string };
+type Newest = ReadonlyMap<string, Backup>;
+
+async function machinesOfPools(
+  asking: Asking,
+  newest: Newest,
+  name: string | undefined,
+): Promise<{ machines: Machine[]; unreachablePools: string[] }> {
+  const { engine } = asking;
+  const pools = name === undefined ? [...engine.pools.values()] : [poolOf(engine, name)];
+  const unreachablePools: string[] = [];
+  const lists = await Promise.all(
+    pools.map(async (pool) => {
+      try {
+        const vms = await vmsOf(asking, pool);
+        return vms.map((vm) => ({ ...vm, pool: pool.name }));
+      } catch (error) {
+        engine.log.warn('pool not listed', {
+          pool: pool.name,
+          error: toBackupError(error).message,
+        });
+        unreachablePools.push(pool.name);
+        return knownFromBucket(pool.name, newest);
+      }
+    }),
+  );
+  return { machines: lists.flat(), unreachablePools };
+}
+
+/** Whoever has a backup, or had a job that tried to make one: a machine never named to xvault is on its pool alone. */
+function knownToBucket(
+  newest: Newest,
+  lastJobs: ReadonlyMap<string, Job>,
+  pool: string | undefined,
+): Machine[] {
+  const known = new Map<string, Machine>();
+  for (const { vm } of [...lastJobs.values(), ...newest.values()]) {
+    if (pool !== undefined && vm.pool !== pool) continue;
+    const { uuid, name } = vm;
+    known.set(`${vm.pool}/${uuid}`, { uuid, nameLabel: name, pool: vm.pool, tags: NO_TAGS });
+  }
+  return [...known.values()];
 }
 
 /** The ids, by machine. */
@@ -281,11 +328,9 @@ function damagedOf({ backup: { id }, verified }: NonNullable<NewestGood['damaged
   return { id, verified };
 }
 
-function knownFromBucket(pool: string, newest: ReadonlyMap<string, Backup>) {
+function knownFromBucket(pool: string, newest: Newest): Machine[] {
   const records = [...newest.values()].filter(({ vm }) => vm.pool === pool);
-  // the record does not hold the tags: who has one counts by the setting until the pool answers
-  const tags: string[] = [];
-  return records.map(({ vm }) => ({ uuid: vm.uuid, nameLabel: vm.name, pool, tags }));
+  return records.map(({ vm }) => ({ uuid: vm.uuid, nameLabel: vm.name, pool, tags: NO_TAGS }));
 }
 
 async function lastJobOfEach(asking: Asking): Promise<Map<string, Job>> {

@@ -78,6 +78,8 @@ export interface StatusReport {
   }[];
   /** Pools that did not answer: their machines are known from the bucket only. */
   unreachable_pools: string[];
+  /** No pool was asked: these are the machines that have backups or jobs, whether they are still there or not. */
+  machines_from?: 'bucket';
   /** Records that cannot be read, as far as this instance looked; absent when there are none. */
   unreadable_records?: UnreadableRecord[];
   /** Machines that are on no pool any more, whose last good backup the bucket is about to delete. */

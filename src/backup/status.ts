@@ -30,6 +30,8 @@ export interface StatusInput {
   }[];
   /** Machines on no pool whose last good backup is about to be deleted, with the reason. */
   atRisk?: NonNullable<StatusReport['gone_at_risk']>;
+  /** No pool was asked. */
+  fromBucket?: boolean;
 }
 
 const RANK: Record<Verdict, number> = { ok: 0, warning: 1, critical: 2 };
@@ -45,7 +47,10 @@ export function statusOf(input: StatusInput): StatusReport {
     .map((vm) => withGuard(judge(vm, input), vm.guard, input.nowMs));
   vms.sort((a, b) => RANK[b.status] - RANK[a.status] || a.vm.name.localeCompare(b.vm.name));
   const { unreachablePools, unreadable = [], atRisk = [] } = input;
-  const doubts: Verdict[] = unreachablePools.length + unreadable.length > 0 ? ['warning'] : [];
+  // a bucket that knows of no machine is no proof that all is well
+  const nobody = input.fromBucket === true && vms.length === 0;
+  const hasDoubts = nobody || unreachablePools.length + unreadable.length > 0;
+  const doubts: Verdict[] = hasDoubts ? ['warning'] : [];
   const verdicts = [...doubts, ...vms.map((vm) => vm.status), ...atRisk.map((vm) => vm.status)];
   return {
     status: verdicts.reduce((worst, one) => (RANK[one] > RANK[worst] ? one : worst), 'ok'),
@@ -53,6 +58,7 @@ export function statusOf(input: StatusInput): StatusReport {
     max_age_seconds: input.maxAgeSeconds,
     vms,
     unreachable_pools: unreachablePools,
+    ...(input.fromBucket ? { machines_from: 'bucket' } : {}),
     ...(unreadable.length === 0 ? {} : { unreadable_records: unreadable }),
     ...(atRisk.length === 0 ? {} : { gone_at_risk: atRisk }),
   };

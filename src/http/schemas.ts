@@ -160,6 +160,14 @@ export const statusSchema = z
       }),
     ),
     unreachable_pools: z.array(z.string()),
+    machines_from: z
+      .literal('bucket')
+      .optional()
+      .meta({
+        description:
+          'No pool was asked (docs/cloudflare.md): these are the machines that have backups or jobs, by their last known names, ' +
+          'whether they are still there or not; their tags are not known.',
+      }),
     unreadable_records: unreadable,
     gone_at_risk: z
       .array(

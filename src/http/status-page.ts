@@ -46,7 +46,8 @@ ${'vms' in status ? vmTable(status, runsOf(input.recent)) : trouble(status)}`,
 }
 
 /** What is wrong and what is next, in a sentence each. */
-function summary({ vms, unreachable_pools, unreadable_records, gone_at_risk }: StatusReport): Html {
+function summary(report: StatusReport): Html {
+  const { vms, unreachable_pools, unreadable_records, gone_at_risk } = report;
   const good = vms.filter(({ status }) => status === 'ok').length;
   const bad = vms.filter(({ status }) => status === 'critical');
   const [next] = vms
@@ -57,6 +58,7 @@ function summary({ vms, unreachable_pools, unreadable_records, gone_at_risk }: S
       ? ''
       : html` The first last good backup to be deleted is that of <a href="${vmPath(next.vm)}">${next.vm.name || next.vm.uuid}</a>, on ${day(next.expires_at)}.`
   }</p>
+${report.machines_from === 'bucket' ? html`<p class="quiet">No pool is asked for this page: these are the machines that have backups or jobs.</p>` : ''}
 ${bad.slice(0, NAMED).map(({ vm, reason }) => html`<p class="wrong"><a href="${vmPath(vm)}">${vm.name || vm.uuid}</a>: ${reason}</p>`)}
 ${bad.length > NAMED ? html`<p>And ${bad.length - NAMED} more, below.</p>` : ''}
 ${unreachable_pools.map(

@@ -42,9 +42,12 @@ interface Found {
   leastSize: TransitionDefaultMinimumObjectSize | undefined;
 }
 
+/** What reading takes. */
+export type RulesContext = Pick<StoreContext, 'client' | 'calls' | 'bucket'>;
+
 /** The rules; [] when there are none, undefined where the store knows none. Errors: `store_*`. */
 export async function readLifecycle(
-  context: StoreContext,
+  context: RulesContext,
   options: Cancellable,
 ): Promise<LifecycleRule[] | undefined> {
   const found = await readRules(context, options);
@@ -86,7 +89,7 @@ export async function writeLifecycle(
 }
 
 async function readRules(
-  { client, calls, bucket }: StoreContext,
+  { client, calls, bucket }: RulesContext,
   { signal }: Cancellable,
 ): Promise<Found | undefined> {
   let xml = '';

@@ -4,7 +4,6 @@
  * Small objects are read and written here; archives go through upload.ts. What one provider does differently is in
  * quirks.ts and probe.ts. Keys are checked to be plain: other characters break copies on older Ceph RGW.
  */
-import assert from 'node:assert/strict';
 import {
   AbortMultipartUploadCommand,
   GetObjectCommand,
@@ -29,6 +28,7 @@ import { translateStoreError } from './errors.ts';
 import { readLifecycle, writeLifecycle } from './lifecycle.ts';
 import { listPage } from './list.ts';
 import { type LockRule, lockObjects, readBucketLock } from './lock.ts';
+import { checked, contentDisposition } from './names.ts';
 import { createProbe } from './probe.ts';
 import { PROVIDERS, type Quirks, quirksOf } from './quirks.ts';
 import { getObject, headObject } from './read.ts';
@@ -224,21 +224,4 @@ async function listUploads(
     marker = { KeyMarker: answer.NextKeyMarker, UploadIdMarker: answer.NextUploadIdMarker };
   }
   return found;
-}
-
-/** Keys are ours: a bad one is a bug. */
-export function checked(key: string): string {
-  assert(/^[A-Za-z0-9._-][A-Za-z0-9._/-]{0,1023}$/.test(key), `key=${key}`);
-  assert(!key.includes('//') && !/(^|\/)\.\.?(\/|$)/.test(key), `key=${key}`);
-  return key;
-}
-
-/** A name as RFC 6266 wants it: quoted ASCII for the old, UTF-8 for the rest. */
-function contentDisposition(fileName: string): string {
-  const ascii = fileName.replace(/[^A-Za-z0-9 ._-]/g, '_');
-  const utf8 = encodeURIComponent(fileName).replace(
-    /['()*]/g,
-    (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
-  return `attachment; filename="${ascii}"; filename*=UTF-8''${utf8}`;
 }
