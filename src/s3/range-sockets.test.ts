@@ -38,20 +38,25 @@ async function setUp(
     server.close();
   });
   const { port } = server.address() as AddressInfo;
+  const requestOf = (
+    from: number,
+    to: number,
+    more: Record<string, string> = {},
+  ): RangeRequest => ({
+    protocol: isTls ? 'https:' : 'http:',
+    hostname: '127.0.0.1',
+    port,
+    path: '/bucket/key',
+    query: { 'x-id': 'GetObject', tag: ["it's", 'b c'] },
+    headers: { host: `127.0.0.1:${port}`, range: `bytes=${from}-${to - 1}`, ...more },
+  });
   const getWith = async (
     more: Record<string, string>,
     from: number,
     to: number,
     signal?: AbortSignal,
   ) => {
-    const request: RangeRequest = {
-      protocol: isTls ? 'https:' : 'http:',
-      hostname: '127.0.0.1',
-      port,
-      path: '/bucket/key',
-      query: { 'x-id': 'GetObject', tag: ["it's", 'b c'] },
-      headers: { host: `127.0.0.1:${port}`, range: `bytes=${from}-${to - 1}`, ...more },
-    };
+    const request = requestOf(from, to, more);
     const memory = Buffer.alloc(to - from + 20, 255);
     const answer = await sockets.get(request, memory.subarray(10, -10), { signal });
     const around = Buffer.concat([memory.subarray(0, 10), memory.subarray(-10)]);
@@ -63,7 +68,11 @@ async function setUp(
   };
   const get = async (from: number, to: number, signal?: AbortSignal) =>
     await getWith({}, from, to, signal);
-  return { get, getWith, asked, accepted };
+  const memory = Buffer.alloc(BODY.length, 255);
+  /** The whole of BODY into `memory`. */
+  const fill = async (signal: AbortSignal) =>
+    await sockets.get(requestOf(0, BODY.length), memory, { signal });
+  return { get, getWith, asked, accepted, memory, fill };
 }
 
 const send = (from: number, to: number, more?: string) => (socket: Socket) =>
@@ -219,6 +228,25 @@ test('a silent store is left after a while, and at once by who leaves', async (t
   const reason = new Error('enough');
   leaving.abort(reason);
   await assert.rejects(reading, (error) => error === reason);
+});
+
+test('who leaves half-way has his memory back at once: nothing of what still comes lies in it', async (t) => {
+  const slowly = async (socket: Socket) => {
+    socket.write(OK(0, 200_000));
+    for (let at = 0; at < 190_000 && !socket.destroyed; at += 1000) {
+      socket.write(BODY.subarray(at, at + 1000));
+      await new Promise(setImmediate);
+    }
+  };
+  const { memory, fill } = await setUp(t, [(socket) => void slowly(socket)], { isTls: true });
+  const leaving = new AbortController();
+  const filling = fill(leaving.signal);
+  while (memory[20_000] === 255) await new Promise(setImmediate);
+  leaving.abort(new Error('enough'));
+  await assert.rejects(filling, /enough/);
+  memory.fill(254);
+  for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate);
+  assert.ok(memory.every((byte) => byte === 254));
 });
 
 test('an IPv6 address is reached', async (t) => {

@@ -2,8 +2,8 @@
  * Ranges of objects read from the socket into memory that is there: half the CPU of Node's HTTP client over TLS.
  *
  * Whoever reads an archive reads gigabytes, and an object, an event and a copy for each TLS record cost as much as decrypting it
- * (0.57 against 1.0 CPU s/GiB, Node 24). So GETs of ranges go over connections of their own, whose sockets put what comes into
- * one buffer. They know one answer: 206 with exactly the range and its length. Anything else is left to the SDK's handler, which
+ * (0.57 against 1.0 CPU s/GiB, Node 24). So GETs of ranges go over connections of their own, whose sockets put what comes where
+ * it belongs. They know one answer: 206 with exactly the range and its length. Anything else is left to the SDK's handler, which
  * is asked the same again; but a store that has too much to do (5xx, 429) is told so at once, without its text.
  * HTTP/1.1 (RFC 9112): one request at a time on a connection, kept for the next.
  */
@@ -63,8 +63,13 @@ interface Line {
   taker: Taker | undefined;
 }
 
-/** Takes what came: the first `length` bytes of memory that is used again for what comes next. */
-type Taker = (scratch: Buffer, length: number) => void;
+/** Takes what came. */
+interface Taker {
+  /** Where the next bytes are to lie; undefined: anywhere. */
+  room(): Uint8Array | undefined;
+  /** The first `length` bytes of `from`: the room, or memory that is used again for what comes next. */
+  take(from: Uint8Array, length: number): void;
+}
 
 /** No connection is made before the first request. */
 export function createRangeSockets(settings: RangeSocketSettings): RangeSockets {
@@ -110,7 +115,7 @@ export function createRangeSockets(settings: RangeSocketSettings): RangeSockets 
       const seen = first.seenBytes;
       const answer = await exchange(first, { ...request, head }, { target, signal }).catch(
         async (error) => {
-          first.socket.destroy();
+          await drop(first);
           // the store closed a connection that was kept as we began to use it again: nothing was answered
           if (kept === undefined || first.seenBytes > seen || signal?.aborted) throw error;
           const fresh = await dial(request, signal);
@@ -120,7 +125,7 @@ export function createRangeSockets(settings: RangeSocketSettings): RangeSockets 
               line: fresh,
             };
           } catch (again) {
-            fresh.socket.destroy();
+            await drop(fresh);
             throw again;
           }
         },
@@ -153,12 +158,12 @@ async function openLine(
     host,
     port: port ?? (isTls ? 443 : 80),
     onread: {
-      buffer: scratch,
-      callback: (length) => {
+      buffer: () => line.taker?.room() ?? scratch,
+      callback: (length, bytes) => {
         line.seenBytes += length;
         // nothing was asked: the store does not speak the same protocol
         if (line.taker === undefined) socket.destroy();
-        else line.taker(scratch, length);
+        else line.taker.take(bytes, length);
         return true;
       },
     },
@@ -241,6 +246,16 @@ async function exchange(
   }
 }
 
+/**
+ * Ends the connection. A socket that is destroyed as it reads still puts down what it has decrypted, in the memory it was
+ * told last; once it is closed it does not.
+ */
+async function drop({ socket }: Line): Promise<void> {
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.destroy();
+  if (!socket.closed) await closed;
+}
+
 /** Reads one answer. Bytes behind it make the connection useless. */
 function createTaker(
   { headers: { range = '' } }: RangeRequest,
@@ -250,11 +265,21 @@ function createTaker(
   let head = Buffer.alloc(0);
   let answer: RangeAnswer | undefined;
   let filled = 0;
-  // no view of each record is made: there are 65,536 in a GiB
-  return (scratch, length) => {
-    let [source, from, end] = [scratch, 0, length];
+  let given: Uint8Array | undefined;
+  const room = (): Uint8Array | undefined => {
+    // the end comes by way of the scratch: what follows it is noticed there
+    const isSoon = target.length - filled <= SCRATCH_BYTES;
+    given = answer === undefined || isSoon ? undefined : target.subarray(filled, -SCRATCH_BYTES);
+    return given;
+  };
+  const take = (bytes: Uint8Array, length: number): void => {
+    if (bytes === given) {
+      filled += length;
+      return;
+    }
+    let [source, from, end] = [bytes as Buffer, 0, length];
     if (answer === undefined) {
-      head = Buffer.concat([head, scratch.subarray(0, length)]);
+      head = Buffer.concat([head, bytes.subarray(0, length)]);
       const headBytes = head.indexOf(HEAD_END);
       if (headBytes === -1) {
         const isOdd = head.length > MAX_HEAD_BYTES;
@@ -265,7 +290,8 @@ function createTaker(
       const isBusy = answer.statusCode >= 500 || answer.statusCode === 429;
       if (isBusy || !isWanted(answer, range, target.length)) {
         const isOdd = answer.statusCode < 300;
-        return done({ answer: isBusy ? answer : undefined, isReusable: false, isOdd });
+        done({ answer: isBusy ? answer : undefined, isReusable: false, isOdd });
+        return;
       }
       [source, from, end] = [head, headBytes + HEAD_END.length, head.length];
     }
@@ -277,6 +303,7 @@ function createTaker(
     const isKept = !/close/i.test(answer.headers.connection ?? '') && fits === end - from;
     done({ answer, isReusable: isKept });
   };
+  return { room, take };
 }
 
 /** Exactly the range that was asked for, and its length told. */
