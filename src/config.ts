@@ -82,6 +82,8 @@ export interface Settings {
   linkSeconds: number;
   maxAgeSeconds: number;
   drainMs: number;
+  /** Of `xvault run`, from SIGTERM to its end. */
+  runGraceMs: number;
   leaseMs: number;
   logLevel: 'debug' | 'info' | 'warn' | 'error';
   instance: string;
@@ -280,6 +282,7 @@ function assemble(
     linkSeconds: values.XVAULT_LINK_SECONDS,
     maxAgeSeconds: values.XVAULT_MAX_AGE_HOURS * 3600,
     drainMs: values.XVAULT_DRAIN_SECONDS * 1000,
+    runGraceMs: values.XVAULT_RUN_GRACE_SECONDS * 1000,
     leaseMs: values.XVAULT_LEASE_SECONDS * 1000,
     logLevel: values.XVAULT_LOG_LEVEL,
     // A process that comes back after its successor took its jobs must not be mistaken for it.

@@ -304,6 +304,14 @@ const clientSettings = {
         'A running service: `backup`, `list`, `status`, `jobs`, `cancel` and `check` talk to it instead of doing the work themselves.',
       example: 'https://xvault.example.com',
     } satisfies SettingMeta),
+  XVAULT_RUN_GRACE_SECONDS: count(1, 3600)
+    .default(5)
+    .meta({
+      group: 'Command line',
+      description:
+        'How long after SIGTERM `xvault run` ends at the latest: what is under way is stopped, cleaned up as far as the time goes, and left to the next run. Set it to what the scheduler gives before it kills.',
+      example: '30',
+    } satisfies SettingMeta),
 };
 
 /** All settings by their environment names, in the order of the page. */

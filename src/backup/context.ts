@@ -53,6 +53,8 @@ export interface Engine {
   hooks?: Hooks;
   /** Absent where nobody wants to be told. */
   notices?: Notices;
+  /** Aborted when this process is about to be killed: every lease is given back, whatever still hangs. */
+  leaving?: AbortSignal;
   delta: DeltaSettings;
   /** The classes of XVAULT_RETENTION_DAYS. */
   retentionClasses: readonly string[];

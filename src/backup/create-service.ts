@@ -118,7 +118,7 @@ export interface RunningService extends Service {
 
 /** The service over one bucket and its pools. */
 export function createService(deps: ServiceDeps, settings: ServiceSettings): RunningService {
-  const engine = withNotices(createEngine(deps, settings), deps);
+  const { engine, leaving } = createEngineToLeave(deps, settings);
   const { clock, log } = deps;
   const { guard, guards, endings } = createGuards(engine, settings);
   const runner = createJobRunner(engine, {
@@ -182,8 +182,10 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     drain: async (input) => {
       stopped.abort();
       freshness.stop();
-      await runs.stop();
-      await Promise.all([runner.drain(input), sweeps.stop()]);
+      if (input.leaveMs === undefined) await runs.stop();
+      else void clock.sleep(input.leaveMs, { signal: NEVER }).then(() => leaving.abort());
+      // a bucket that hangs must not keep the jobs from cleaning up on the pool
+      await Promise.all([runs.stop(), runner.drain(input), sweeps.stop()]);
       await guards.stop(input);
       await engine.notices?.drain();
       disks.close();
@@ -198,6 +200,13 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
       return runner.waiting;
     },
   };
+}
+
+/** What `leaving` aborts gives every lease back. */
+function createEngineToLeave(deps: ServiceDeps, settings: ServiceSettings) {
+  const leaving = new AbortController();
+  const engine = { ...createEngine(deps, settings), leaving: leaving.signal };
+  return { engine: withNotices(engine, deps), leaving };
 }
 
 function limitsOf(settings: ServiceSettings): QueueLimits {

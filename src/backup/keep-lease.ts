@@ -16,6 +16,8 @@ import { withDeadline } from './deadline.ts';
  */
 const TRY_SHARE = 0.9;
 const PAUSE_SHARE = 0.1;
+/** A job that is left has this long to end what it began; then its lease is given back under it. */
+const LEAVE_MS = 500;
 
 export interface KeptLease {
   /** False once another instance may have it: nothing may be begun any more. */
@@ -35,17 +37,33 @@ export function keepLease(engine: Engine, lease: Lease, controller: AbortControl
   const renewing = engine.tracer.outside(() =>
     renew(engine, lease, { controller: lost, stop: stop.signal }),
   );
-  return {
-    held: lease.held,
-    lost: lost.signal,
-    giveBack: async () => {
-      if (stop.signal.aborted) return;
-      stop.abort();
-      // a renewal under way would write the lease again after it was deleted
-      await renewing;
-      await release(engine, lease);
-    },
+  const giveBack = async (): Promise<void> => {
+    if (stop.signal.aborted) return;
+    stop.abort();
+    // a renewal under way would write the lease again after it was deleted
+    await renewing;
+    await release(engine, lease);
   };
+  onLeaving(engine, stop.signal, () => {
+    lost.abort(left(lease));
+    // a pool that hangs may hold the step: the process ends in a moment, and then as good as now
+    const settled = engine.clock.sleep(LEAVE_MS, { signal: stop.signal });
+    void settled.then(giveBack, () => undefined); // it ended by itself
+  });
+  return { held: lease.held, lost: lost.signal, giveBack };
+}
+
+function onLeaving({ leaving }: Engine, stop: AbortSignal, leave: () => void): void {
+  if (leaving?.aborted) leave();
+  else leaving?.addEventListener('abort', leave, { once: true, signal: stop });
+}
+
+/** What a job stops with that this process has no time to stop properly: its record stays, and is gone on with. */
+function left({ jobId }: Pick<Lease, 'jobId'>): BackupError {
+  return new BackupError(
+    'lease_lost',
+    `leave job=${jobId} to the next instance: this process ends`,
+  );
 }
 
 async function renew(
@@ -59,7 +77,9 @@ async function renew(
     // this process slept: the job stops before anything is asked
     if (!lease.held()) return controller.abort(expired(lease));
     try {
-      await withDeadline(engine.clock, limitMs, (signal) => lease.renew({ signal }));
+      await withDeadline(engine.clock, limitMs, (signal) =>
+        lease.renew({ signal: AbortSignal.any([signal, controller.signal]) }),
+      );
       waitMs = renewEveryMs;
     } catch (error) {
       const { message } = toBackupError(error);

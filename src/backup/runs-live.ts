@@ -24,8 +24,8 @@ export interface LiveRuns {
   readonly size: number;
   /** Takes the lease, records the run, and begins to drive it. */
   accept(run: Run): Promise<Run>;
-  /** Drives the run of an instance that is gone; one that lives or ended is left alone. */
-  takeOver(id: string, options: Cancellable): Promise<void>;
+  /** Drives the run of an instance that is gone; one that lives or ended is left alone, and false. */
+  takeOver(id: string, options: Cancellable): Promise<boolean>;
   wake(id: string): void;
   /** Resolves when the run is held here no more: its lease is given back. */
   gone(id: string): Promise<void>;
@@ -95,6 +95,7 @@ export function createLiveRuns(context: RunContext): LiveRuns {
     takeOver: async (id, options) => {
       const left = await leftRun(context, id, options);
       if (left !== undefined) hold(left.state, left.lease);
+      return left !== undefined;
     },
     wake: (id) => live.get(id)?.driver.wake(),
     gone: async (id) => await live.get(id)?.gone,

@@ -46,6 +46,8 @@ export interface RunService {
   listRuns(input: PageInput & { status?: string }, options: Cancellable): Promise<Page<Run>>;
   /** What waits is not begun, what runs is asked to stop. An ended run is returned as it is. */
   cancelRun(id: string, options: Cancellable): Promise<Run | undefined>;
+  /** Runs of instances that are gone, which this one goes on with: as they were found. */
+  leftRuns(): readonly Run[];
 }
 
 /** The service's runs, and what the process does with them. */
@@ -72,6 +74,7 @@ export function createRuns(
   const live = createLiveRuns({ engine, store, runner, instance });
   /** Ended, or cannot be read: not looked at for a take-over again. */
   const settled = new Set<string>();
+  const left: Run[] = [];
 
   const get: RunService['getRun'] = async (id) => {
     const run = await store.read(id);
@@ -117,6 +120,7 @@ export function createRuns(
         live.wake(id);
         return run;
       },
+      leftRuns: () => left,
     },
     resume: async (options) => {
       const afterId = idAt(clock.now() - MAX_DEADLINE_SECONDS * 1000 - DAY_MS, engine.ids.uuid());
@@ -124,7 +128,7 @@ export function createRuns(
         if (live.stopped || live.has(id) || settled.has(id)) continue;
         const run = await readable(store, id);
         if (run === undefined || isRunEnded(run)) settled.add(id);
-        else await live.takeOver(id, options);
+        else if (await live.takeOver(id, options)) left.push(run);
       }
     },
     stop: live.stop,

@@ -149,6 +149,13 @@ export interface BackupExtras extends BackupEnd {
 
 export type ListedBackup = Backup & BackupExtras;
 
+/** How a service stops; see `drain`. */
+export interface DrainInput {
+  drainMs: number;
+  until?: AbortSignal | undefined;
+  leaveMs?: number | undefined;
+}
+
 export interface Service
   extends AdoptService,
     VerifyService,
@@ -207,8 +214,9 @@ export interface Service
   sweep(input: { dryRun: boolean }, options: Cancellable): Promise<SweepReport>;
   /**
    * Takes no new work, waits `drainMs` for running jobs, then cancels them as `draining` and waits for their clean-up. Copies
-   * of last good backups are waited for as long, with `until` from its abort on.
+   * of last good backups are waited for as long, with `until` from its abort on. With `leaveMs`, for who is killed soon: what
+   * has not stopped by then is left where it is, its lease given back, for the next instance to go on with or to clean up.
    */
-  drain(input: { drainMs: number; until?: AbortSignal | undefined }): Promise<void>;
+  drain(input: DrainInput): Promise<void>;
   readonly draining: boolean;
 }

@@ -7,7 +7,7 @@ import type { AdoptInput } from '../backup/adopt-service.ts';
 import type { GuardReport } from '../backup/guard-service.ts';
 import type { UnpinOutcome } from '../backup/pin-service.ts';
 import type { AppliedRotation, RotationReport } from '../backup/rotation-service.ts';
-import type { StatusReport, SweepReport } from '../backup/service.ts';
+import type { Service, StatusReport, SweepReport } from '../backup/service.ts';
 import type { PinWish } from '../catalog/pin.ts';
 import type { BackupRequest } from '../catalog/record.ts';
 import type { RestoreRequest } from '../catalog/restore.ts';
@@ -44,6 +44,8 @@ export interface ServiceClient extends AsyncDisposable, ArchiveClient, RunClient
   readonly kind: 'direct' | 'remote';
   /** With 'direct': the name leases and jobs of this process carry. */
   readonly instance?: string;
+  /** With 'direct', after the wish to leave: resolves when all that was under way has stopped and is left. */
+  left?(): Promise<void>;
   startBackup(input: { vm: string; wishes: Wishes }, options: Cancellable): Promise<JobView>;
   /** Errors: `not_found`. */
   startIndex(input: { backupId: string }, options: Cancellable): Promise<JobView>;
@@ -103,6 +105,8 @@ export interface ClientInput {
   drainMs?: number;
   /** Copies of last good backups are waited for until it aborts: no other process may be there to make them. */
   until?: AbortSignal;
+  /** When it aborts, what is under way is left within that time to whoever comes next. */
+  leave?: { signal: AbortSignal; afterMs: number };
 }
 
 /** Opens the client the settings ask for. Errors: `configuration`. */
@@ -131,14 +135,31 @@ async function openDirect(settings: Settings, input: ClientInput): Promise<Servi
   const { log, tracer } = traces;
   const wired = await wire(settings, { log, tracer });
   await wired.ready();
+  const leaving = drainOnLeave(wired.service, input.leave);
   if (input.resume) await wired.service.start();
   return createDirectClient(wired.service, {
     instance: settings.instance,
+    left: async () => await leaving(),
     close: async () => {
       const { drainMs = settings.drainMs, until } = input;
-      await wired.service.drain({ drainMs, until });
+      await (leaving() ?? wired.service.drain({ drainMs, until }));
       await wired[Symbol.asyncDispose]();
       await traces.stop();
     },
   });
+}
+
+/** Begins to drain with the wish to leave, whatever the command is at; the drain, once it has begun. */
+function drainOnLeave(
+  service: Pick<Service, 'drain'>,
+  leave: ClientInput['leave'],
+): () => Promise<void> | undefined {
+  let drained: Promise<void> | undefined;
+  const drain = () => {
+    drained = service.drain({ drainMs: 0, leaveMs: leave?.afterMs });
+    drained.catch(() => undefined); // told to who waits for it
+  };
+  if (leave?.signal.aborted) drain();
+  else leave?.signal.addEventListener('abort', drain, { once: true });
+  return () => drained;
 }

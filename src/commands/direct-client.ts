@@ -15,11 +15,16 @@ import { createDirectRuns } from './run-client.ts';
 /** Wraps a service; `close` is called when the client is disposed. */
 export function createDirectClient(
   service: Service,
-  { instance, close }: { instance: string; close: () => Promise<void> },
+  {
+    instance,
+    left,
+    close,
+  }: { instance: string; left?: () => Promise<void>; close: () => Promise<void> },
 ): ServiceClient {
   return {
     kind: 'direct',
     instance,
+    ...(left === undefined ? {} : { left }),
     startBackup: async ({ vm, wishes }, options) => {
       const request = parseWishes(backupRequestSchema, wishes);
       const triggeredBy = `command line (${userName()})`;

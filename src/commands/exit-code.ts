@@ -16,7 +16,7 @@ export const EXIT_CODES = {
   11: 'conflict: something else is at work on it',
   12: 'not authorised',
   13: 'unavailable: try later',
-  130: 'interrupted',
+  130: 'interrupted: cancelled, or left to the next run',
 } as const;
 
 export type ExitCode = keyof typeof EXIT_CODES;

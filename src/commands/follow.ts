@@ -2,23 +2,32 @@
  * Starts a job and stays with it to its end.
  *
  * Ctrl-C asks for the job to be cancelled and goes on watching, since cleaning up takes a moment and its end is what
- * one wants to know; a second one ends the program at once.
+ * one wants to know; a second one ends the program at once. Who is told to leave (`run`, SIGTERM) ends with the job as it is.
  */
 import { systemClock } from '../clock.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { JobView } from '../http/views.ts';
 import type { ServiceClient, Wishes } from './client.ts';
 import type { Terminal } from './command.ts';
-import { exitCodeOf } from './exit-code.ts';
+import { type ExitCode, exitCodeOf } from './exit-code.ts';
 import { createProgressView } from './progress.ts';
 
 /** Snapshot removal may have to wait for a busy host; longer than that nobody waits at a prompt. */
 const CANCEL_LIMIT_MS = 180_000;
 
+/** What is told when the process is asked to leave. */
+export const LEAVING = 'stopping: what is under way is left to the next xvault run, or a service';
+
 export interface FollowInput {
   client: ServiceClient;
   terminal: Terminal;
   signal: AbortSignal;
+  /** Aborted when the job is to be left as it is to the next process. */
+  leave?: AbortSignal;
+  /** Called with the job whenever it changed. */
+  seen?(job: JobView): void;
+  /** Whether a job that an earlier run left, and that has ended here, is the backup that is asked for now. */
+  isAnswer?(left: JobView): boolean;
 }
 
 /** Runs one backup to its end, with progress. */
@@ -26,7 +35,8 @@ export async function backUp(
   input: FollowInput,
   wish: { vm: string; wishes: Wishes },
 ): Promise<JobView> {
-  const { client, signal } = input;
+  const { client } = input;
+  const signal = AbortSignal.any([input.signal, ...(input.leave ? [input.leave] : [])]);
   return await runToEnd(input, () => client.startBackup(wish, { signal }));
 }
 
@@ -45,11 +55,12 @@ export async function runToEnd(
     const left = await takenOver(client, error, signal);
     if (left === undefined) throw error;
     terminal.err(`first the job that an earlier run left: ${left.id}\n`);
-    await follow(input, left);
+    const ended = await follow(input, left);
+    if (!isOver(ended) || input.isAnswer?.(ended)) return ended;
     signal.throwIfAborted();
     return await start();
   });
-  return await follow(input, started);
+  return isOver(started) ? started : await follow(input, started);
 }
 
 /** The job in the way, if it is this process that works on it. */
@@ -67,7 +78,7 @@ async function takenOver(
 
 /** Watches a job to its end, with progress. Errors: `not_found` when it vanishes. */
 export async function follow(input: FollowInput, started: JobView): Promise<JobView> {
-  const { client, terminal, signal } = input;
+  const { client, terminal, signal, leave } = input;
   const view = createProgressView(terminal, systemClock);
   const watching = new AbortController();
   let cancelling: Promise<unknown> = Promise.resolve();
@@ -80,11 +91,19 @@ export async function follow(input: FollowInput, started: JobView): Promise<JobV
   };
   if (signal.aborted) cancel();
   else signal.addEventListener('abort', cancel, { once: true });
+  const stopWatching = () => watching.abort(leave?.reason);
+  if (leave?.aborted) stopWatching();
+  else leave?.addEventListener('abort', stopWatching, { once: true });
+  let last = started;
+  const look = (job: JobView): void => {
+    last = job;
+    input.seen?.(job);
+  };
   try {
+    look(started);
     view.update(started);
-    let last = started;
     for await (const job of client.watchJob(started.id, { signal: watching.signal })) {
-      last = job;
+      look(job);
       if (isOver(job)) break;
       view.update(job);
     }
@@ -92,14 +111,25 @@ export async function follow(input: FollowInput, started: JobView): Promise<JobV
     if (!isOver(last)) throw new BackupError('not_found', `find job, id=${started.id}`);
     view.end(last);
     return last;
+  } catch (error) {
+    if (!leave?.aborted) throw error;
+    terminal.err(`\n${LEAVING}\n`);
+    await client.left?.();
+    for await (const job of client.watchJob(started.id, { signal })) {
+      look(job);
+      break;
+    }
+    return last;
   } finally {
     signal.removeEventListener('abort', cancel);
+    leave?.removeEventListener('abort', stopWatching);
   }
 }
 
-/** The exit code for how a job ended. */
-export function jobExitCode(job: JobView): number {
+/** The exit code for how a job ended, or was left. */
+export function jobExitCode(job: JobView): ExitCode {
   if (job.status === 'succeeded') return 0;
+  if (!isOver(job)) return 130;
   return job.status === 'cancelled' ? 130 : exitCodeOf(job.error?.code);
 }
 

@@ -32,7 +32,11 @@ export function onInterrupt(): AbortSignal {
   const controller = new AbortController();
   const stop = (name: NodeJS.Signals) => {
     if (controller.signal.aborted) process.exit(INTERRUPTED);
-    controller.abort(new BackupError('cancelled', `stop on request, signal=${name}`));
+    controller.abort(
+      new BackupError('cancelled', `stop on request, signal=${name}`, {
+        details: { signal: name },
+      }),
+    );
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);

@@ -1,9 +1,15 @@
 /** Runs as the commands get them: from an engine in this process, or from a running service. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Service } from '../backup/service.ts';
 import { type Run, type RunRequest, runRequestSchema } from '../catalog/run.ts';
+import { systemClock } from '../clock.ts';
 import { BackupError } from '../errors.ts';
 import { type RunView, runView } from '../http/run-answers.ts';
 import type { Cancellable } from '../ports.ts';
+import { parseTime } from '../time.ts';
+
+/** A run that was left is gone on with by the same wish of the same night; the next night's wants every machine again. */
+const SAME_NIGHT_MS = 12 * 3_600_000;
 
 export type RunWishes = Partial<Omit<RunRequest, 'select'>> & {
   select: Partial<RunRequest['select']>;
@@ -27,27 +33,28 @@ export interface RunClient {
     input: { status?: string; pageSize: number; pageToken?: string },
     options: Cancellable,
   ): Promise<RunsPage>;
+  /** The run of the same wishes that an earlier process left and this one took over, if it is of tonight. */
+  leftRun?(wishes: RunWishes): RunView | undefined;
 }
 
 /** From an engine in this process. */
 export function createDirectRuns(
-  service: Pick<Service, 'startRun' | 'getRun' | 'cancelRun' | 'listRuns'>,
+  service: Pick<Service, 'startRun' | 'getRun' | 'cancelRun' | 'listRuns' | 'leftRuns'>,
   triggeredBy: () => string,
 ): RunClient {
+  const requestOf = (wishes: RunWishes): RunRequest => {
+    const parsed = runRequestSchema.safeParse(wishes);
+    if (parsed.success) return parsed.data;
+    const issues = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
+    throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
+  };
   const shown = (run: Run | undefined, id: string): RunView => {
     if (run === undefined) throw new BackupError('not_found', `find run, id=${id}`);
     return runView(run);
   };
   return {
     startRun: async (wishes, options) => {
-      const parsed = runRequestSchema.safeParse(wishes);
-      if (!parsed.success) {
-        const issues = parsed.error.issues.map(
-          ({ path, message }) => `${path.join('.')}: ${message}`,
-        );
-        throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
-      }
-      const input = { request: parsed.data, triggeredBy: triggeredBy() };
+      const input = { request: requestOf(wishes), triggeredBy: triggeredBy() };
       return runView(await service.startRun(input, options));
     },
     getRun: async (id, options) => shown(await service.getRun(id, options), id),
@@ -55,6 +62,16 @@ export function createDirectRuns(
     listRuns: async (input, options) => {
       const { items, nextPageToken } = await service.listRuns(input, options);
       return { runs: items.map(runView), next_page_token: nextPageToken ?? '' };
+    },
+    leftRun: (wishes) => {
+      const request = requestOf(wishes);
+      const nowMs = systemClock.now();
+      const found = service.leftRuns().findLast((run) => {
+        const isOpen = nowMs < parseTime(run.deadline_at) && !run.cancel_requested;
+        const isTonight = nowMs < parseTime(run.created_at) + SAME_NIGHT_MS;
+        return isOpen && isTonight && isDeepStrictEqual(run.request, request);
+      });
+      return found && runView(found);
     },
   };
 }

@@ -2,14 +2,16 @@
  * `xvault run` over many machines: starts the run in this process and stays to its end.
  *
  * Ctrl-C asks for the run to be cancelled and goes on watching, as with one job; a second one ends the program at once, and
- * the next `xvault run` or a service goes on with what is left.
+ * the next `xvault run` or a service goes on with what is left. So it does after SIGTERM, which cancels nothing.
  */
 import { runHeadline, runReport } from '../backup/runs-report.ts';
 import { isMachineEnded, isRunEnded, type RunMachine } from '../catalog/run.ts';
 import type { RunView } from '../http/run-answers.ts';
 import type { Clock } from '../ports.ts';
+import type { ServiceClient } from './client.ts';
 import type { Terminal } from './command.ts';
 import type { ExitCode } from './exit-code.ts';
+import { LEAVING } from './follow.ts';
 import { formatBytes, formatSeconds, plain } from './format.ts';
 import { createLiveLines } from './live-lines.ts';
 import type { RunClient, RunWishes } from './run-client.ts';
@@ -21,8 +23,8 @@ const CANCEL_LIMIT_MS = 180_000;
 const SHOWN = 8;
 
 const EXIT: Record<RunView['status'], ExitCode> = {
-  queued: 1,
-  running: 1,
+  queued: 130,
+  running: 130,
   succeeded: 0,
   partial: 3,
   failed: 1,
@@ -32,23 +34,37 @@ const EXIT: Record<RunView['status'], ExitCode> = {
 /** Runs to the end and returns the exit code. */
 export async function runMany(
   input: {
-    client: Pick<RunClient, 'startRun' | 'getRun' | 'cancelRun'>;
+    client: Pick<RunClient, 'startRun' | 'getRun' | 'cancelRun' | 'leftRun'> &
+      Pick<ServiceClient, 'left'>;
     terminal: Terminal;
     json: boolean;
     clock: Clock;
     signal: AbortSignal;
+    /** Aborted when the run is to be left as it is to the next process. */
+    leave?: AbortSignal;
+    /** Called with the run whenever it was looked at. */
+    seen?(run: RunView): void;
   },
   wishes: RunWishes,
-): Promise<number> {
-  const { client, terminal, json, signal } = input;
-  const started = await client.startRun(wishes, { signal });
+): Promise<ExitCode> {
+  const { client, terminal, json, leave } = input;
+  const signal = AbortSignal.any([input.signal, ...(leave ? [leave] : [])]);
+  const left = client.leftRun?.(wishes);
+  if (left !== undefined)
+    terminal.err(`going on with the run that an earlier one left: ${left.id}\n`);
+  const started = left ?? (await client.startRun(wishes, { signal }));
   const ended = started.request.dry_run ? started : await followRun(input, started);
   terminal.out(json ? `${JSON.stringify(ended)}\n` : runReport(ended));
-  return ended.request.dry_run ? 0 : EXIT[ended.status];
+  return ended.request.dry_run ? 0 : runExitCode(ended);
+}
+
+/** The exit code for how a run ended, or was left. */
+export function runExitCode({ status }: Pick<RunView, 'status'>): ExitCode {
+  return EXIT[status];
 }
 
 async function followRun(
-  { client, terminal, clock, signal }: Parameters<typeof runMany>[0],
+  { client, terminal, clock, signal, leave, seen }: Parameters<typeof runMany>[0],
   started: RunView,
 ): Promise<RunView> {
   const watching = new AbortController();
@@ -63,17 +79,27 @@ async function followRun(
   };
   if (signal.aborted) cancel();
   else signal.addEventListener('abort', cancel, { once: true });
+  const stopWatching = () => watching.abort(leave?.reason);
+  if (leave?.aborted) stopWatching();
+  else leave?.addEventListener('abort', stopWatching, { once: true });
+  let run = started;
   try {
-    let run = started;
     for (;;) {
+      seen?.(run);
       show.update(run);
       if (isRunEnded(run)) return run;
       await clock.sleep(LOOK_EVERY_MS, { signal: watching.signal });
       run = await client.getRun(run.id, { signal: watching.signal });
     }
+  } catch (error) {
+    if (!leave?.aborted) throw error;
+    terminal.err(`\n${LEAVING}\n`);
+    await client.left?.();
+    return await client.getRun(run.id, { signal });
   } finally {
     show.end();
     signal.removeEventListener('abort', cancel);
+    leave?.removeEventListener('abort', stopWatching);
   }
 }
 

@@ -234,6 +234,7 @@ function fakeRuns(
       enter('listRuns', input);
       return pageOf([...runs.values()], input.pageSize);
     },
+    leftRuns: () => [],
     cancelRun: async (id) => {
       enter('cancelRun', id);
       const run = runs.get(id);
