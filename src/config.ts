@@ -92,6 +92,8 @@ export interface Settings {
   concurrencyPerPool: number;
   concurrencyPerSr: number;
   queueLimit: number;
+  /** Where instances share a queue. */
+  queueUrl?: Secret;
   /** Who may call /hooks/. */
   senders: Senders;
   /** Absent where no guest hook is allowed. */
@@ -309,6 +311,7 @@ function assemble(
   if (encryption !== undefined) settings.bucket.encryption = encryption;
   if (values.XVAULT_LOCK !== undefined) settings.bucket.locks = values.XVAULT_LOCK;
   if (values.XVAULT_TOKEN !== undefined) settings.clientToken = createSecret(values.XVAULT_TOKEN);
+  if (values.XVAULT_QUEUE_URL !== undefined) settings.queueUrl = values.XVAULT_QUEUE_URL;
   if (values.XVAULT_URL !== undefined) settings.serviceUrl = values.XVAULT_URL.replace(/\/+$/, '');
   return settings;
 }

@@ -13,6 +13,7 @@ import { hookSettings } from './settings-hooks.ts';
 import { notifySettings } from './settings-notify.ts';
 import { originProblem, poolSettings } from './settings-pool.ts';
 import { protectionSettings } from './settings-protection.ts';
+import { queueSettings } from './settings-queue.ts';
 import { rotationSettings } from './settings-rotation.ts';
 import { senderSettings } from './settings-senders.ts';
 
@@ -323,6 +324,7 @@ export const settingsSchema = z.object({
   ...deltaSettings,
   ...serviceSettings,
   ...limitSettings,
+  ...queueSettings,
   ...senderSettings,
   ...hookSettings,
   ...notifySettings,

@@ -19,6 +19,7 @@ import type {
   Pool,
 } from '../ports.ts';
 import { DEFAULT_PRICES, type Prices } from '../prices.ts';
+import type { SharedQueue } from '../queue-port.ts';
 import { DEFAULT_ROTATION, type RotationSettings } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
@@ -33,10 +34,10 @@ import { createForecastService } from './forecast-service.ts';
 import { createFreshnessWatch } from './freshness-watch.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { createGuardSchedule, type GuardSchedule } from './guard-schedule.ts';
-import { createJobRunner } from './jobs.ts';
+import { createJobRunner, type JobRunner } from './jobs.ts';
 import { createNotices } from './notices.ts';
 import { createPinService } from './pin-service.ts';
-import { createQueries } from './queries.ts';
+import { createQueries, type Queries } from './queries.ts';
 import type { QueueLimits } from './queue.ts';
 import { createRestoreService } from './restore-service.ts';
 import { createRotationService } from './rotation-service.ts';
@@ -47,7 +48,7 @@ import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
 import type { RetryPolicy } from './try-again.ts';
 import { createRestoreTestService } from './verify-boot-service.ts';
 import { createVerifyService } from './verify-service.ts';
-import { createWatch } from './watch.ts';
+import { createWatch, type Watch } from './watch.ts';
 
 /** A dead instance's jobs are looked for at start and then this often, or more often where leases are short. */
 const RESUME_EVERY_MS = 60_000;
@@ -71,6 +72,8 @@ export interface ServiceDeps {
   hooks?: Hooks;
   /** Absent where nobody wants to be told. */
   notifier?: Notifier;
+  /** Where instances share one. */
+  queue?: SharedQueue;
   /** One that knows the memory blocks lie in; unless given one that copies what it hashes. */
   loadHasher?(): Promise<Hasher>;
   /** The byte budget, for blocks of backups that are read; unless given a small one of its own. */
@@ -103,6 +106,8 @@ export interface ServiceSettings {
   seamCheckPercent?: number;
   /** XVAULT_S3_PRICES. */
   prices?: Prices;
+  /** Jobs that wait in a queue of other instances are theirs. */
+  leaveParked?: boolean;
   /** XVAULT_MAX_AGE_HOURS; who is told of machines without a fresh backup is told by this, nobody unless given. */
   maxAgeSeconds?: number;
   /** This instance reaches no pool and only reads: the status tells of the machines the bucket knows. */
@@ -120,12 +125,12 @@ export interface RunningService extends Service {
 export function createService(deps: ServiceDeps, settings: ServiceSettings): RunningService {
   const { engine, leaving } = createEngineToLeave(deps, settings);
   const { clock, log } = deps;
+  let isStarted = false;
   const { guard, guards, endings } = createGuards(engine, settings);
   const runner = createJobRunner(engine, {
-    instance: settings.instance,
-    retentionClasses: settings.retentionClasses,
-    limits: limitsOf(settings),
-    retry: settings.retry ?? { attempts: 1, firstPauseMs: 0 },
+    ...runnerSettings(settings),
+    shared: deps.queue,
+    onDoubt: () => void (isStarted && resume()),
     onLeaseLost: () => sweeps.soon(),
     onEnded: guards.jobEnded,
   });
@@ -139,7 +144,6 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   });
   const freshness = createFreshnessWatch(engine, queries, settings);
   const disks = createDiskViews(engine, deps);
-  const watch = createWatch(engine, runner);
   const resumeEveryMs = Math.min(RESUME_EVERY_MS, (engine.leases.timing.leaseMs * 2) / 3);
   const stopped = new AbortController();
 
@@ -159,20 +163,13 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     ...createAnswers(engine, { runner, guard, guards, deps, settings }),
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,
-    startBackup: (input, options) => runner.start(input, options),
-    startIndex: (input, options) => runner.startIndex(input, options),
-    cancelJob: (id, options) => runner.cancel(id, options),
-    getJob: watch.getJob,
-    waitJob: watch.waitJob,
-    watchJob: watch.watchJob,
-    listJobs: async (input, options) => {
-      const page = await queries.listJobs(input, options);
-      return { ...page, items: page.items.map(watch.shown) };
-    },
+    ...createJobAnswers(runner, createWatch(engine, runner), queries),
     sweep: sweeps.sweep,
     renewLastGood: guards.renewLastGood,
     start: async () => {
       await warnOfStore(deps);
+      isStarted = true;
+      runner.takeTurns();
       await resume();
       void repeat(clock, resumeEveryMs, stopped.signal, resume);
       sweeps.start();
@@ -207,6 +204,35 @@ function createEngineToLeave(deps: ServiceDeps, settings: ServiceSettings) {
   const leaving = new AbortController();
   const engine = { ...createEngine(deps, settings), leaving: leaving.signal };
   return { engine: withNotices(engine, deps), leaving };
+}
+
+type JobAnswers = 'startBackup' | 'startIndex' | 'cancelJob' | 'listJobs' | keyof Watch;
+
+function createJobAnswers(
+  runner: JobRunner,
+  { shown, ...watch }: Watch,
+  queries: Queries,
+): Omit<Pick<Service & Watch, JobAnswers>, 'shown'> {
+  return {
+    ...watch,
+    startBackup: (input, options) => runner.start(input, options),
+    startIndex: (input, options) => runner.startIndex(input, options),
+    cancelJob: (id, options) => runner.cancel(id, options),
+    listJobs: async (input, options) => {
+      const page = await queries.listJobs(input, options);
+      return { ...page, items: page.items.map(shown) };
+    },
+  };
+}
+
+function runnerSettings(settings: ServiceSettings) {
+  return {
+    instance: settings.instance,
+    retentionClasses: settings.retentionClasses,
+    limits: limitsOf(settings),
+    leaveParked: settings.leaveParked,
+    retry: settings.retry ?? { attempts: 1, firstPauseMs: 0 },
+  };
 }
 
 function limitsOf(settings: ServiceSettings): QueueLimits {

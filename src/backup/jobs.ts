@@ -2,7 +2,8 @@
  * The jobs of this process: started, found again after a crash, cancelled, drained.
  *
  * A machine's lease is taken before its job is recorded and kept while the job waits and runs, so two instances never
- * work on one machine, and a job whose instance died is recognised by its expired lease.
+ * work on one machine, and a job whose instance died is recognised by its expired lease. Where instances share a queue
+ * (shared-jobs.ts) nobody holds it while the job waits, and what only this process can do has a queue of its own here.
  */
 import type { Versioned } from '../catalog/job-store.ts';
 import { leaseKey } from '../catalog/keys.ts';
@@ -10,16 +11,20 @@ import type { Lease } from '../catalog/lease.ts';
 import { type BackupRequest, backupRequestSchema, isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, VmState } from '../ports.ts';
+import type { JobQueue, QueuePlace, SharedQueue } from '../queue-port.ts';
 import { formatTime } from '../time.ts';
 import { checkRequest } from './check-request.ts';
 import type { Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { findVm } from './find-vm.ts';
 import { release } from './keep-lease.ts';
-import { createLocalJobs, type LocalSettings } from './local-jobs.ts';
+import { createLocalJobs } from './local-jobs.ts';
+import { createLocalQueue } from './local-queue.ts';
 import { checkKind } from './preflight.ts';
-import type { QueuePlace } from './queue.ts';
+import type { QueueLimits } from './queue.ts';
+import type { HeldJobs, JobSettings } from './run-job.ts';
 import type { IndexInput, StartInput } from './service.ts';
+import { createSharedJobs } from './shared-jobs.ts';
 import { endedIn, leftJob } from './take-over.ts';
 import { traceOf } from './traced.ts';
 
@@ -44,6 +49,8 @@ export interface JobRunner {
     options: Cancellable,
     make: () => Promise<Job>,
   ): Promise<Job>;
+  /** Where instances share a queue: from now on jobs of it may run here. Without, they may from the beginning. */
+  takeTurns(): void;
   cancel(id: string, options: Cancellable): Promise<Job | undefined>;
   /**
    * Takes over jobs whose instance died, and follows cancels that other instances took for jobs that wait here.
@@ -63,38 +70,32 @@ export interface JobRunner {
   readonly waiting: number;
 }
 
+export interface RunnerSettings extends JobSettings {
+  limits: QueueLimits;
+  retentionClasses: readonly string[];
+  /** Of all instances; a queue of this process alone unless given. */
+  shared?: SharedQueue | undefined;
+  /** Jobs that wait in a shared queue are left there, though this process has no part in it. */
+  leaveParked?: boolean | undefined;
+  /** The shared queue may have lost jobs: resume soon. */
+  onDoubt?: (() => void) | undefined;
+}
+
 /** The runner of one process. */
-export function createJobRunner(
-  engine: Engine,
-  settings: LocalSettings & { retentionClasses: readonly string[] },
-): JobRunner {
-  const local = createLocalJobs(engine, settings);
-  const { queue } = local;
+export function createJobRunner(engine: Engine, settings: RunnerSettings): JobRunner {
+  const own = createLocalQueue(engine.clock, settings.limits);
+  const local = createLocalJobs(engine, settings, own);
+  const shared = settings.shared && createSharedJobs(engine, settings, settings.shared);
+  const queue = settings.shared ?? own;
+  const all: HeldJobs[] = shared === undefined ? [local] : [local, shared];
+  /** What is read from a stream that this process was given, no other can do. */
+  const holderOf = ({ kind }: Job): HeldJobs => (kind === 'adopt' ? local : (shared ?? local));
 
-  /** Accepted, but still being written down: they take places in the queue before they are in it. */
-  let accepting = 0;
-
-  const isFull = (): boolean => {
-    const { waiting, total } = settings.limits;
-    return queue.full || queue.waiting + accepting >= waiting + Math.max(0, total - queue.running);
-  };
-
-  const refuseIfBusy = (): void => {
-    if (local.draining) throw draining();
-    if (!isFull()) return;
-    const { waiting, running } = queue;
-    throw new BackupError('limit_reached', `start job: ${waiting} jobs wait already`, {
-      details: { waiting, running, retry_after_seconds: BUSY_SECONDS },
-    });
-  };
-
-  const takePlace = (): (() => void) => {
-    refuseIfBusy();
-    accepting += 1;
-    return () => {
-      accepting -= 1;
-    };
-  };
+  const { refuseIfBusy, takePlace } = createPlaces(queue, {
+    waiting: settings.limits.waiting,
+    total: shared === undefined ? settings.limits.total : 0,
+    isDraining: () => local.draining,
+  });
 
   const begin = async (
     { jobId }: { jobId?: string | undefined },
@@ -110,8 +111,10 @@ export function createJobRunner(
     const waiting = reason === undefined ? made : { ...made, waiting_because: reason };
     options.signal.throwIfAborted();
     // asked again: others came, or a drain began, while the pool was asked
-    return await accept(engine, waiting, { takePlace, add: local.add });
+    return await accept(engine, waiting, { takePlace, add: holderOf(waiting).add });
   };
+
+  const leasedJobs = createLeasedJobs(engine, settings);
 
   return {
     start: (input, options) =>
@@ -122,35 +125,109 @@ export function createJobRunner(
     cancel: async (id, options) => {
       const ask = (job: Job) => (isEnded(job) ? undefined : { ...job, cancel_requested: true });
       const job = await engine.jobs.update(id, ask, options);
-      local.cancel(id);
+      // an ended one is no more to be cancelled
+      if (job !== undefined && !isEnded(job)) for (const held of all) held.cancel(id);
       return job;
     },
     resume: async (options) => {
-      const look = async (id: string): Promise<void> => {
-        // one that waits here may have been cancelled through another instance
-        if (local.has(id) && (await engine.jobs.read(id))?.cancel_requested) local.cancel(id);
-        if (local.has(id) || local.draining) return;
-        const left = await leftJob(engine, { id, instance: settings.instance }, options);
-        if (left === undefined) return await tellForgotten(engine, id, options);
-        engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
-        local.add(left.state, left.lease);
-      };
       const newest = (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW);
-      await eachReadable(engine, new Set([...(options.also ?? []), ...newest]), look);
+      const ids = new Set([...(options.also ?? []), ...newest]);
+      if (shared === undefined) await takeOverLeft(engine, { local, settings, ids }, options);
+      else await shared.findLost([...ids, ...(await leasedJobs(options))], options);
     },
-    drain: local.drain,
+    takeTurns: () => shared?.begin(),
+    drain: async (input) => {
+      await Promise.all(all.map((held) => held.drain(input)));
+    },
     reason: queue.reason,
     waitingBecause: queue.reasonOf,
-    gone: local.gone,
+    gone: async (id) => {
+      await Promise.all(all.map((held) => held.gone(id)));
+    },
     get draining() {
       return local.draining;
     },
     get running() {
-      return queue.running;
+      return shared === undefined ? queue.running : own.running + queue.running;
     },
     get waiting() {
       return queue.waiting;
     },
+  };
+}
+
+/** What new jobs take until they are in the queue: refused when it is full. `total`: those that would start at once. */
+function createPlaces(
+  queue: JobQueue,
+  limits: { waiting: number; total: number; isDraining(): boolean },
+) {
+  /** Accepted, but still being written down. */
+  let accepting = 0;
+
+  const isFull = (): boolean => {
+    const room = Math.max(0, limits.total - queue.running);
+    return queue.full || queue.waiting + accepting >= limits.waiting + room;
+  };
+
+  const refuseIfBusy = (): void => {
+    if (limits.isDraining()) throw draining();
+    if (!isFull()) return;
+    const { waiting, running } = queue;
+    throw new BackupError('limit_reached', `start job: ${waiting} jobs wait already`, {
+      details: { waiting, running, retry_after_seconds: BUSY_SECONDS },
+    });
+  };
+
+  const takePlace = (): (() => void) => {
+    refuseIfBusy();
+    accepting += 1;
+    return () => {
+      accepting -= 1;
+    };
+  };
+  return { refuseIfBusy, takePlace };
+}
+
+/** Goes on with the jobs of instances that died, here. */
+async function takeOverLeft(
+  engine: Engine,
+  {
+    local,
+    settings: { instance, leaveParked = false },
+    ids,
+  }: { local: HeldJobs; settings: RunnerSettings; ids: Iterable<string> },
+  options: Cancellable,
+): Promise<void> {
+  await eachReadable(engine, ids, async (id) => {
+    // one that waits here may have been cancelled through another instance
+    if (local.has(id) && (await engine.jobs.read(id))?.cancel_requested) local.cancel(id);
+    if (local.has(id) || local.draining) return;
+    const left = await leftJob(engine, { id, instance, unlessParked: leaveParked }, options);
+    if (left === undefined) return await tellForgotten(engine, id, options);
+    engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
+    await local.add(left.state, left.lease);
+  });
+}
+
+/** Every job that waits or runs has a lease: read when the shared queue may have lost jobs, of whatever age. */
+function createLeasedJobs(engine: Engine, { shared, onDoubt }: RunnerSettings) {
+  let inDoubt = true;
+  shared?.onDoubt(() => {
+    inDoubt = true;
+    onDoubt?.();
+  });
+  return async (options: Cancellable): Promise<string[]> => {
+    if (!inDoubt || shared?.problem !== undefined) return [];
+    inDoubt = false;
+    try {
+      const holders = await engine.leases.list(engine.keys.leasesPrefix, options);
+      return [...holders.values()].map(({ jobId }) => jobId);
+    } catch (error) {
+      inDoubt = true;
+      if (!isBackupError(error, 'data_corrupt')) throw error;
+      engine.log.warn('jobs of all leases not looked at', { error: error.message });
+      return []; // the newest are looked at all the same
+    }
   };
 }
 
@@ -261,14 +338,14 @@ export async function newJobAbout(
 async function accept(
   engine: Engine,
   job: Job,
-  runner: { takePlace(): () => void; add(state: Versioned, lease: Lease): void },
+  runner: { takePlace(): () => void; add(state: Versioned, lease: Lease): Promise<void> },
 ): Promise<Job> {
   return await withDeadline(engine.clock, START_MS, async (signal) => {
     const lease = await takeLease(engine, job, { signal });
     try {
       const giveBack = runner.takePlace();
       try {
-        runner.add(await engine.jobs.create(job, { signal }), lease);
+        await runner.add(await engine.jobs.create(job, { signal }), lease);
       } finally {
         giveBack();
       }

@@ -26,6 +26,8 @@ export interface KeptLease {
   readonly lost: AbortSignal;
   /** Stops renewing and gives the lease back; a second call does nothing. Never throws. */
   giveBack(): Promise<void>;
+  /** Stops renewing and leaves it expired, so that any instance may go on with the job. Never throws. */
+  park(): Promise<void>;
 }
 
 /** Begins to renew `lease`; aborts `controller` when it is lost. */
@@ -37,20 +39,21 @@ export function keepLease(engine: Engine, lease: Lease, controller: AbortControl
   const renewing = engine.tracer.outside(() =>
     renew(engine, lease, { controller: lost, stop: stop.signal }),
   );
-  const giveBack = async (): Promise<void> => {
+  const endBy = (end: typeof release) => async (): Promise<void> => {
     if (stop.signal.aborted) return;
     stop.abort();
     // a renewal under way would write the lease again after it was deleted
     await renewing;
-    await release(engine, lease);
+    await end(engine, lease);
   };
+  const giveBack = endBy(release);
   onLeaving(engine, stop.signal, () => {
     lost.abort(left(lease));
     // a pool that hangs may hold the step: the process ends in a moment, and then as good as now
     const settled = engine.clock.sleep(LEAVE_MS, { signal: stop.signal });
     void settled.then(giveBack, () => undefined); // it ended by itself
   });
-  return { held: lease.held, lost: lost.signal, giveBack };
+  return { held: lease.held, lost: lost.signal, giveBack, park: endBy(park) };
 }
 
 function onLeaving({ leaving }: Engine, stop: AbortSignal, leave: () => void): void {
@@ -108,6 +111,17 @@ export async function release(engine: Engine, lease: Lease): Promise<void> {
     // it runs out by itself; until then the machine is only blocked, never backed up twice
     const { message } = toBackupError(error);
     engine.log.warn('lease not released', { job_id: lease.jobId, error: message });
+  }
+}
+
+/** Leaves a lease to whoever gets the job's next turn. */
+export async function park(engine: Engine, lease: Lease): Promise<void> {
+  try {
+    await withDeadline(engine.clock, CLEANUP_MS, (signal) => lease.park({ signal }));
+  } catch (error) {
+    // it runs out by itself: the job goes on that much later
+    const { message } = toBackupError(error);
+    engine.log.warn('lease not parked', { job_id: lease.jobId, error: message });
   }
 }
 

@@ -1,10 +1,13 @@
 /**
  * Which waiting job may start: so many at once in all, per pool, and per SR.
  *
- * First come, first served, except that a job whose pool or SR is busy lets those behind it pass: it keeps its place.
+ * First come, first served within a priority, except that a job whose pool or SR is busy lets those behind it pass: it
+ * keeps its place.
  * One that needs several SRs could be passed for ever, one of them being busy all the time; after some passes they are
  * kept free for it.
  */
+
+import type { QueuePlace } from '../queue-port.ts';
 
 /** Jobs on an SR that pass one that waits for it and for another: more would starve it, fewer leave SRs idle often. */
 const MAX_PASSES = 10;
@@ -17,14 +20,10 @@ export interface QueueLimits {
   waiting: number;
 }
 
-/** What decides when a job may start. */
-export interface QueuePlace {
-  pool: string;
-  srs: readonly { uuid: string; name: string }[];
-}
-
 export interface QueueItem extends QueuePlace {
   id: string;
+  /** 1 comes first; the last unless given. */
+  priority?: number;
   /** Runs the job; must not reject. */
   run(): Promise<void>;
 }
@@ -34,12 +33,14 @@ export interface Queue {
   readonly waiting: number;
   readonly running: number;
   add(item: QueueItem): void;
+  /** It waits or runs. */
+  has(id: string): boolean;
   /** What one like this would wait for now; undefined when it could start. */
   reason(place: QueuePlace): string | undefined;
   /** What this one waits for; undefined when it is not waiting here. */
   reasonOf(id: string): string | undefined;
-  /** Starts a waiting job out of turn, so that a cancelled one can end at once. False when it is not waiting. */
-  startNow(id: string): boolean;
+  /** Takes a waiting job out, so that a cancelled one can end at once. False when it is not waiting. */
+  remove(id: string): boolean;
   /** Takes all waiting jobs out. */
   withdraw(): QueueItem[];
   /** Resolves when nothing runs or waits any more. */
@@ -106,17 +107,20 @@ export function createQueue(limits: QueueLimits): Queue {
       return running.size;
     },
     add: (item) => {
-      waiting.push(item);
+      const behind = waiting.findIndex((other) => rank(other) > rank(item));
+      waiting.splice(behind < 0 ? waiting.length : behind, 0, item);
       dispatch();
     },
+    has: (id) => [...running, ...waiting].some((item) => item.id === id),
     reason,
     reasonOf: (id) => {
       const item = waiting.find((other) => other.id === id);
       return item && reason(item);
     },
-    startNow: (id) => {
+    remove: (id) => {
       const item = waiting.find((other) => other.id === id);
-      if (item) start(item);
+      waiting = waiting.filter((other) => other !== item);
+      if (item) dispatch();
       return item !== undefined;
     },
     withdraw: () => {
@@ -130,6 +134,10 @@ export function createQueue(limits: QueueLimits): Queue {
         dispatch();
       }),
   };
+}
+
+function rank({ priority = Number.MAX_SAFE_INTEGER }: QueueItem): number {
+  return priority;
 }
 
 function sharesSr(a: QueuePlace, b: QueuePlace): boolean {

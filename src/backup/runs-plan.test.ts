@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { deadlineAt, endOf, type RunMachine, runMachineSchema } from '../catalog/run.ts';
 import type { DiskFacts, SrRef, VdiRef } from '../ports.ts';
-import type { QueuePlace } from './queue.ts';
+import type { QueuePlace } from '../queue-port.ts';
 import { lookAtDisks, machineKey, nextMachine, orderMachines } from './runs-plan.ts';
 
 const HOUR_MS = 3_600_000;

@@ -8,7 +8,7 @@
  */
 import type { RunMachine } from '../catalog/run.ts';
 import type { PoolFacts, VmState } from '../ports.ts';
-import type { QueuePlace } from './queue.ts';
+import type { QueuePlace } from '../queue-port.ts';
 
 /** A disk whose name contains it, in any case, stays out of every run. */
 const DISK_MARK = '[nobackup]';

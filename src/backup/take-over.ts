@@ -6,7 +6,7 @@
  */
 import type { Versioned } from '../catalog/job-store.ts';
 import { leaseKey } from '../catalog/keys.ts';
-import type { Lease, LeaseWish } from '../catalog/lease.ts';
+import { isParked, type Lease, type LeaseWish } from '../catalog/lease.ts';
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError } from '../errors.ts';
@@ -20,14 +20,14 @@ const MAX_INSTANCES = 5;
 /** The job `id` if its instance is gone, with its lease in our hands; undefined when it ended or lives elsewhere. */
 export async function leftJob(
   engine: Engine,
-  { id, instance }: { id: string; instance: string },
+  { id, instance, unlessParked }: { id: string; instance: string; unlessParked?: boolean },
   options: Cancellable,
 ): Promise<{ lease: Lease; state: Versioned } | undefined> {
   const seen = await engine.jobs.read(id);
   if (seen === undefined || isEnded(seen)) return undefined;
   const key = leaseKey(engine.keys, seen);
   const holder = await engine.leases.look(key, options);
-  if (holder && !holder.expired) return undefined;
+  if (holder && (!holder.expired || (unlessParked && isParked(holder)))) return undefined;
   const lease = await takeFree(
     engine,
     { key, jobId: id, ended: endedIn(engine, options) },

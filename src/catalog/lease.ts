@@ -16,6 +16,9 @@ export const LEASE_MS = 90_000;
 /** Servers synchronised by NTP differ by far less; S3 itself refuses requests 15 minutes off. */
 export const CLOCK_SKEW_MS = 15_000;
 
+/** The end of a lease that nobody holds for now: by no clock in the future. */
+const PARKED_AT_MS = 0;
+
 /** The times of a lease; all instances on a bucket must have the same. */
 export interface LeaseTiming {
   leaseMs: number;
@@ -48,6 +51,11 @@ export interface Lease {
   renew(options: Cancellable): Promise<void>;
   /** Gives it back; another's is left alone. */
   release(options: Cancellable): Promise<void>;
+  /**
+   * Leaves it there, expired: others may take it over for the same job at once, and for another job only when this one
+   * has ended. Errors: `lease_lost` when somebody else has it.
+   */
+  park(options: Cancellable): Promise<void>;
 }
 
 export interface LeaseWish {
@@ -75,6 +83,11 @@ export interface Leases {
   look(key: string, options: Cancellable): Promise<LeaseHolder | undefined>;
   /** Every lease whose key begins so. Few exist: a machine has one only while a job of it waits or runs. */
   list(prefix: string, options: Cancellable): Promise<Map<string, LeaseHolder>>;
+}
+
+/** Left there on purpose: its job waits in a queue that instances share. */
+export function isParked({ expiresAt }: Pick<LeaseHolder, 'expiresAt'>): boolean {
+  return expiresAt === PARKED_AT_MS;
 }
 
 export interface LeaseDeps {
@@ -113,8 +126,9 @@ function hold(context: Context, taken: { key: string; jobId: string; etag: strin
   let expiresAt = clock.now() + timing.leaseMs;
   const isOurs = (holder: LeaseHolder) => holder.owner === context.owner && holder.jobId === jobId;
 
-  async function write(options: Cancellable): Promise<string> {
-    const put = (ifMatch: string) => store.put(key, body(context, jobId), { ...options, ifMatch });
+  async function write(options: Cancellable, endsAt?: number): Promise<string> {
+    const put = (ifMatch: string) =>
+      store.put(key, body(context, jobId, endsAt), { ...options, ifMatch });
     try {
       return (await put(etag)).etag;
     } catch (error) {
@@ -126,20 +140,23 @@ function hold(context: Context, taken: { key: string; jobId: string; etag: strin
     }
   }
 
+  async function writeMine(what: string, options: Cancellable, endsAt?: number): Promise<void> {
+    const until = endsAt ?? clock.now() + timing.leaseMs;
+    try {
+      etag = await write(options, endsAt);
+      expiresAt = until;
+    } catch (error) {
+      if (!isBackupError(error, 'precondition_failed')) throw error;
+      throw new BackupError('lease_lost', `${what} lease key=${key}`, { cause: error });
+    }
+  }
+
   return {
     key,
     jobId,
     held: () => clock.now() < expiresAt - timing.skewMs,
-    renew: async (options) => {
-      const until = clock.now() + timing.leaseMs;
-      try {
-        etag = await write(options);
-        expiresAt = until;
-      } catch (error) {
-        if (!isBackupError(error, 'precondition_failed')) throw error;
-        throw new BackupError('lease_lost', `renew lease key=${key}`, { cause: error });
-      }
-    },
+    renew: (options) => writeMine('renew', options),
+    park: (options) => writeMine('park', options, PARKED_AT_MS),
     release: async (options) => {
       const current = await read(context, key, options);
       if (current === undefined || !isOurs(current.holder)) return;
@@ -179,8 +196,8 @@ async function claim(
   }
 }
 
-function body({ clock, ids, owner, timing }: Context, jobId: string): string {
-  const expires_at = formatTime(clock.now() + timing.leaseMs);
+function body({ clock, ids, owner, timing }: Context, jobId: string, endsAt?: number): string {
+  const expires_at = formatTime(endsAt ?? clock.now() + timing.leaseMs);
   return JSON.stringify({ version: 1, id: ids.uuid(), job_id: jobId, owner, expires_at });
 }
 

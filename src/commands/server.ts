@@ -50,7 +50,7 @@ export async function startServer(
     figures: () => figures(),
     perMachine,
   });
-  const wired = await wire(settings, { log, meter: metrics.meter, tracer });
+  const wired = await wire(settings, { log, meter: metrics.meter, tracer, sharesQueue: true });
   const { service, stateStore, keys } = wired;
   const pools = settings.pools.map(({ name }) => name);
   figures = () => {

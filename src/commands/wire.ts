@@ -19,6 +19,7 @@ import {
   type ObjectStore,
   type Pool,
 } from '../ports.ts';
+import type { SharedQueue } from '../queue-port.ts';
 import type { HookSettings } from '../settings-hooks.ts';
 import { encryptionByPrefix, type LockSettings, locksByPrefix } from '../settings-protection.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
@@ -41,6 +42,8 @@ export function arenaBytes(memoryBytes: number): number {
 
 export interface WireDeps {
   log: Log;
+  /** Takes part in the queue of XVAULT_QUEUE_URL: what accepts jobs for others, or does theirs. Commands do their own. */
+  sharesQueue?: boolean;
   meter?: Meter;
   /** Nothing is traced unless given. */
   tracer?: Tracer;
@@ -62,6 +65,8 @@ export interface Adapters extends AsyncDisposable {
 
 export interface Wired extends Adapters {
   service: RunningService;
+  /** Where instances share one. */
+  queue: SharedQueue | undefined;
 }
 
 const NO_METER: Meter = { count: () => {}, observe: () => {} };
@@ -124,6 +129,7 @@ export function wireAdapters(settings: Settings, deps: WireDeps): Adapters {
 export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
   const { createService } = await import('../backup/create-service.ts');
   const adapters = wireAdapters(settings, deps);
+  const queue = deps.sharesQueue ? await wireQueue(settings, deps) : undefined;
   const service = createService(
     {
       ...adapters,
@@ -132,6 +138,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       log: deps.log,
       meter: deps.meter ?? NO_METER,
       ...(deps.tracer === undefined ? {} : { tracer: deps.tracer }),
+      ...(queue === undefined ? {} : { queue }),
       ...(settings.hooks === undefined ? {} : { hooks: wireHooks(settings.hooks, deps) }),
       ...(settings.notify.length === 0 ? {} : { notifier: wireNotifier(settings.notify, deps) }),
     },
@@ -151,9 +158,40 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       leaseMs: settings.leaseMs,
       maxAgeSeconds: settings.maxAgeSeconds,
       retry: { attempts: settings.jobAttempts, firstPauseMs: settings.jobRetryMs },
+      leaveParked: settings.queueUrl !== undefined,
     },
   );
-  return { ...adapters, service };
+  const dispose = async () => {
+    await queue?.close();
+    await adapters[Symbol.asyncDispose]();
+  };
+  return { ...adapters, service, queue, [Symbol.asyncDispose]: dispose };
+}
+
+/** A third of the lease: a job whose instance fell silent has its next turn when the lease has run out. */
+const LEASES_PER_LOCK = 3;
+
+/** The queue that instances share, where the settings name one. */
+async function wireQueue(settings: Settings, { log }: WireDeps): Promise<SharedQueue | undefined> {
+  const { queueUrl: url, instance, bucket, leaseMs } = settings;
+  if (url === undefined) return undefined;
+  const { createRedisQueue } = await import('../queue/redis.ts');
+  return createRedisQueue(
+    { clock: systemClock, log },
+    {
+      url,
+      instance,
+      name: `${bucket.stateBucket ?? bucket.name}/${bucket.prefix}`,
+      pools: settings.pools.map(({ name }) => name),
+      lockMs: leaseMs / LEASES_PER_LOCK,
+      limits: {
+        total: settings.concurrency,
+        perPool: settings.concurrencyPerPool,
+        perSr: settings.concurrencyPerSr,
+        waiting: settings.queueLimit,
+      },
+    },
+  );
 }
 
 function lockDays(locks: LockSettings): Record<string, number> {

@@ -1,0 +1,253 @@
+/**
+ * The queue that instances share: BullMQ on Redis or Valkey, one BullMQ queue a pool.
+ *
+ * BullMQ keeps the order (priorities, times), hands each job to one instance, counts what is active in a pool, and gives
+ * a job whose instance fell silent to another. What a pool and an SR carry is decided by slots.ts.
+ *
+ * Nothing here is the truth: every answer may be lost or come twice, and a failed command is never an error of a job. What
+ * runs goes on while Redis is away; what cannot be added is found again in the bucket (backup/shared-jobs.ts).
+ *
+ * Keys begin with `{xvault:<bucket>/<prefix>}`, so that several installations may share one Redis.
+ */
+import type { Clock, Log } from '../ports.ts';
+import type { PoolCounts, QueuePlace, SharedQueue, Ticket } from '../queue-port.ts';
+import type { Secret } from '../secret.ts';
+import { NEVER } from '../signals.ts';
+import { createLanes, type Lanes } from './lanes.ts';
+import { type Link, openLink } from './link.ts';
+import { createSlots, type Slots } from './slots.ts';
+import { createTurns, type TurnLimits, type Turns, whyNot } from './turns.ts';
+
+/** Longer, and its job may be given to another; that harms nothing, it only costs a look at the bucket. */
+const LOCK_MS = 30_000;
+/** Instances enter their slots again this often, a sixth of the lock: five may fail. */
+const KEEPS_PER_LOCK = 6;
+/** Beyond the time instances need to enter their slots again, for a slow one. */
+const SETTLE_EXTRA_MS = 1_000;
+/** What nobody announces, such as a delayed job whose time has come, is found this late. */
+const POLL_MS = 1_000;
+/** How old the counts may be that "what would it wait for" is answered from. */
+const COUNT_EVERY_MS = 2_000;
+const CLOSE_MS = 2_000;
+
+export interface RedisQueueSettings {
+  url: Secret;
+  /** Names the installation: bucket and prefix. */
+  name: string;
+  instance: string;
+  pools: readonly string[];
+  /** `waiting`: of all instances. */
+  limits: TurnLimits & { waiting: number };
+  /** How long an instance may be silent before its jobs are given to another: 30 s unless given. */
+  lockMs?: number;
+}
+
+interface Added {
+  ticket: Ticket;
+  atMs: number;
+}
+
+interface Seen {
+  atMs: number;
+  counts: PoolCounts[];
+  held: { pool: string; srs: string[] }[];
+}
+
+interface Context {
+  clock: Clock;
+  log: Log;
+  link: Link;
+  lanes: Lanes;
+  slots: Slots;
+  turns: Turns;
+  limits: RedisQueueSettings['limits'];
+  seen: Seen | undefined;
+  /** Here, since the last count. */
+  added: Added[];
+  doubt(): void;
+}
+
+/** Connects in the background; takes turns once it is served. */
+export function createRedisQueue(
+  deps: { clock: Clock; log: Log },
+  settings: RedisQueueSettings,
+): SharedQueue {
+  const context = createContext(deps, settings);
+  const { link, lanes, turns, limits } = context;
+  const doubters: (() => void)[] = [];
+  context.doubt = () => {
+    for (const look of doubters) look();
+  };
+  const closed = new AbortController();
+  const looping = loop(context, { keepMs: keepMsOf(settings), signal: closed.signal });
+  return {
+    add: (ticket) => add(context, ticket),
+    remove: (ticket) => remove(context, ticket),
+    forget: async (tickets) => {
+      for (const ticket of tickets) await remove(context, ticket);
+    },
+    serve: (turn) =>
+      turns.serve((ticket) => {
+        context.added = context.added.filter((one) => one.ticket.id !== ticket.id);
+        return turn(ticket);
+      }),
+    reason: (place) => reasonOf(context, place),
+    reasonOf: turns.refusalOf,
+    get full() {
+      return waitingOf(context) >= limits.waiting;
+    },
+    get waiting() {
+      return waitingOf(context);
+    },
+    get running() {
+      return turns.running;
+    },
+    stop: turns.stop,
+    idle: turns.idle,
+    ids: () => lanes.ids().catch((error) => link.away(error)) as Promise<Set<string> | undefined>,
+    onDoubt: (look) => {
+      doubters.push(look);
+      if (link.problem === undefined) look();
+    },
+    counts: () => (link.problem === undefined ? context.seen?.counts : undefined),
+    get problem() {
+      return link.problem;
+    },
+    close: async () => {
+      turns.stop();
+      closed.abort();
+      const late = deps.clock.sleep(CLOSE_MS, { signal: NEVER });
+      await Promise.race([Promise.all([looping, lanes.close()]), late]);
+      link.close();
+    },
+  };
+}
+
+function createContext(
+  { clock, log }: { clock: Clock; log: Log },
+  settings: RedisQueueSettings,
+): Context {
+  const { limits, instance, pools, url, lockMs = LOCK_MS } = settings;
+  const prefix = `{xvault:${settings.name}}`;
+  const link = openLink({ clock, log }, { url, channel: `${prefix}:changed` });
+  const settleMs = keepMsOf(settings) + SETTLE_EXTRA_MS;
+  const slots = createSlots(link.redis, { ...limits, prefix, ttlMs: lockMs, settleMs });
+  const lanes = createLanes(link, { prefix, pools, perPool: limits.perPool, lockMs });
+  const turns = createTurns({ clock, log, link, lanes, slots }, { instance, limits, lockMs });
+  const shared = { clock, log, link, lanes, slots, turns, limits };
+  return { ...shared, seen: undefined, added: [], doubt: () => {} };
+}
+
+function keepMsOf({ lockMs = LOCK_MS }: RedisQueueSettings): number {
+  return lockMs / KEEPS_PER_LOCK;
+}
+
+async function loop(
+  context: Context,
+  { keepMs, signal }: { keepMs: number; signal: AbortSignal },
+): Promise<void> {
+  const { clock, link } = context;
+  let keptAt = Number.NEGATIVE_INFINITY;
+  while (!signal.aborted) {
+    try {
+      const isDue = clock.elapsed() - keptAt >= keepMs;
+      if (isDue) keptAt = clock.elapsed();
+      await round(context, { isDue });
+    } catch (error) {
+      keptAt = Number.NEGATIVE_INFINITY;
+      if (!signal.aborted) link.away(error);
+    }
+    await link.pause(Math.min(POLL_MS, keepMs));
+  }
+}
+
+async function round(context: Context, { isDue }: { isDue: boolean }): Promise<void> {
+  const { clock, link, lanes, slots, turns } = context;
+  if (link.redis.status !== 'ready') throw new Error(`the connection is ${link.redis.status}`);
+  if (!lanes.areOpen) {
+    await lanes.open();
+    await enterLimits(context);
+  }
+  let mayBeLost = false;
+  if (isDue && (await turns.keep())) {
+    await enterLimits(context);
+    await lanes.setLimits();
+    mayBeLost = true;
+  }
+  if (link.back() || mayBeLost) context.doubt();
+  await turns.fetch();
+  if (context.seen === undefined || clock.elapsed() - context.seen.atMs >= COUNT_EVERY_MS) {
+    const atMs = clock.elapsed();
+    context.seen = { atMs, counts: await lanes.counts(), held: await slots.held() };
+    context.added = context.added.filter((one) => one.atMs >= atMs);
+  }
+}
+
+async function enterLimits({ slots, log, limits }: Context): Promise<void> {
+  const former = await slots.setLimits();
+  if (former === undefined) return;
+  log.warn('shared limits changed: give all instances the same XVAULT_CONCURRENCY_PER_…', {
+    former_per_pool: former.perPool,
+    former_per_sr: former.perSr,
+    per_pool: limits.perPool,
+    per_sr: limits.perSr,
+  });
+}
+
+async function add(context: Context, ticket: Ticket): Promise<boolean> {
+  const { link, lanes, clock } = context;
+  if (link.problem !== undefined) return false;
+  try {
+    const delay = Math.max(0, (ticket.notBeforeMs ?? 0) - clock.now());
+    const { id: jobId, priority, pool } = ticket;
+    await lanes.of(pool).queue.add('job', ticket, { jobId, priority, delay });
+    context.added.push({ ticket, atMs: clock.elapsed() });
+    link.announce();
+    return true;
+  } catch (error) {
+    link.away(error);
+    return false;
+  }
+}
+
+async function remove(
+  { link, lanes }: Context,
+  { id, pool }: Pick<Ticket, 'id' | 'pool'>,
+): Promise<boolean> {
+  if (link.problem !== undefined) return false;
+  try {
+    const lane = lanes.of(pool);
+    // removing tells nothing of one that is not there
+    const isThere = (await lane.queue.getJob(id)) !== undefined;
+    return (await lane.queue.remove(id)) === 1 && isThere;
+  } catch {
+    return false; // it has its turn
+  }
+}
+
+/** Of one pool: those that could have a turn now. Of all: those that wait for a time, too. */
+function waitingOf({ seen, added, lanes }: Context, pool?: string): number {
+  const name = pool === undefined ? undefined : lanes.nameOf(pool);
+  const fits = (one: string) => name === undefined || lanes.nameOf(one) === name;
+  const counted = (seen?.counts ?? []).filter((one) => fits(one.pool));
+  const delayed = name === undefined ? counted.reduce((sum, one) => sum + one.delayed, 0) : 0;
+  const coming = added.filter(({ ticket }) => fits(ticket.pool)).length;
+  return counted.reduce((sum, { waiting }) => sum + waiting, 0) + delayed + coming;
+}
+
+function reasonOf(context: Context, place: QueuePlace): string | undefined {
+  const { link, seen, added, limits } = context;
+  if (link.problem !== undefined) return `the shared queue is away (${link.problem})`;
+  if (seen === undefined) return 'the shared queue was not asked yet';
+  const running = seen.held.filter(({ pool }) => pool === place.pool).map(({ srs }) => srs);
+  const coming = added
+    .filter(({ ticket }) => ticket.pool === place.pool)
+    .map(({ ticket }) => ticket.srs.map(({ uuid }) => uuid));
+  const busy = [...running, ...coming];
+  for (const { uuid } of place.srs) {
+    const there = busy.filter((srs) => srs.includes(uuid)).length;
+    if (there >= limits.perSr) return whyNot(uuid, place, limits);
+  }
+  const inPool = running.length + waitingOf(context, place.pool);
+  return inPool >= limits.perPool ? whyNot('pool', place, limits) : undefined;
+}

@@ -1,0 +1,162 @@
+/**
+ * The turns of this instance: fetched when it has room, held while their jobs run, given back.
+ *
+ * Jobs are fetched by hand, not by BullMQ's own loop: an instance that has no room over all pools must not hold a place
+ * in one of them. One that finds its pool or SR full goes back for a while, and is called when a slot is given back.
+ */
+import type { Job } from 'bullmq';
+import type { Clock, Log } from '../ports.ts';
+import type { QueuePlace, Ticket, TurnEnd } from '../queue-port.ts';
+import type { Lane, Lanes } from './lanes.ts';
+import type { Link } from './link.ts';
+import type { Slots } from './slots.ts';
+
+/** A job that found its SR full asks again after this at the latest; usually it is called before. */
+const REFUSED_MS = 15_000;
+
+/** As long as a refused one: its first turn is under way here. */
+const OWN = { got: 'settling', ms: REFUSED_MS } as const;
+
+export interface TurnLimits {
+  total: number;
+  perPool: number;
+  perSr: number;
+}
+
+export interface Turns {
+  serve(turn: (ticket: Ticket) => Promise<TurnEnd>): void;
+  /** Takes as many turns as there is room for. Errors: the client's. */
+  fetch(): Promise<void>;
+  /** Keeps locks and slots of what runs here; true when Redis was found empty. Errors: the client's. */
+  keep(): Promise<boolean>;
+  readonly running: number;
+  /** Why it was refused last here. */
+  refusalOf(id: string): string | undefined;
+  stop(): void;
+  idle(): Promise<void>;
+}
+
+interface Held {
+  job: Job<Ticket>;
+  token: string;
+  lane: Lane;
+}
+
+interface Context {
+  clock: Clock;
+  log: Log;
+  link: Link;
+  lanes: Lanes;
+  slots: Slots;
+}
+
+/** None at first. */
+export function createTurns(
+  context: Context,
+  settings: { instance: string; limits: TurnLimits; lockMs: number },
+): Turns {
+  const { lanes, slots, link } = context;
+  const { limits, instance, lockMs } = settings;
+  const held = new Map<string, Held>();
+  const refusals = new Map<string, string>();
+  let serve: ((ticket: Ticket) => Promise<TurnEnd>) | undefined;
+  let stopped = false;
+  let tokens = 0;
+  let idlers: (() => void)[] = [];
+
+  const run = async (one: Held, turn: (ticket: Ticket) => Promise<TurnEnd>): Promise<void> => {
+    const end = await turn(one.job.data);
+    held.delete(one.job.data.id);
+    await giveBack(context, one, end);
+    link.announce();
+    if (held.size > 0) return;
+    for (const done of idlers) done();
+    idlers = [];
+  };
+
+  const begin = async (one: Held): Promise<void> => {
+    const ticket = one.job.data;
+    // taken for silent, and given its own job again
+    const slot = held.has(ticket.id) ? OWN : await slots.take(ticket);
+    if (slot.got === 'taken' && serve !== undefined) {
+      refusals.delete(ticket.id);
+      held.set(ticket.id, one);
+      void run(one, serve);
+      return;
+    }
+    if (slot.got === 'refused') refusals.set(ticket.id, whyNot(slot.why, ticket, limits));
+    const ms = slot.got === 'settling' ? slot.ms : REFUSED_MS;
+    await one.job.moveToDelayed(Date.now() + ms, one.token);
+  };
+
+  return {
+    serve: (turn) => {
+      serve = turn;
+      link.announce();
+    },
+    fetch: async () => {
+      for (let found = serve !== undefined; found; ) {
+        found = false;
+        for (const lane of lanes.all()) {
+          if (stopped || held.size >= limits.total) return;
+          tokens += 1;
+          const token = `${instance}:${tokens}`;
+          const job = await lane.worker.getNextJob(token, { block: false });
+          if (job) await begin({ job, token, lane });
+          found ||= job !== undefined;
+        }
+      }
+    },
+    keep: async () => {
+      const all = [...held.values()];
+      const wasEmpty = await slots.renew(all.map(({ job }) => job.data));
+      for (const { job, token } of all) {
+        // another may have it by now: the machine's lease decides who works
+        await job.extendLock(token, lockMs).catch(() => undefined);
+      }
+      return wasEmpty;
+    },
+    get running() {
+      return held.size;
+    },
+    refusalOf: (id) => refusals.get(id),
+    stop: () => {
+      stopped = true;
+    },
+    idle: async () => {
+      if (held.size > 0) await new Promise<void>((resolve) => idlers.push(resolve));
+    },
+  };
+}
+
+async function giveBack(
+  { clock, log, slots }: Context,
+  { job, token, lane }: Held,
+  end: TurnEnd,
+): Promise<void> {
+  const { id } = job.data;
+  try {
+    const called = await slots.giveBack(id);
+    // a lock that ran out, or a wiped Redis, is no error of the job: its record says what became of it
+    if (end === 'done') await job.moveToCompleted('', token, false);
+    else await job.moveToDelayed(end.againAtMs - clock.now() + Date.now(), token);
+    for (const other of called) {
+      const waiting = await lane.queue.getJob(other);
+      await waiting?.promote().catch(() => undefined); // has its turn already
+    }
+  } catch (error) {
+    log.debug('place in the queue not given back', { job_id: id, error });
+  }
+}
+
+/** What a job that found no slot waits for, in words. */
+export function whyNot(
+  why: string,
+  { pool, srs }: QueuePlace,
+  { perPool, perSr }: TurnLimits,
+): string {
+  if (why === 'pool') return `${perPool} jobs run on pool ${pool} (XVAULT_CONCURRENCY_PER_POOL)`;
+  if (why === 'kept') return 'its SR is kept free for a job that needs several';
+  const name = srs.find(({ uuid }) => uuid === why)?.name ?? why;
+  return `${perSr} jobs run on SR ${name} (XVAULT_CONCURRENCY_PER_SR)`;
+}

@@ -1,0 +1,89 @@
+/** A real Redis or Valkey of this machine, on a free port of loopback, that keeps nothing. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { findPorts } from './daemon.ts';
+
+export interface RedisServer extends AsyncDisposable {
+  readonly url: string;
+  /** SIGKILL: what it had is gone. */
+  stop(): Promise<void>;
+  /** On the same port, empty. */
+  start(): Promise<void>;
+  /** What FLUSHALL does. */
+  wipe(): Promise<void>;
+  /** A client, closed with the server. */
+  readonly client: Redis;
+}
+
+const PROGRAMS = ['redis-server', 'valkey-server'];
+
+/** Why there is none here; undefined when there is one. */
+export function redisMissing(): string | undefined {
+  return program() === undefined ? 'redis-server and valkey-server are not installed' : undefined;
+}
+
+/** Starts one. */
+export async function startRedis(): Promise<RedisServer> {
+  const path = program();
+  if (path === undefined) throw new Error(redisMissing());
+  const port = await findPorts(1);
+  const folder = mkdtempSync(join(tmpdir(), 'xvault-redis-'));
+  const url = `redis://127.0.0.1:${port}`;
+  let server = await launch({ path, port, folder });
+  const client = new Redis(url, { maxRetriesPerRequest: 20, retryStrategy: () => 50 });
+  client.on('error', () => undefined); // stopped by a test
+  const stop = async () => {
+    if (server.exitCode !== null || server.signalCode !== null) return;
+    const ended = once(server, 'exit');
+    server.kill('SIGKILL');
+    await ended;
+  };
+  return {
+    url,
+    client,
+    stop,
+    start: async () => {
+      server = await launch({ path, port, folder });
+    },
+    wipe: async () => {
+      await client.flushall();
+    },
+    [Symbol.asyncDispose]: async () => {
+      client.disconnect();
+      await stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function program(): string | undefined {
+  return PROGRAMS.find((name) => {
+    try {
+      execFileSync(name, ['--version'], { stdio: 'ignore' });
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function launch({ path, port, folder }: { path: string; port: number; folder: string }) {
+  const options = { bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no' };
+  const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
+  const child = spawn(path, ['--port', String(port), ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await new Promise<void>((resolve, reject) => {
+    let output = '';
+    child.stdout.on('data', (piece: Buffer) => {
+      output += piece;
+      if (/ready to accept connections/i.test(output)) resolve();
+    });
+    child.once('exit', () => reject(new Error(`redis did not start: ${output}`)));
+  });
+  return child;
+}
