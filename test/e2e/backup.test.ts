@@ -8,16 +8,28 @@ import { after, before, describe, test } from 'node:test';
 import type { Backup, Job } from '../../src/catalog/record.ts';
 import { systemIds } from '../../src/clock.ts';
 import { NEVER } from '../../src/signals.ts';
-import { importXva } from '../importer.ts';
-import { readFixtureManifest } from '../sim/disk.ts';
+import { type ImportedDisk, importXva } from '../importer.ts';
+import { readFixtureManifest, type SimDisk } from '../sim/disk.ts';
 import { checkDiskFiles } from '../sim/disks/read-files.ts';
 import { contentDigest, readObject, startWorld, type TestWorld } from './world.ts';
 
 const options = { signal: NEVER };
 
+/** Which fixture lies on which disk of the simulated pool (test/sim/machines.ts). */
+const FIXTURES: Record<string, string> = {
+  'web-01/0': 'linux-root',
+  'mail-01/0': 'odd-size',
+  'db-01/0': 'mail-store',
+  'db-01/1': 'db-data',
+  'db-01/2': 'db-log',
+  'win-01/0': 'windows',
+};
+
 for (const persona of ['8.2', '8.3'] as const) {
   describe(`a pool of version ${persona}`, () => {
     let world: TestWorld;
+    /** What came back out of the backups, by machine and device. */
+    const images = new Map<string, SimDisk>();
     before(async () => {
       world = await startWorld({ pool: { persona } });
     });
@@ -28,12 +40,26 @@ for (const persona of ['8.2', '8.3'] as const) {
       const jobs = await Promise.all(able.map((machine) => world.backup(machine.uuid)));
       for (const [i, job] of jobs.entries()) {
         assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
-        await assertImports(world, job.result as Backup, able[i]?.uuid ?? '');
+        const disks = await assertImports(world, job.result as Backup, able[i]?.uuid ?? '');
+        for (const disk of disks) images.set(`${job.vm.name}/${disk.userdevice}`, disk.image);
       }
       assert.deepEqual(await world.audit(), []);
       const listed = await world.service.listBackups({ pageSize: 100 }, options);
       assert.equal(listed.items.length, able.length);
     });
+
+    // The bytes are the same from every pool: checked in the test before.
+    if (persona === '8.3') {
+      test("every file of every file system is read back out of the backups by the systems' own tools", async (t) => {
+        for (const [disk, fixture] of Object.entries(FIXTURES)) {
+          const image = images.get(disk);
+          assert.ok(image, disk);
+          const { files, skipped } = await checkDiskFiles(image, readFixtureManifest(fixture));
+          if (skipped.length > 0) return t.skip(skipped.join('; '));
+          assert.ok(files > 0);
+        }
+      });
+    }
 
     test('a disk that cannot be snapshotted stops the backup before anything is touched', async () => {
       const job = await world.backup('usb-store');
@@ -176,7 +202,11 @@ function request(): Job['request'] {
   };
 }
 
-async function assertImports(world: TestWorld, backup: Backup, uuid: string): Promise<void> {
+async function assertImports(
+  world: TestWorld,
+  backup: Backup,
+  uuid: string,
+): Promise<ImportedDisk[]> {
   const machine = world.sim.machines.find((one) => one.uuid === uuid);
   assert.ok(machine);
   const imported = await importXva(readObject(world.store, backup.archive.key));
@@ -189,29 +219,5 @@ async function assertImports(world: TestWorld, backup: Backup, uuid: string): Pr
   const got = new Map(imported.disks.map((disk) => [disk.userdevice, contentDigest(disk.image)]));
   assert.deepEqual(got, want, `disks of ${machine.name}`);
   assert.deepEqual(imported.remarks, [], 'nothing a host would only tolerate');
+  return imported.disks;
 }
-
-/** Which fixture lies on which disk of the simulated pool (test/sim/machines.ts). */
-const FIXTURES: Record<string, string> = {
-  'web-01/0': 'linux-root',
-  'mail-01/0': 'odd-size',
-  'db-01/0': 'mail-store',
-  'db-01/1': 'db-data',
-  'db-01/2': 'db-log',
-  'win-01/0': 'windows',
-};
-
-test("every file of every file system is read back out of the backups by the systems' own tools", async (t) => {
-  await using world = await startWorld();
-  for (const name of ['web-01', 'mail-01', 'db-01', 'win-01']) {
-    const job = await world.backup(name);
-    const imported = await importXva(readObject(world.store, job.result?.archive.key ?? ''));
-    for (const { userdevice, image } of imported.disks) {
-      const fixture = FIXTURES[`${name}/${userdevice}`];
-      assert.ok(fixture, `${name}/${userdevice}`);
-      const { files, skipped } = await checkDiskFiles(image, readFixtureManifest(fixture));
-      if (skipped.length > 0) return t.skip(skipped.join('; '));
-      assert.ok(files > 0);
-    }
-  }
-});

@@ -208,7 +208,7 @@ for (const { vm, fixture, number, isShort } of PARTITIONS) {
     if (skipped(t, ['nbdkit', 'nbdcopy'])) return;
     const volume = readFixtureManifest(fixture).volumes[number - 1];
     assert.ok(volume);
-    const missing = await missingTool(volume.kind);
+    const missing = missingTool(volume.kind);
     if (missing !== undefined) return t.skip(missing);
     const { id: windows = '' } = (vm === 'web-01' ? web : await backUp(vm, {})) ?? {};
     const look = volume.kind === 'ntfs' ? WINDOWS : WINDOWS.replace(/^ntfsls.*\n/m, '');
