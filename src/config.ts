@@ -100,6 +100,8 @@ export interface Settings {
   hooks?: HookSettings;
   /** Whom to tell; none where XVAULT_NOTIFY_FILE is not set. */
   notify: NotifyTarget[];
+  /** Where people find the pages; no link is made without it. */
+  publicUrl?: string;
   /** Absent where no traces are sent. */
   traces?: TraceSettings;
   jobAttempts: number;
@@ -312,6 +314,7 @@ function assemble(
   if (values.XVAULT_LOCK !== undefined) settings.bucket.locks = values.XVAULT_LOCK;
   if (values.XVAULT_TOKEN !== undefined) settings.clientToken = createSecret(values.XVAULT_TOKEN);
   if (values.XVAULT_QUEUE_URL !== undefined) settings.queueUrl = values.XVAULT_QUEUE_URL;
+  if (values.XVAULT_PUBLIC_URL !== undefined) settings.publicUrl = values.XVAULT_PUBLIC_URL;
   if (values.XVAULT_URL !== undefined) settings.serviceUrl = values.XVAULT_URL.replace(/\/+$/, '');
   return settings;
 }

@@ -50,6 +50,8 @@ export interface Notice {
   vm?: { uuid: string; name: string; pool: string };
   /** For programs: snake_case, less than 20 kB, no secrets. */
   data: Readonly<Record<string, unknown>>;
+  /** Address of the page that shows it, where the settings know one. */
+  link?: string;
 }
 
 /** What became of one notice at one target. */
@@ -64,8 +66,8 @@ export interface Delivery {
 }
 
 export interface Notifier {
-  /** Names of the targets that want to hear of this. */
-  targets(about: Pick<Notice, 'event' | 'vm'>): string[];
+  /** Names of the targets that want to hear of this; with `chat` those that lead there, too, whatever events they want. */
+  targets(about: Pick<Notice, 'event' | 'vm'> & { chat?: string | undefined }): string[];
   /**
    * Tells the named targets, each with bounded tries. Never rejects.
    * Cancel: what is not delivered yet counts as stopped.

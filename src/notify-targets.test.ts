@@ -66,6 +66,7 @@ test('each kind of target is read, secrets from the file or from files of their 
   assert.deepEqual(wantedBy([db], { event: 'backup.started', vm }), ['db']);
   assert.deepEqual(wantedBy([db], { event: 'backup.started', vm: { ...vm, name: 'web' } }), []);
   assert.deepEqual(wantedBy([db], { event: 'restore.started', vm }), []);
+  assert.deepEqual(wantedBy([db], { event: 'restore.started', vm, chat: db.kind }), ['db']);
 });
 
 const slack = { name: 'ops', kind: 'slack', url: ADDRESS };

@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import type { FileReader, SettingMistake } from './config.ts';
 import { nearest } from './nearest.ts';
-import { EVENTS, type Notice, type NoticeEvent } from './notices.ts';
+import { EVENTS, type NoticeEvent, type Notifier } from './notices.ts';
 import { parseJsonFile } from './pools.ts';
 import { createSecret, type Secret } from './secret.ts';
 import { isSigningSecret } from './settings-hooks.ts';
@@ -88,6 +88,9 @@ const mailbox = z
     'expected an e-mail address',
   );
 
+/** Of CloudEvents, where neither the target nor a public address says another. */
+export const DEFAULT_SOURCE = '/xvault';
+
 const entrySchema = z.discriminatedUnion(
   'kind',
   [
@@ -107,7 +110,7 @@ const entrySchema = z.discriminatedUnion(
       source: z
         .string()
         .regex(/^[!-~]{1,200}$/, 'expected a URI reference')
-        .default('/xvault'),
+        .default(DEFAULT_SOURCE),
     }),
     z.strictObject({ kind: z.enum(URL_KINDS), ...common, ...address }),
     z.strictObject({
@@ -132,13 +135,16 @@ const FILE_EXAMPLE =
 /** The names of those that want to hear of it. */
 export function wantedBy(
   targets: readonly NotifyTarget[],
-  about: Pick<Notice, 'event' | 'vm'>,
+  about: Parameters<Notifier['targets']>[0],
 ): string[] {
   return targets.filter((one) => wants(one, about)).map(({ name }) => name);
 }
 
-function wants(target: NotifyTarget, { event, vm }: Pick<Notice, 'event' | 'vm'>): boolean {
-  if (!target.events.has(event)) return false;
+function wants(
+  target: NotifyTarget,
+  { event, vm, chat }: Parameters<Notifier['targets']>[0],
+): boolean {
+  if (!target.events.has(event) && target.kind !== chat) return false;
   if (target.vms === undefined) return true;
   return vm !== undefined && (target.vms.has(vm.uuid) || target.vms.has(vm.name));
 }

@@ -1,9 +1,38 @@
-/** The setting that names the file of notification targets; what is in the file: notify-targets.ts. */
+/** Settings of notifications: the file of targets (what is in it: notify-targets.ts), and where their links lead. */
 import { z } from 'zod';
 import type { SettingMeta } from './settings-table.ts';
 
+/** What `value` lacks to be an address people can follow. */
+function publicProblem(value: string): string | undefined {
+  const url = URL.parse(value);
+  if (url === null || !/^https?:$/.test(url.protocol)) return 'expected https://host[:port]';
+  const { pathname, search, hash, username, password, hostname } = url;
+  if (`${search}${hash}${username}${password}` !== '' || pathname !== '/') {
+    return 'expected https://host[:port], without anything behind or before it';
+  }
+  const isHere = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+  if (url.protocol === 'http:' && !isHere) return 'expected https, for tokens are typed there';
+  return undefined;
+}
+
 /** As parts of the settings object. */
 export const notifySettings = {
+  XVAULT_PUBLIC_URL: z
+    .string()
+    .trim()
+    .check((context) => {
+      const message = publicProblem(context.value);
+      if (message !== undefined)
+        context.issues.push({ code: 'custom', message, input: context.value });
+    })
+    .transform((value) => new URL(value).origin)
+    .optional()
+    .meta({
+      group: 'Notifications',
+      description:
+        'Where people reach the pages of this service: messages to chats, mail and webhooks link to the job, run or machine they are about. Whoever follows a link signs in as ever.',
+      example: 'https://xvault.example.com',
+    } satisfies SettingMeta),
   XVAULT_NOTIFY_FILE: z
     .string()
     .trim()

@@ -34,6 +34,7 @@ export const SHAPES = {
           description: text(4096),
           color: z.int().min(0).max(0xffffff),
           timestamp: z.iso.datetime(),
+          url: z.url().optional(),
           fields: z
             .array(z.strictObject({ name: text(256), value: text(1024), inline: z.boolean() }))
             .max(25),

@@ -299,7 +299,7 @@ export function newJob(
 async function newBackupJob(
   engine: Engine,
   retentionClasses: readonly string[],
-  { vm: wanted, request, triggeredBy, jobId }: StartInput,
+  { vm: wanted, request, triggeredBy, jobId, chat }: StartInput,
   options: Cancellable,
 ): Promise<Job> {
   const { pool, vm } = await findVm(engine, { vm: wanted, pool: request.pool }, options);
@@ -309,7 +309,8 @@ async function newBackupJob(
     { pool, vm: state, request, retentionClasses, store: engine.store, hooks: engine.hooks },
     options,
   );
-  return newJob(engine, { pool: pool.name, srs: srsOf(state), vm, request, triggeredBy, jobId });
+  const input = { pool: pool.name, srs: srsOf(state), vm, request, triggeredBy, jobId };
+  return { ...newJob(engine, input), ...(chat === undefined ? {} : { chat }) };
 }
 
 async function newIndexJob(engine: Engine, input: IndexInput, options: Cancellable): Promise<Job> {

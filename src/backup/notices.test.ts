@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { keys, leave, options, setUp } from '../../test/backup/engine-world.ts';
+import { backupRequestSchema } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import type { Delivery, Notice, Notifier } from '../notices.ts';
 import { formatTime } from '../time.ts';
@@ -62,6 +63,33 @@ test('a backup is told at its beginning and its end, each once, and who was told
   assert.equal(end?.id, `evt_${id}_backup.succeeded`);
   assert.match(end?.what ?? '', /^Backup of web succeeded: /);
   assert.equal(end?.about, id);
+});
+
+test('a backup asked for in a chat is told to its target when the chat takes no answer any more', async () => {
+  for (const [until, chat] of [
+    ['2020-01-01T00:00:00.000Z', 'slack'],
+    ['2099-01-01T00:00:00.000Z', undefined],
+  ] as const) {
+    const asked: unknown[] = [];
+    const ops = createFakeNotifier();
+    const targets: Notifier['targets'] = (about) => {
+      if (about.event === 'backup.succeeded') asked.push(about.chat);
+      return [];
+    };
+    const world = setUp({}, { notifier: { ...ops.notifier, targets } });
+    const service = world.instance('a');
+    const request = backupRequestSchema.parse({});
+    const input = {
+      vm: 'web',
+      request,
+      triggeredBy: 'test',
+      chat: { kind: 'slack', until },
+    } as const;
+    const { id } = await service.startBackup(input, options);
+    await world.ended(id);
+    await service.drain({ drainMs: 0 });
+    assert.deepEqual(asked, [chat]);
+  }
 });
 
 test('a target that fails fails no job, and the job says so', async () => {

@@ -166,11 +166,17 @@ function createBackground({ clock, log, notifier }: NoticesDeps) {
   };
 }
 
+/** The chat it was asked for in, once nobody answers there any more. */
+function chatOf({ chat, finished_at }: Job): string | undefined {
+  if (chat === undefined || finished_at === undefined) return undefined;
+  return parseTime(finished_at) > parseTime(chat.until) ? chat.kind : undefined;
+}
+
 function withOwed(job: Job, notifier: Notifier): Job {
   const event = endEvent(job);
   if (event === undefined) return job;
   const owed = notifier
-    .targets({ event, vm: job.vm })
+    .targets({ event, vm: job.vm, chat: chatOf(job) })
     .map((target): Notification => ({ event, target, ok: false, attempts: 0, owed: true }));
   return owed.length === 0 ? job : merged(job, owed);
 }

@@ -132,6 +132,8 @@ export interface StartInput {
   triggeredBy: string;
   /** A UUIDv7 chosen by the caller: a second start with the same id answers with the first one's job. */
   jobId?: string | undefined;
+  /** Asked for in a chat: an end after `until` is told by a notification there. */
+  chat?: Job['chat'];
 }
 
 export interface IndexInput {

@@ -278,6 +278,10 @@ export const checkpointSchema = z.object({
 });
 export type Checkpoint = z.infer<typeof checkpointSchema>;
 
+/** Chats whose commands begin backups. */
+export const CHATS = ['slack', 'mattermost'] as const;
+export type Chat = (typeof CHATS)[number];
+
 export const jobSchema = z.object({
   version: z.literal(1),
   id: z.uuid(),
@@ -302,6 +306,8 @@ export const jobSchema = z.object({
   triggered_by: z.string(),
   /** W3C Trace Context of who asked for it, where traces are sent. */
   traceparent: z.string().optional(),
+  /** Asked for in a chat, where its end is told by who was asked until then, and by a notification afterwards. */
+  chat: z.object({ kind: z.enum(CHATS), until: time }).optional(),
   /** The instance that runs it, for people. */
   instance: z.string().optional(),
   /** Of a job that waits: for what. */

@@ -34,7 +34,7 @@ a healthchecks target with /log, which changes nothing there. See docs/notificat
       const known = settings.notify.map((one) => one.name).join(', ') || 'none';
       throw new BackupError('not_found', `find target ${name}: XVAULT_NOTIFY_FILE names ${known}`);
     }
-    return await test(target, invocation);
+    return await test(target, settings.publicUrl, invocation);
   },
 };
 
@@ -69,7 +69,11 @@ function list(targets: readonly NotifyTarget[], { terminal, json }: Invocation):
   return 0;
 }
 
-async function test(target: NotifyTarget, { terminal, json, signal }: Invocation): Promise<number> {
+async function test(
+  target: NotifyTarget,
+  publicUrl: string | undefined,
+  { terminal, json, signal }: Invocation,
+): Promise<number> {
   const [{ createNotifier }, { exampleNotice }] = await Promise.all([
     import('../notify/notifier.ts'),
     import('../notify/example.ts'),
@@ -78,6 +82,7 @@ async function test(target: NotifyTarget, { terminal, json, signal }: Invocation
     clock: systemClock,
     log: createConsoleLog({ level: 'error', write: terminal.err }),
     meter: { count: () => {}, observe: () => {} },
+    publicUrl,
   });
   const at = formatTime(systemClock.now());
   const notice = exampleNotice({ id: systemIds.uuid(), at, kind: target.kind });

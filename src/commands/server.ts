@@ -15,6 +15,7 @@ import { createApp } from '../http/app.ts';
 import type { Reply } from '../http/follow-ups.ts';
 import { createMetrics } from '../metrics.ts';
 import type { CatalogFigures } from '../metrics-catalog.ts';
+import { wantedBy } from '../notify-targets.ts';
 import type { Log } from '../ports.ts';
 import { createSecret } from '../secret.ts';
 import { VERSION } from '../version.ts';
@@ -65,6 +66,8 @@ export async function startServer(
       idempotency: createIdempotency({ ...shared, store: stateStore, keys }),
       metrics: metrics.render,
       reply: replyToChat,
+      tellsChat: (chat, vm) =>
+        wantedBy(settings.notify, { event: 'backup.succeeded', vm, chat }).length > 0,
       tokens: settings.tokens,
       version: VERSION,
     },
@@ -76,6 +79,7 @@ export async function startServer(
       linkSeconds: settings.linkSeconds,
       maxAgeSeconds,
       senders: settings.senders,
+      publicUrl: settings.publicUrl,
     },
   );
   const server = createListener({ fetch: app.fetch, log, clock: systemClock });

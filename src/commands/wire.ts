@@ -8,7 +8,7 @@ import type { RunningService } from '../backup/create-service.ts';
 import { createKeys, type Keys } from '../catalog/keys.ts';
 import { systemClock, systemIds } from '../clock.ts';
 import type { Settings } from '../config.ts';
-import { type NotifyTarget, wantedBy } from '../notify-targets.ts';
+import { wantedBy } from '../notify-targets.ts';
 import {
   type Arena,
   type Hooks,
@@ -140,7 +140,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       ...(deps.tracer === undefined ? {} : { tracer: deps.tracer }),
       ...(queue === undefined ? {} : { queue }),
       ...(settings.hooks === undefined ? {} : { hooks: wireHooks(settings.hooks, deps) }),
-      ...(settings.notify.length === 0 ? {} : { notifier: wireNotifier(settings.notify, deps) }),
+      ...(settings.notify.length === 0 ? {} : { notifier: wireNotifier(settings, deps) }),
     },
     {
       prefix: settings.bucket.prefix,
@@ -209,12 +209,12 @@ function wireHooks(settings: HookSettings, { log, tracer = NO_TRACER }: WireDeps
 
 /** Who wants to hear of what is known at once; what it takes to tell them is loaded with the first notice. */
 function wireNotifier(
-  targets: readonly NotifyTarget[],
+  { notify: targets, publicUrl }: Pick<Settings, 'notify' | 'publicUrl'>,
   { log, meter = NO_METER, tracer = NO_TRACER }: WireDeps,
 ): Notifier {
   const load = once(async () => {
     const { createNotifier } = await import('../notify/notifier.ts');
-    return createNotifier(targets, { clock: systemClock, log, meter, tracer });
+    return createNotifier(targets, { clock: systemClock, log, meter, tracer, publicUrl });
   });
   return {
     targets: (about) => wantedBy(targets, about),

@@ -6,11 +6,11 @@
  * would read as markup or as calling somebody is escaped.
  */
 import type { Service } from '../backup/service.ts';
-import { backupRequestSchema, isEnded, type Job } from '../catalog/record.ts';
+import { backupRequestSchema, type Chat, isEnded, type Job } from '../catalog/record.ts';
 import { ERROR_CODES, toBackupError } from '../errors.ts';
 import { unsteered } from '../plain-text.ts';
 import type { Cancellable } from '../ports.ts';
-import { ageText, bytesText } from './pages/words.ts';
+import { ageText, bytesText, jobPath } from './pages/words.ts';
 import {
   CHAT_COMMANDS,
   type ChatCommand,
@@ -30,6 +30,12 @@ export interface ChatInput {
   triggeredBy: string;
   /** Of the job that is begun. */
   jobId: string | undefined;
+  /** Which chat this is, and until when it takes later answers. */
+  chat: { kind: Chat; followMs: number; nowMs: number };
+  /** Whether a notification can lead there. */
+  tellsLater(vm: Job['vm']): boolean;
+  /** Where people find the pages. */
+  publicUrl?: string | undefined;
 }
 
 export interface ChatAnswer {
@@ -82,15 +88,35 @@ export function endedText(job: Job): string {
   return `The backup of ${name} ${job.status === 'cancelled' ? 'was cancelled' : 'failed'}.${why}`;
 }
 
+function linkOf({ publicUrl }: ChatInput, { id }: Job): string {
+  return publicUrl === undefined ? '' : `${publicUrl}${jobPath(id)}`;
+}
+
+/** Nobody shall wait for word that cannot come. */
+function laterOf({ chat, tellsLater }: ChatInput, { vm }: Job): string {
+  if (tellsLater(vm)) return '';
+  const when =
+    chat.followMs === 0 ? 'Its end' : `An end later than ${ageText(chat.followMs / 1000)} from now`;
+  return `${when} is told nowhere here: ask for \`status\`. (No notification target of kind ${chat.kind} is set.)`;
+}
+
 type Do = (input: ChatInput, rest: string, options: Cancellable) => Promise<ChatAnswer>;
 
 const COMMANDS: Record<ChatCommand, Do> = {
-  run: async ({ service, sender, triggeredBy, jobId }, vm, options) => {
+  run: async (input, vm, options) => {
+    const { service, sender, triggeredBy, jobId, chat } = input;
     if (vm === '') return { text: USAGE.run };
     requireVm(sender, vm);
     const request = backupRequestSchema.parse({});
-    const job = await service.startBackup({ vm, request, triggeredBy, jobId }, options);
-    return { text: `Backing up ${nameOf(job)}: job \`${job.id}\`.`, job };
+    const until = new Date(chat.nowMs + chat.followMs).toISOString();
+    const wish = { vm, request, triggeredBy, jobId, chat: { kind: chat.kind, until } };
+    const job = await service.startBackup(wish, options);
+    const text = [
+      `Backing up ${nameOf(job)}: job \`${job.id}\`.`,
+      linkOf(input, job),
+      laterOf(input, job),
+    ];
+    return { text: text.filter(Boolean).join(' '), job };
   },
   status: async ({ service, maxAgeSeconds }, vm, options) => {
     const report = await service.status({ maxAgeSeconds }, options);

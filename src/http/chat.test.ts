@@ -30,14 +30,18 @@ const SLACK = chat(SECRET, 'https://hooks.slack.com');
 const MATTERMOST = chat(TOKEN, 'https://chat.example.com');
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 
-function createChat({ vms }: Partial<Pick<Sender, 'vms'>> = {}) {
+function createChat({
+  vms,
+  tellsChat = false,
+  publicUrl,
+}: Partial<Pick<Sender, 'vms'>> & { tellsChat?: boolean; publicUrl?: string } = {}) {
   const told: { url: string; text: string }[] = [];
   const slack = { ...SLACK, ...(vms && { vms }) };
-  const settings = { senders: { slack, mattermost: MATTERMOST } };
+  const settings = { senders: { slack, mattermost: MATTERMOST }, publicUrl };
   const reply = async ({ url, body }: { url: string; body: string }) => {
     told.push({ url, ...(JSON.parse(body) as { text: string }) });
   };
-  const harness = createHarness(settings, undefined, { reply });
+  const harness = createHarness(settings, undefined, { reply, tellsChat: () => tellsChat });
   const { clock, request, service } = harness;
   let second = 0;
   const send = (fields: Record<string, string>, headers: Record<string, string> = {}) => {
@@ -56,7 +60,10 @@ function createChat({ vms }: Partial<Pick<Sender, 'vms'>> = {}) {
     return said ?? '';
   };
   const end = (fields: Partial<ReturnType<typeof endedJob>> = {}) => {
-    for (const id of service.jobs.keys()) service.change(id, { ...endedJob(), ...fields });
+    const finished_at = new Date(clock.now()).toISOString();
+    for (const id of service.jobs.keys()) {
+      service.change(id, { ...endedJob(), finished_at, ...fields });
+    }
   };
   return { ...harness, told, send, say, end };
 }
@@ -76,8 +83,41 @@ test('the vector of Slack’s documentation is right for five minutes, and a bit
   await assert.rejects(read(VECTOR.replace('foobar', 'foobaz'), at), { code: 'unauthenticated' });
 });
 
-test('run answers at once, and later tells how it ended', async () => {
+test('an end after the address is good is told by the chat’s own target, and run says where there is none', async () => {
   const { say, service, told, end, clock } = createChat();
+  const said = await say('run web-1');
+  assert.match(said, /An end later than 25 min from now is told nowhere here: ask for `status`/);
+  assert.match(said, /target of kind slack/);
+  const [job] = service.jobs.values();
+  const until = clock.now() + 25 * 60_000;
+  assert.equal(job?.chat?.kind, 'slack');
+  assert.equal(Date.parse(job?.chat?.until ?? ''), until);
+  // that target tells this one, so the address must not
+  for (const ms of [25 * 60_000 + 5_000]) await clock.advance(ms);
+  end({ chat: job?.chat, finished_at: new Date(until + 1_000).toISOString() });
+  await clock.advance(30_000);
+  assert.deepEqual(told, []);
+});
+
+test('with a target and a public address run says only where to look', async () => {
+  const { say } = createChat({ tellsChat: true, publicUrl: 'https://xvault.example.com' });
+  const said = await say('run web-1');
+  assert.match(
+    said,
+    /^Backing up web-1: job `([0-9a-f-]+)`\. https:\/\/xvault\.example\.com\/jobs\/\1$/,
+  );
+});
+
+test('without an address for later answers only the target can tell an end', async () => {
+  const { say, service, clock } = createChat();
+  const said = await say('run web-1', { response_url: 'https://evil.example/x' });
+  assert.match(said, /Its end is told nowhere here/);
+  const [job] = service.jobs.values();
+  assert.equal(Date.parse(job?.chat?.until ?? ''), clock.now());
+});
+
+test('run answers at once, and later tells how it ended', async () => {
+  const { say, service, told, end, clock } = createChat({ tellsChat: true });
   const said = await say('run web-1');
   assert.match(said, /^Backing up web-1: job `[\w-]{36}`\.$/);
   const [input] = service.calls.get('startBackup') as { triggeredBy: string }[];

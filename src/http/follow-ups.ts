@@ -2,11 +2,12 @@
  * What is told later to whoever typed a slash command: chats wait three seconds for an answer, and take up to five more by an
  * address of their own for half an hour.
  *
- * At most two are sent for a command: its answer, if that took too long, and how its job ended. Jobs that take longer than the
- * address is good are told by the notifications of the settings. Nothing of this is kept: an instance that stops forgets it.
+ * At most two are sent for a command: its answer, if that took too long, and how its job ended. An end after the address is good
+ * is told by the chat's own target among the notifications: until when, the job's record says, so one of the two tells it, and
+ * whichever instance ends the job. Of the rest nothing is kept: an instance that stops forgets it.
  */
 import type { Service } from '../backup/service.ts';
-import { isEnded } from '../catalog/record.ts';
+import { isEnded, type Job } from '../catalog/record.ts';
 import type { Cancellable, Clock, Log } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { type ChatAnswer, endedText } from './chat-commands.ts';
@@ -16,6 +17,8 @@ import { NotHere } from './elsewhere.ts';
 export const ANSWER_MS = 2_000;
 /** Of the half hour. */
 export const FOLLOW_MS = 25 * 60_000;
+/** An end just before is seen a moment later. */
+const GRACE_MS = 60_000;
 /** Between looks whether this instance stops. */
 const LOOK_MS = 10_000;
 const REPLY_LIMIT_MS = 10_000;
@@ -26,6 +29,8 @@ const MAX_OPEN = 50;
 export type Reply = (input: { url: string; body: string }, options: Cancellable) => Promise<void>;
 
 export interface FollowUps {
+  /** How long from now on the end of a job can be told to this address. */
+  followMs(responseUrl: string | undefined): number;
   /** The command's own text, if it is there in time; else that it takes longer. */
   answer(work: Promise<ChatAnswer>, input: { responseUrl: string | undefined }): Promise<string>;
 }
@@ -50,19 +55,23 @@ export function createFollowUps({ service, clock, log, reply }: Deps): FollowUps
     const answer = await work.catch(() => ({ text: FAILED }) as ChatAnswer);
     if (isLate()) await tell(url, answer.text);
     if (answer.job === undefined) return;
-    const endsAt = clock.elapsed() + FOLLOW_MS;
+    const endsAt = clock.elapsed() + FOLLOW_MS + GRACE_MS;
     while (clock.elapsed() < endsAt && !service.draining) {
       const job = await service.waitJob(answer.job.id, { timeoutMs: LOOK_MS }, { signal: NEVER });
       if (job === undefined) return;
-      if (isEnded(job)) return await tell(url, endedText(job));
+      if (isEnded(job)) return isToldElsewhere(job) ? undefined : await tell(url, endedText(job));
     }
   }
 
+  const canFollow = (url: string | undefined): url is string =>
+    url !== undefined && reply !== undefined && open < MAX_OPEN;
+
   return {
+    followMs: (url) => (canFollow(url) ? FOLLOW_MS : 0),
     answer: async (work, { responseUrl }) => {
       let late = false;
-      const canFollow = responseUrl !== undefined && reply !== undefined && open < MAX_OPEN;
-      if (canFollow) {
+      const follows = canFollow(responseUrl);
+      if (follows) {
         open += 1;
         follow(work, responseUrl, () => late)
           // the chat has had its answer or will not take one: whoever cares asks for the status
@@ -84,12 +93,16 @@ export function createFollowUps({ service, clock, log, reply }: Deps): FollowUps
         const answer = await Promise.race([work, timeout]);
         if (answer !== undefined) return answer.text;
         late = true;
-        return canFollow ? 'Working on it …' : 'Working on it: ask for `status` in a moment.';
+        return follows ? 'Working on it …' : 'Working on it: ask for `status` in a moment.';
       } finally {
         inTime.abort();
       }
     },
   };
+}
+
+function isToldElsewhere({ chat, finished_at: at }: Job): boolean {
+  return chat !== undefined && at !== undefined && Date.parse(at) > Date.parse(chat.until);
 }
 
 const FAILED = 'That met a bug of xvault: its log has more.';

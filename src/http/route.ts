@@ -10,6 +10,7 @@ import type { Context } from 'hono';
 import { z } from 'zod';
 import type { Service } from '../backup/service.ts';
 import type { Idempotency } from '../catalog/idempotency.ts';
+import type { Chat, Job } from '../catalog/record.ts';
 import type { Clock, Ids, Log } from '../ports.ts';
 import type { Tracer } from '../tracer.ts';
 import type { Identity, Scope, TokenTable } from './auth.ts';
@@ -33,6 +34,8 @@ export interface AppDeps {
   tracer?: Tracer;
   /** Tells chats what a command came to; without it they hear only what is ready in time. */
   reply?: Reply;
+  /** Whether a notification of this machine's backups can lead to a chat. */
+  tellsChat?(chat: Chat, vm: Job['vm']): boolean;
   /** Answers what the reading half of a service does not, from after the checks on; see elsewhere.ts. */
   elsewhere?: AskElsewhere;
 }
@@ -52,6 +55,8 @@ export interface AppSettings {
   maxAgeSeconds: number;
   /** Who may call /hooks/; a sender that is not here has no route. */
   senders?: Senders;
+  /** XVAULT_PUBLIC_URL: where people find the pages. */
+  publicUrl?: string | undefined;
 }
 
 export type AppEnv = { Variables: { requestId: string; route?: string; identity?: Identity } };

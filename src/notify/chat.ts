@@ -18,6 +18,9 @@ const FACT_LIMIT = 250;
 const SECTION_LIMIT = 2900;
 const DESCRIPTION_LIMIT = 3000;
 
+/** What the link to the page says. */
+const OPEN = 'Open in xvault';
+
 const COLOURS: Readonly<Record<Notice['severity'], number>> = {
   info: 0x607d8b,
   success: 0x2e7d32,
@@ -54,13 +57,14 @@ export function slackBody(notice: Notice): object {
         ? []
         : [section(lines.map((line) => `• ${slackEscaped(line)}`).join('\n'))]),
       ...(fields.length === 0 ? [] : [{ type: 'section', fields }]),
+      ...(notice.link === undefined ? [] : [section(`<${notice.link}|${OPEN}>`)]),
     ],
   };
 }
 
 /** The body for Mattermost's incoming webhooks. */
 export function mattermostBody(notice: Notice): object {
-  const { severity, what, todo } = notice;
+  const { severity, what, todo, link } = notice;
   const facts = factsOf(notice).map(
     ({ name, value }) => `| ${markdownEscaped(name)} | ${markdownEscaped(value)} |`,
   );
@@ -69,6 +73,7 @@ export function mattermostBody(notice: Notice): object {
     text: [
       `${MARKS[severity]} **${markdownEscaped(what)}**`,
       markdownEscaped(todo),
+      ...(link === undefined ? [] : [`[${OPEN}](${link})`]),
       ...(rows.length === 0 ? [] : ['', ...rows]),
       ...(facts.length === 0 ? [] : ['', '| | |', '|---|---|', ...facts]),
     ].join('\n'),
@@ -77,7 +82,7 @@ export function mattermostBody(notice: Notice): object {
 
 /** The body for Discord's webhooks. */
 export function discordBody(notice: Notice): object {
-  const { severity, what, todo, at } = notice;
+  const { severity, what, todo, at, link } = notice;
   const rows = rowsOf(notice).map((line) => `- ${markdownEscaped(line)}`);
   return {
     content: '',
@@ -87,6 +92,7 @@ export function discordBody(notice: Notice): object {
         title: `${MARKS[severity]} ${tidy(markdownEscaped(what), 240)}`,
         description: cut([markdownEscaped(todo), ...rows].join('\n'), DESCRIPTION_LIMIT),
         color: COLOURS[severity],
+        ...(link === undefined ? {} : { url: link }),
         timestamp: at,
         fields: factsOf(notice).map(({ name, value }) => ({
           name,
@@ -100,7 +106,7 @@ export function discordBody(notice: Notice): object {
 
 /** The body for a Workflows webhook of Microsoft Teams. */
 export function teamsBody(notice: Notice): object {
-  const { severity, what, todo } = notice;
+  const { severity, what, todo, link } = notice;
   // no Markdown in runs of text; in facts there is some, without escapes that all clients know: links are taken apart
   const line = (text: string, style: object = {}) => ({
     type: 'RichTextBlock',
@@ -127,6 +133,9 @@ export function teamsBody(notice: Notice): object {
             ...rowsOf(notice).map((row) => line(`– ${row}`)),
             ...(facts.length === 0 ? [] : [{ type: 'FactSet', facts }]),
           ],
+          ...(link === undefined
+            ? {}
+            : { actions: [{ type: 'Action.OpenUrl', title: OPEN, url: link }] }),
         },
       },
     ],

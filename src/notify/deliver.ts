@@ -8,7 +8,7 @@
 import { Webhook } from 'standardwebhooks';
 import { BackupError } from '../errors.ts';
 import type { Notice } from '../notices.ts';
-import type { NotifyTarget } from '../notify-targets.ts';
+import { DEFAULT_SOURCE, type NotifyTarget } from '../notify-targets.ts';
 import type { Cancellable, Clock } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import { discordBody, mattermostBody, slackBody, teamsBody } from './chat.ts';
@@ -23,14 +23,18 @@ const PING_LIMIT = 10_000;
 export async function deliver(
   target: NotifyTarget,
   notice: Notice,
-  input: { clock: Clock; traceparent?: string | undefined } & Cancellable,
+  input: {
+    clock: Clock;
+    traceparent?: string | undefined;
+    publicUrl?: string | undefined;
+  } & Cancellable,
 ): Promise<void> {
-  const { clock, signal, traceparent } = input;
+  const { clock, signal, traceparent, publicUrl } = input;
   if (target.kind === 'email') {
     const { sendMail } = await import('./mail.ts');
     return await sendMail(target, notice, { signal, timeoutMs: TRY_MS });
   }
-  const request = requestOf(target, notice, clock.now());
+  const request = requestOf(target, notice, { nowMs: clock.now(), publicUrl });
   const answer = await post(withTrace(target, request, traceparent), { signal });
   if (target.kind === 'healthchecks' && /^OK \(/.test(answer)) {
     throw new BackupError('notify_failed', `answered "${answer}"`);
@@ -49,7 +53,11 @@ function withTrace(
 
 type PostTarget = Exclude<NotifyTarget, { kind: 'email' }>;
 
-function requestOf(target: PostTarget, notice: Notice, nowMs: number): PostInput {
+function requestOf(
+  target: PostTarget,
+  notice: Notice,
+  { nowMs, publicUrl }: { nowMs: number; publicUrl: string | undefined },
+): PostInput {
   const { url, caPem } = target;
   const shared = { url, caPem, connectTimeoutMs: TRY_MS };
   const json = (body: object, headers: Record<string, string> = {}): PostInput => ({
@@ -70,7 +78,11 @@ function requestOf(target: PostTarget, notice: Notice, nowMs: number): PostInput
     case 'cloudevents': {
       const authorization = target.token && { authorization: `Bearer ${target.token.reveal()}` };
       const type = 'application/cloudevents+json; charset=utf-8';
-      return json(cloudEvent(target.source, notice), { ...authorization, 'content-type': type });
+      const source = target.source === DEFAULT_SOURCE ? publicUrl : undefined;
+      return json(cloudEvent(source ?? target.source, notice), {
+        ...authorization,
+        'content-type': type,
+      });
     }
     case 'slack':
       return json(slackBody(notice));
@@ -87,8 +99,8 @@ function requestOf(target: PostTarget, notice: Notice, nowMs: number): PostInput
 }
 
 function signed(signers: readonly Webhook[], notice: Notice, nowMs: number) {
-  const { id, event, at, what, todo, data } = notice;
-  const body = JSON.stringify({ type: event, timestamp: at, data: { what, todo, ...data } });
+  const { id, event, at } = notice;
+  const body = JSON.stringify({ type: event, timestamp: at, data: dataOf(notice) });
   const stamp = new Date(nowMs);
   return {
     body,
@@ -101,7 +113,13 @@ function signed(signers: readonly Webhook[], notice: Notice, nowMs: number) {
   };
 }
 
-function cloudEvent(source: string, { id, event, at, vm, what, todo, data }: Notice): object {
+/** For programs. */
+function dataOf({ what, todo, link, data }: Notice): object {
+  return { what, todo, ...(link === undefined ? {} : { page: link }), ...data };
+}
+
+function cloudEvent(source: string, notice: Notice): object {
+  const { id, event, at, vm } = notice;
   return {
     specversion: '1.0',
     id,
@@ -110,13 +128,14 @@ function cloudEvent(source: string, { id, event, at, vm, what, todo, data }: Not
     time: formatTime(Date.parse(at)),
     ...(vm === undefined ? {} : { subject: `${vm.pool}/${vm.uuid}` }),
     datacontenttype: 'application/json',
-    data: { what, todo, ...data },
+    data: dataOf(notice),
   };
 }
 
 /** A cancelled job is neither: without a success its check alarms when it is due. */
-function ping({ event, severity, about, what, todo, facts }: Notice) {
-  const lines = [what, todo, '', ...facts.map(({ name, value }) => `${name}: ${value}`)];
+function ping({ event, severity, about, what, todo, link, facts }: Notice) {
+  const page = link === undefined ? [] : [link];
+  const lines = [what, todo, ...page, '', ...facts.map(({ name, value }) => `${name}: ${value}`)];
   return {
     path: pingPath(event, severity),
     ...(about === undefined ? {} : { query: { rid: about } }),

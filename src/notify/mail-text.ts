@@ -27,11 +27,12 @@ export function mailText(notice: Notice): MailText {
   };
 }
 
-function plainOf({ what, todo, facts, table, event, at }: Notice): string {
+function plainOf({ what, todo, link, facts, table, event, at }: Notice): string {
   const width = Math.max(0, ...facts.map(({ name }) => name.length));
   const lines = [
     what,
     todo,
+    ...(link === undefined ? [] : [link]),
     ...(table === undefined ? [] : ['', ...tableOf(table)]),
     ...(facts.length === 0 ? [] : ['']),
     ...facts.map(({ name, value }) => `${`${name}:`.padEnd(width + 2)}${value}`),
@@ -49,12 +50,14 @@ function tableOf({ columns, rows }: NonNullable<Notice['table']>): string[] {
   );
 }
 
-function htmlOf({ what, todo, facts, table, severity, event, at }: Notice): string {
+function htmlOf(notice: Notice): string {
+  const { what, todo, link, facts, table, severity, event, at } = notice;
   const row = (cells: readonly string[], tag: 'td' | 'th') =>
     `<tr>${cells.map((cell) => `<${tag} style="${CELL}">${htmlEscaped(cell)}</${tag}>`).join('')}</tr>`;
   const parts = [
     `<p style="font-size:1.15em;color:${COLOURS[severity]}"><strong>${htmlEscaped(what)}</strong></p>`,
     `<p>${htmlEscaped(todo)}</p>`,
+    ...(link === undefined ? [] : [`<p><a href="${htmlEscaped(link)}">Open in xvault</a></p>`]),
     ...(table === undefined
       ? []
       : [

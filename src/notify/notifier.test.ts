@@ -18,6 +18,7 @@ import { createSecret } from '../secret.ts';
 import { NEVER } from '../signals.ts';
 import { TRY_MS } from './deliver.ts';
 import { createNotifier } from './notifier.ts';
+import { withLink } from './page-link.ts';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const OLD_SECRET = `whsec_${Buffer.alloc(24, 7).toString('base64')}`;
@@ -27,7 +28,11 @@ const ALL = new Set(EVENTS);
 const HOSTILE =
   '<!channel> @everyone [win](https://evil.example) <b onload="x">\r\nBcc: a@evil.example\u202e';
 
-function setUp(target: Partial<NotifyTarget> & Pick<NotifyTarget, 'kind'>, receiver?: WebReceiver) {
+function setUp(
+  target: Partial<NotifyTarget> & Pick<NotifyTarget, 'kind'>,
+  receiver?: WebReceiver,
+  publicUrl?: string,
+) {
   const counts: string[] = [];
   const lines: string[] = [];
   const clock = createHookClock(TRY_MS);
@@ -46,7 +51,7 @@ function setUp(target: Partial<NotifyTarget> & Pick<NotifyTarget, 'kind'>, recei
     }),
     ...target,
   } as NotifyTarget;
-  const notifier = createNotifier([whole], { clock, log, meter });
+  const notifier = createNotifier([whole], { clock, log, meter, publicUrl });
   return {
     clock,
     counts,
@@ -155,6 +160,55 @@ function valuesOf(card: {
   const { body } = card.attachments[0].content;
   return body.flatMap(({ facts = [] }) => facts.map(({ value }) => value)).join('\n');
 }
+
+test('with a public address every message leads to its page, without one to none', async () => {
+  const PUBLIC = 'https://xvault.example.com';
+  const notice = failedNotice();
+  for (const kind of [
+    'slack',
+    'mattermost',
+    'discord',
+    'teams',
+    'webhook',
+    'healthchecks',
+  ] as const) {
+    for (const publicUrl of [PUBLIC, undefined]) {
+      await using receiver = await startWebReceiver();
+      const secrets = { secrets: [createSecret(SECRET)] };
+      const { send } = setUp(
+        { kind, ...(kind === 'webhook' ? secrets : {}) } as never,
+        receiver,
+        publicUrl,
+      );
+      receiver.answer = () => ({ body: 'OK' });
+      assert.equal((await send(notice)).ok, true, kind);
+      const { body = '' } = receiver.posts[0] ?? {};
+      assert.equal(
+        body.includes(`${PUBLIC}/jobs/${notice.about}`),
+        publicUrl !== undefined,
+        `${kind} ${body}`,
+      );
+      if (kind in SHAPES) SHAPES[kind as keyof typeof SHAPES].parse(JSON.parse(body));
+    }
+  }
+});
+
+test('a link leads to the job, the run or the machine, and nowhere a name could steer it', () => {
+  const vm = { uuid: VM_UUID, name: 'x', pool: '../#?' };
+  const { about: _, ...notice } = failedNotice();
+  const link = (more: Partial<Notice>) =>
+    withLink({ ...notice, ...more }, 'https://x.example').link;
+  assert.equal(link({ about: 'a/b', event: 'run.finished' }), 'https://x.example/runs/a%2Fb');
+  assert.equal(
+    link({ vm, event: 'freshness.critical' }),
+    `https://x.example/vms/..%2F%23%3F/${VM_UUID}`,
+  );
+  const { vm: _vm, ...bare } = notice;
+  assert.equal(
+    withLink({ ...bare, event: 'sweep.leftover_found' }, 'https://x.example').link,
+    'https://x.example/',
+  );
+});
 
 test('a webhook is signed as the library of the specification verifies, by old and new secret', async () => {
   await using receiver = await startWebReceiver();

@@ -11,6 +11,7 @@ import { type NotifyTarget, wantedBy } from '../notify-targets.ts';
 import type { Cancellable, Clock, Log, Meter } from '../ports.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
 import { deliver, TRY_MS } from './deliver.ts';
+import { withLink } from './page-link.ts';
 import { tidied } from './wording.ts';
 
 /** Before the second, third and fourth try: a hiccup, a restart, an upgrade. Nobody waits for hours: it would be no news. */
@@ -29,6 +30,8 @@ export interface NotifierDeps {
   meter: Meter;
   /** Nothing is traced unless given. */
   tracer?: Tracer;
+  /** Where people find the pages: messages link there. */
+  publicUrl?: string | undefined;
 }
 
 interface Line {
@@ -50,7 +53,7 @@ export function createNotifier(targets: readonly NotifyTarget[], deps: NotifierD
   return {
     targets: (about) => wantedBy(targets, about),
     send: async (notice, input, { signal }) => {
-      const tidy = tidied(notice);
+      const tidy = withLink(tidied(notice), deps.publicUrl);
       const attempts = Math.min(ATTEMPTS, input.attempts ?? ATTEMPTS);
       const tell = async (name: string): Promise<Delivery> => {
         const line = lines.get(name);
@@ -120,7 +123,7 @@ async function tellOne(line: Line, notice: Notice, context: Context): Promise<De
 async function tryOnce(
   target: NotifyTarget,
   notice: Notice,
-  { clock, signal, tracer }: Context,
+  { clock, signal, tracer, publicUrl }: Context,
 ): Promise<BackupError | 'stopped' | undefined> {
   const late = new AbortController();
   const done = new AbortController();
@@ -131,7 +134,7 @@ async function tryOnce(
   try {
     const traceparent = tracer?.active()?.traceparent;
     const both = AbortSignal.any([signal, late.signal]);
-    await deliver(target, notice, { clock, signal: both, traceparent });
+    await deliver(target, notice, { clock, signal: both, traceparent, publicUrl });
     return undefined;
   } catch (cause) {
     if (signal.aborted) return 'stopped';

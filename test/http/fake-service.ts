@@ -93,7 +93,8 @@ export function createFakeService(): FakeService {
     },
     startBackup: async (input) => {
       enter('startBackup', input);
-      const job = newJob(++started, input);
+      const { chat } = input;
+      const job = { ...newJob(++started, input), ...(chat === undefined ? {} : { chat }) };
       jobs.set(job.id, job);
       return job;
     },

@@ -23,7 +23,7 @@ export const ALL = { authorization: 'Bearer all-token' };
 export function createHarness(
   settings: Partial<AppSettings> = {},
   tokens: TokenTable = TOKENS,
-  more: Pick<AppDeps, 'reply' | 'elsewhere'> = {},
+  more: Pick<AppDeps, 'reply' | 'elsewhere' | 'tellsChat'> = {},
 ) {
   const clock = createSimClock();
   const service = createFakeService();

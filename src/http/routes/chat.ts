@@ -1,9 +1,10 @@
 /** Slash commands of Slack and Mattermost: one line of text, answered within their three seconds, and followed up later. */
 import { z } from 'zod';
+import type { Chat } from '../../catalog/record.ts';
 import { NEVER } from '../../signals.ts';
 import { doChatCommand } from '../chat-commands.ts';
 import { type Answer, type AnyRoute, type Call, defineRoute, jsonAnswer } from '../route.ts';
-import type { Sender, SenderName } from '../senders.ts';
+import type { Sender } from '../senders.ts';
 import { problemDoc } from './common.ts';
 
 /** What chats send besides is not needed. */
@@ -52,12 +53,13 @@ const mattermost = defineRoute({
 
 async function answerCommand(
   call: Call<unknown, z.output<typeof formBody>>,
-  name: SenderName,
+  name: Chat,
 ): Promise<Answer> {
   const { body, delivery, deps, settings, followUps } = call;
   if (delivery === undefined) throw new Error('a route of a sender without a delivery');
   if (body.ssl_check === '1') return ephemeral('xvault is here.');
   const user = USER.test(body.user_id ?? '') ? String(body.user_id) : '';
+  const responseUrl = allowedUrl(delivery.sender, body.response_url);
   const work = doChatCommand(
     {
       service: deps.service,
@@ -67,10 +69,12 @@ async function answerCommand(
       maxAgeSeconds: settings.maxAgeSeconds,
       triggeredBy: `hook:${name} ${user}`,
       jobId: call.reservedId,
+      chat: { kind: name, followMs: followUps.followMs(responseUrl), nowMs: deps.clock.now() },
+      tellsLater: (vm) => deps.tellsChat?.(name, vm) ?? false,
+      publicUrl: settings.publicUrl,
     },
     { signal: NEVER },
   );
-  const responseUrl = allowedUrl(delivery.sender, body.response_url);
   return ephemeral(await followUps.answer(work, { responseUrl }));
 }
 
