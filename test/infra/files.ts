@@ -23,11 +23,13 @@ export function at(value: unknown, ...path: (string | number)[]): unknown {
 
 /** All objects of a YAML file. Errors: every warning of the parser is one. */
 export function readYaml(path: string): Record<string, unknown>[] {
-  return parseAllDocuments(read(path), { strict: true, uniqueKeys: true }).map((document) => {
-    const [problem] = [...document.errors, ...document.warnings];
-    if (problem) throw problem;
-    return document.toJS() as Record<string, unknown>;
-  });
+  return parseAllDocuments(read(path), { strict: true, uniqueKeys: true, merge: true }).map(
+    (document) => {
+      const [problem] = [...document.errors, ...document.warnings];
+      if (problem) throw problem;
+      return document.toJS() as Record<string, unknown>;
+    },
+  );
 }
 
 /** One OpenTofu file as JSON, expressions as text. Errors: what does not parse, with its line. */

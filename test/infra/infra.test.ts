@@ -8,7 +8,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { parseArgs } from 'node:util';
 import { PutBucketLifecycleConfigurationCommand, S3Client } from '@aws-sdk/client-s3';
 import { r2Rules, s3Rules } from '../../infra/rules.ts';
 import { createArena } from '../../src/arena.ts';
@@ -16,56 +15,18 @@ import { ALL_RULES } from '../../src/bucket-rule.ts';
 import { createKeys } from '../../src/catalog/keys.ts';
 import { planRotation, wantedRules } from '../../src/catalog/rotation.ts';
 import { systemClock } from '../../src/clock.ts';
-import { COMMANDS } from '../../src/commands/index.ts';
 import { inspectSettings } from '../../src/config.ts';
-import { ROUTES } from '../../src/http/routes/index.ts';
 import { createS3Store } from '../../src/s3/store.ts';
 import { DEFAULT_ROTATION } from '../../src/settings-rotation.ts';
-import { SETTING_NAMES, settingMeta } from '../../src/settings-table.ts';
 import { NEVER } from '../../src/signals.ts';
 import { UNIT_BYTES } from '../conformance/store-target.ts';
 import { createTestLog, silentMeter } from '../e2e/world.ts';
 import { readPolicy } from '../security/policy.ts';
 import { startSimS3 } from '../sim/s3/index.ts';
-import { createCertificate } from '../sim/xapi/certificate.ts';
-import { at, list, read, readEnv, readTofu, readUnit, readYaml } from './files.ts';
+import { at, list, read, readEnv, readTofu, readUnit } from './files.ts';
+import { assertCommand, assertGrace, assertSettings, assertStarts, OVERHEAD_MIB } from './held.ts';
 
 const MIB = 1_048_576;
-/** What a process needs besides XVAULT_MEMORY_MIB (docs/deploy.md). */
-const OVERHEAD_MIB = 150;
-
-const certificate = { address: '127.0.0.1', serial: 1, nowMs: Date.now() };
-const { certPem } = createCertificate(certificate);
-
-/** Complains of every setting there is not; secrets may be given as NAME_FILE. */
-function assertSettings(names: Iterable<string>, where: string): void {
-  const known = new Set<string>(SETTING_NAMES);
-  for (const name of names) {
-    if (!name.startsWith('XVAULT_')) continue;
-    const plain = name.replace(/_FILE$/, '');
-    const isSecretFile = known.has(plain) && settingMeta(plain as 'XVAULT_TOKEN').secret === true;
-    assert.ok(known.has(name) || isSecretFile, `${where}: ${name} is no setting`);
-  }
-}
-
-/** The service would start with these. */
-function assertStarts(env: Record<string, string>, where: string): void {
-  assertSettings(Object.keys(env), where);
-  const needs = ['pools', 'bucket'] as const;
-  const readFile = (path: string) => (path.endsWith('.pem') ? certPem : 'a-long-enough-secret');
-  const { mistakes, warnings } = inspectSettings({ env, needs, readFile });
-  assert.deepEqual({ mistakes, warnings }, { mistakes: [], warnings: [] }, where);
-}
-
-/** The command takes these words. */
-async function assertCommand(words: readonly string[], where: string): Promise<void> {
-  const [name = '', ...args] = words;
-  const entry = COMMANDS[name];
-  assert.ok(entry, `${where}: no command ${name}`);
-  const { command } = await entry.load();
-  parseArgs({ args, options: command.options, allowPositionals: false });
-}
-
 describe('rules', () => {
   test('the files are those the code makes: npm run docs writes them', () => {
     assert.equal(read('lifecycle.json'), s3Rules());
@@ -233,91 +194,6 @@ test('who restores cannot write or delete a backup, and who sets rules can do no
   }
 });
 
-describe('Kubernetes', () => {
-  const kustomization = readYaml('kubernetes/kustomization.yaml')[0];
-  const files = at(kustomization, 'resources') as string[];
-  const objects = files.flatMap((file) => readYaml(`kubernetes/${file}`));
-  const find = (kind: string) => objects.find((object) => object.kind === kind);
-  const config = at(find('ConfigMap'), 'data') as Record<string, string>;
-  const pods = [
-    at(find('Deployment'), 'spec', 'template', 'spec'),
-    at(find('CronJob'), 'spec', 'jobTemplate', 'spec', 'template', 'spec'),
-  ];
-
-  test('every file is listed, every object has a kind, a version and a name of its own', () => {
-    const there = list('kubernetes/*.yaml').map((file) => file.split('/')[1]);
-    assert.deepEqual(
-      there.filter((file) => file !== 'kustomization.yaml'),
-      files.toSorted(),
-    );
-    const names = objects.map((object) => `${object.kind} ${at(object, 'metadata', 'name')}`);
-    assert.equal(new Set(names).size, objects.length);
-    for (const object of objects) assert.match(String(object.apiVersion), /^([a-z0-9.-]+\/)?v1$/);
-  });
-
-  test('xvault starts with what it is given, and has time and memory enough', async () => {
-    for (const pod of pods) {
-      const container = at(pod, 'containers', 0);
-      const own = (at(container, 'env') as { name: string; value?: string }[]).map(
-        ({ name, value }) => [name, value ?? 'xvault-0'],
-      );
-      const env: Record<string, string> = { ...config, ...Object.fromEntries(own) };
-      assertStarts(env, 'kubernetes');
-      const args = at(container, 'args') as string[];
-      await assertCommand(args, 'kubernetes');
-      const grace = Number(at(pod, 'terminationGracePeriodSeconds'));
-      assert.ok(grace > Number(config.XVAULT_DRAIN_SECONDS), `grace ${grace}`);
-      const limit = Number.parseInt(String(at(container, 'resources', 'limits', 'memory')), 10);
-      assert.ok(limit >= Number(config.XVAULT_MEMORY_MIB) + OVERHEAD_MIB, `${limit} MiB`);
-      const mounts = at(container, 'volumeMounts') as { mountPath: string }[];
-      for (const value of Object.values(env).filter((text) => text.startsWith('/run/'))) {
-        assert.ok(
-          mounts.some(({ mountPath }) => value.startsWith(`${mountPath}/`)),
-          value,
-        );
-      }
-    }
-    const keys = at(find('ExternalSecret'), 'spec', 'data') as { secretKey: string }[];
-    assert.deepEqual(keys.map(({ secretKey }) => secretKey).sort(), [
-      'pool-ca.pem',
-      'pool-password',
-      'token',
-    ]);
-  });
-
-  test('it has no rights it does not need', () => {
-    for (const pod of pods) {
-      assert.equal(at(pod, 'automountServiceAccountToken'), false);
-      assert.equal(at(pod, 'securityContext', 'runAsNonRoot'), true);
-      assert.equal(at(pod, 'securityContext', 'seccompProfile', 'type'), 'RuntimeDefault');
-      const own = at(pod, 'containers', 0, 'securityContext');
-      assert.deepEqual(own, {
-        allowPrivilegeEscalation: false,
-        readOnlyRootFilesystem: true,
-        capabilities: { drop: ['ALL'] },
-      });
-    }
-    const network = at(find('NetworkPolicy'), 'spec');
-    assert.deepEqual(at(network, 'policyTypes'), ['Ingress', 'Egress']);
-    assert.deepEqual(at(network, 'podSelector'), {});
-  });
-
-  test('probes ask routes there are; one instance at a time; one night does not run into the next', () => {
-    const container = at(pods[0], 'containers', 0);
-    const paths = new Set(ROUTES.map(({ path }) => path));
-    for (const probe of ['livenessProbe', 'readinessProbe']) {
-      assert.ok(paths.has(String(at(container, probe, 'httpGet', 'path'))), probe);
-    }
-    assert.equal(at(container, 'ports', 0, 'containerPort'), 8080);
-    assert.equal(at(find('Deployment'), 'spec', 'replicas'), 1);
-    assert.equal(at(find('Deployment'), 'spec', 'strategy', 'type'), 'Recreate');
-    assert.equal(at(find('CronJob'), 'spec', 'concurrencyPolicy'), 'Forbid');
-    assert.equal(at(pods[1], 'restartPolicy'), 'Never');
-    const labels = at(find('Deployment'), 'spec', 'template', 'metadata', 'labels');
-    assert.deepEqual(at(find('Service'), 'spec', 'selector'), labels);
-  });
-});
-
 describe('systemd', () => {
   const file = readEnv(read('systemd/xvault.env').split('\n'));
 
@@ -332,8 +208,9 @@ describe('systemd', () => {
       assert.deepEqual(used, credentials);
       const [, words = ''] =
         /^\/usr\/bin\/env xvault (.+)$/.exec(Service.ExecStart?.[0] ?? '') ?? [];
-      await assertCommand(words.replace('%I', 'web-1').split(' '), name);
-      assert.ok(Number(Service.TimeoutStopSec?.[0]) > Number(file.XVAULT_DRAIN_SECONDS));
+      const command = words.replace('%I', 'web-1').split(' ');
+      await assertCommand(command, name);
+      assertGrace(command, file, Number(Service.TimeoutStopSec?.[0]), name);
       const limit = Number.parseInt(Service.MemoryMax?.[0] ?? '', 10);
       assert.ok(limit * MIB >= (Number(file.XVAULT_MEMORY_MIB) + OVERHEAD_MIB) * MIB);
       for (const wall of ['DynamicUser', 'NoNewPrivileges', 'PrivateTmp', 'PrivateDevices']) {
@@ -372,7 +249,7 @@ describe('systemd', () => {
 
 test('each folder says in a few lines how it is used, and docs/deploy.md leads there', () => {
   const page = read('../docs/deploy.md');
-  for (const folder of ['tofu/aws', 'r2', 'kubernetes', 'systemd']) {
+  for (const folder of ['tofu/aws', 'r2', 'kubernetes', 'platforms', 'systemd']) {
     const text = read(`${folder}/README.md`);
     assert.ok(text.split('\n').length <= 22, folder);
     assert.ok(page.includes(`../infra/${folder}`), `docs/deploy.md does not name infra/${folder}`);
