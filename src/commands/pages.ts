@@ -53,7 +53,7 @@ A JSON list; the keys are those above in lower case.
 
 ## Several tokens: XVAULT_TOKENS_FILE
 
-A JSON list of \`{name, sha256, scopes}\`. Scopes: ${SCOPES.map((scope) => `\`${scope}\``).join(', ')}; none implies another.
+A JSON list of \`{name, sha256, scopes}\`; \`XVAULT_TOKENS\` holds the same where there are no files. Scopes: ${SCOPES.map((scope) => `\`${scope}\``).join(', ')}; none implies another.
 \`printf %s "$TOKEN" | sha256sum\` prints the digest. To change a token, list old and new under the same name for a while.
 
 \`\`\`json

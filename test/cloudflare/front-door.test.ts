@@ -114,6 +114,31 @@ function timeless(text: string): string {
     .replaceAll(/\d\d:\d\d:\d\d(\.\d+)?Z?/g, '00:00:00');
 }
 
+test('a browser signs in here and looks around, and wakes no engine', async () => {
+  const { front, asked } = world;
+  asked.length = 0;
+  const form = {
+    'content-type': 'application/x-www-form-urlencoded',
+    'sec-fetch-site': 'same-origin',
+  };
+  const enter = (token: string) =>
+    front('/login', {
+      method: 'POST',
+      redirect: 'manual',
+      headers: form,
+      body: new URLSearchParams({ token, to: '/' }).toString(),
+    });
+  assert.equal((await enter('nobody-s')).status, 401);
+  const entered = await enter(READ_TOKEN);
+  assert.equal(entered.status, 303);
+  const cookie = entered.headers.get('set-cookie')?.split(';')[0] ?? '';
+  const page = await front('/', { headers: { cookie, accept: 'text/html' } });
+  assert.equal(page.status, 200);
+  assert.match(await page.text(), /No pool is asked for this page/);
+  assert.equal((await front('/v1/jobs', { headers: { cookie } })).status, 401);
+  assert.equal(asked.length, 0);
+});
+
 test('a link to an archive is good without credentials', async () => {
   const { front, asked } = world;
   const path = `/v1/backups/${backups[1]?.id}/xva`;
