@@ -3,7 +3,9 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 
-const SCREENSHOTS = join(import.meta.dirname, '../../.cache/screenshots');
+/** Kept after the tests; .ci/run says where and what (docs/tests.md). */
+const ARTIFACTS = process.env.XVAULT_ARTIFACTS || join(import.meta.dirname, '../../artifacts');
+const SCREENSHOTS = join(ARTIFACTS, 'screenshots');
 
 /** Where it is; undefined where it is not installed. */
 export function findChromium(): string | undefined {

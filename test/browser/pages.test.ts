@@ -1,7 +1,7 @@
 /**
  * The pages in a real browser: a run of the demo's pool watched live in a window as wide as a phone, and signing in.
  *
- * Screenshots are kept in .cache/screenshots. Where Chromium is not installed this is skipped; the rules of the pages
+ * Screenshots are kept among the artefacts (docs/tests.md). Where Chromium is not installed this is skipped; the rules of the pages
  * themselves (policy, escaping, contrast) are tested without a browser in src/http.
  */
 import assert from 'node:assert/strict';
@@ -11,6 +11,7 @@ import { after, before, describe, test } from 'node:test';
 import type { Browser, Page } from 'playwright-core';
 import { startDemoWorld } from '../../src/commands/demo-world.ts';
 import { createListener } from '../../src/commands/listener.ts';
+import { exampleRun } from '../../src/http/run-answers.ts';
 import type { JobView } from '../../src/http/views.ts';
 import { SILENT_LOG } from '../../src/log.ts';
 import { createHarness } from '../http/harness.ts';
@@ -23,6 +24,7 @@ import {
   paleTexts,
   screenshot,
 } from './browser.ts';
+import { startLiveWorld } from './live-world.ts';
 
 const PHONE = { width: 360, height: 740 };
 const WINDOWS = [
@@ -59,7 +61,10 @@ describe('the pages in a browser', { skip }, () => {
   });
   after(() => browser.close());
 
-  test('a run is watched live on a phone: it moves, ends, and says what it was', {
+  test('a run is watched live on a phone, with scripts and without: bytes, rate and time left, to its end', () =>
+    watchRun(browser));
+
+  test('a demo is watched live on a phone: it moves, ends, and says what it was', {
     skip: short,
   }, async () => {
     await using world = await startDemoWorld({ port: 0, log: SILENT_LOG });
@@ -90,7 +95,7 @@ describe('the pages in a browser', { skip }, () => {
     await page.locator('#jobs').getByText('Nothing.').waitFor();
     await row.getByText('ago').waitFor();
     assert.equal(await page.evaluate('window.sameDocument'), true);
-    const paths = ['/', `/jobs/${job.id}`, `/vms/demo/${job.vm.uuid}`, '/docs'];
+    const paths = ['/', `/jobs/${job.id}`, `/vms/demo/${job.vm.uuid}`, '/runs', '/docs'];
     await lookAt(
       page,
       paths.map((path) => `${origin}${path}`),
@@ -138,7 +143,9 @@ describe('the pages in a browser', { skip }, () => {
       await clock.advance(2_000);
       await page.getByText('Ended.').waitFor();
       await page.locator('h1', { hasText: 'succeeded' }).waitFor();
-      const paths = ['/', `/jobs/${id}`, `/vms/${vm.pool}/${vm.uuid}`];
+      const run = exampleRun();
+      service.runs.set(run.id, run);
+      const paths = ['/', `/jobs/${id}`, `/vms/${vm.pool}/${vm.uuid}`, `/runs/${run.id}`];
       await lookAt(
         page,
         paths.map((path) => `${origin}${path}`),
@@ -165,3 +172,55 @@ describe('the pages in a browser', { skip }, () => {
     }
   });
 });
+
+async function watchRun(browser: Browser): Promise<void> {
+  await using world = await startLiveWorld();
+  const { origin } = world;
+  const context = await browser.newContext({ viewport: PHONE, colorScheme: 'dark' });
+  const page = await context.newPage();
+  const complaints = complaintsOf(page, origin);
+  await page.goto(origin);
+  await page.getByText('Live.').waitFor();
+  await page.evaluate('window.sameDocument = true');
+  const body = JSON.stringify({ select: { all: true } });
+  const headers = { 'content-type': 'application/json' };
+  const begun = await fetch(`${origin}/v1/runs`, { method: 'POST', headers, body });
+  const run = (await begun.json()) as { id: string };
+  const row = page.locator('#jobs tr', { hasText: 'web-1' });
+  const cell = (label: string) => row.locator(`td[data-l="${label}"]`);
+  const known = (label: string) =>
+    cell(label).filter({ hasText: /\d/ }).waitFor({ timeout: 20_000 });
+  await row.getByText('exporting').waitFor();
+  await known('rate');
+  const [read, rate] = [await cell('read').textContent(), await cell('rate').textContent()];
+  assert.match(read ?? '', /^[1-9][\d.]* MiB$/);
+  assert.match((await cell('time left').textContent()) ?? '', /^at most \d/);
+  assert.match(await page.locator('#jobs progress').getAttribute('value').then(String), /^[1-9]/);
+  await screenshot(page, 'live-phone-running');
+  assert.ok((await overhang(page)) <= 0);
+  // no script: the same, drawn by the service, and fetched again by the browser itself
+  const plain = await browser.newContext({ viewport: PHONE, javaScriptEnabled: false });
+  const still = await plain.newPage();
+  await still.goto(`${origin}/runs/${run.id}`);
+  assert.equal(await still.locator('meta[http-equiv="refresh"]').count(), 1);
+  await still.locator('#machines').getByText('running').waitFor();
+  // it moves: the host is silent, so the rate falls
+  await cell('rate')
+    .filter({ hasNotText: rate ?? '' })
+    .filter({ hasText: /\d/ })
+    .waitFor();
+  await page.locator('#jobs').getByText('Nothing.').waitFor();
+  await page.locator('#machines tr', { hasText: 'web-1' }).getByText('ago').waitFor();
+  assert.equal(await page.evaluate('window.sameDocument'), true);
+  await page.goto(`${origin}/runs/${run.id}`);
+  await page.locator('h1', { hasText: 'succeeded' }).waitFor();
+  await screenshot(page, 'live-phone-run');
+  const shown = (await page.locator('main').textContent()) ?? '';
+  for (const words of ['1 of 1 machine backed up', 'sent', 'cost of the requests', 'took']) {
+    assert.ok(shown.includes(words), words);
+  }
+  await still.reload();
+  await still.locator('h1', { hasText: 'succeeded' }).waitFor();
+  assert.deepEqual(complaints, []);
+  await Promise.all([context.close(), plain.close()]);
+}

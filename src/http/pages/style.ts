@@ -14,7 +14,7 @@ export const STYLE = `
 *{box-sizing:border-box}
 body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:0 auto;padding:0 1rem 3rem;background:var(--ground);color:var(--text);overflow-wrap:anywhere}
 header{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;align-items:center;padding:.8rem 0;border-bottom:1px solid var(--line)}
-header form{margin-left:auto}.home{font-weight:700;font-size:1.15rem}
+header form{margin-left:auto}nav{display:flex;flex-wrap:wrap;gap:.2rem .9rem}.home{font-weight:700;font-size:1.15rem}
 a{color:var(--link);unicode-bidi:isolate}a:focus-visible,button:focus-visible,input:focus-visible,pre:focus-visible,summary:focus-visible{outline:3px solid var(--link);outline-offset:2px}
 h1{font-size:1.5rem;margin:1.2rem 0 .6rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}h2 code{font-size:1rem}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.4rem .7rem;border-bottom:1px solid var(--line)}
@@ -32,5 +32,5 @@ summary{cursor:pointer;color:var(--link)}
 button,input{font:inherit;padding:.4rem .8rem;border:1px solid var(--plain-mark);border-radius:.4rem;background:var(--soft);color:var(--text)}
 input{width:100%;max-width:28rem;display:block;margin:.3rem 0 .8rem}
 .wrong{border-left:4px solid var(--bad-mark);padding:.3rem .8rem;background:var(--soft);margin:.6rem 0}
-@media(max-width:48rem){.wide{display:none}.k{width:auto}table,tbody,td{display:block}thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+@media(max-width:48rem){.wide{display:none}dl{grid-template-columns:repeat(auto-fill,minmax(9rem,1fr))}.k{width:auto}table,tbody,td{display:block}thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 tr{display:flex;flex-wrap:wrap;align-items:center;gap:.1rem .9rem;padding:.5rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}td,td.n{border:0;padding:0;text-align:left}td:first-child,td.all{flex-basis:100%}td:empty{display:none}td[data-l]::before{content:attr(data-l) ": ";color:var(--quiet)}td svg{display:inline-block;vertical-align:middle}}`;
