@@ -85,6 +85,7 @@ export function createEngineProcess(deps: Deps, settings: SupervisorSettings): E
       }
     },
     start: async () => {
+      if (container.running) return; // for a request that came meanwhile
       try {
         launch(context);
       } catch (error) {
@@ -127,7 +128,7 @@ async function bringUp(context: Context): Promise<void> {
     }
   }
   while (!(await lives(context))) {
-    if (ended !== undefined && !container.running) throw notReady(`it ended: ${ended}`);
+    if (ended !== undefined) throw notReady(`it ended: ${ended}`);
     if (clock.elapsed() >= until) {
       throw notReady(
         `it does not answer after ${settings.readyMs / 1000} s, and is still starting`,
@@ -169,7 +170,12 @@ function launch({ deps, settings }: Context, onEnd: (reason: string) => void = (
 }
 
 async function keep({ deps, settings }: Context): Promise<void> {
-  await deps.container.keepFor(settings.alarmMs * KEEP_ALARMS);
+  try {
+    await deps.container.keepFor(settings.alarmMs * KEEP_ALARMS);
+  } catch (error) {
+    // it ended this very moment, or lives only as long as this object does: the alarms go on
+    deps.log.warn('platform not told to keep the engine', { error: messageOf(error) });
+  }
 }
 
 async function listen(

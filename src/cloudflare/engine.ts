@@ -52,7 +52,17 @@ export function superviseEngine(
     { instance, timing: leaseTiming(settings.leaseMs) },
   );
   const { storage } = ctx;
-  return createSupervisor({ container, storage, records, clock, log }, settings.supervisor);
+  const deps = { container, storage, records, clock, log };
+  const supervisor = createSupervisor(deps, settings.supervisor);
+  return {
+    fetch: (request) => {
+      const answer = supervisor.fetch(request);
+      // a caller that hangs up does not take back what the engine began: it is remembered all the same
+      ctx.waitUntil(answer.catch(() => undefined)); // told to whoever waits for the answer
+      return answer;
+    },
+    alarm: () => supervisor.alarm(),
+  };
 }
 
 /** One for each name the front door asks for. */

@@ -36,7 +36,14 @@ function createWorld() {
   const container = createScriptedContainer();
   const storage = createMemoryStorage();
   const deps = { store, keys, clock };
-  const records = createRecords(deps, { instance: 'engine', timing });
+  const own = createRecords(deps, { instance: 'engine', timing });
+  let afterHeld: (() => Promise<unknown>) | undefined;
+  const held: typeof own.held = async (given) => {
+    const found = await own.held(given);
+    await afterHeld?.();
+    return found;
+  };
+  const records = { ...own, held };
   const settings = {
     env: { XVAULT_BUCKET: 'backups' },
     alarmMs: ALARM_MS,
@@ -71,6 +78,13 @@ function createWorld() {
     fetch: (path: string, init?: RequestInit) =>
       settle(supervisor.fetch(new Request(`https://xvault.example${path}`, init))),
     begin: (path: string) => supervisor.fetch(new Request(`https://xvault.example${path}`, POST)),
+    /** Called once, when leases have been listed and nobody knows yet. */
+    onceListed: (work: () => Promise<unknown>) => {
+      afterHeld = async () => {
+        afterHeld = undefined;
+        await work();
+      };
+    },
     /** Its Durable Object is gone from memory; its storage and its container are not. */
     evict: () => {
       supervisor = create();
@@ -226,6 +240,17 @@ test('a job that another container took over is left to it, whatever becomes of 
   }
   assert.equal(world.container.starts.length, 1);
   assert.equal((await world.job(job.id))?.status, 'running');
+  // the other one dies, too
+  await world.clock.advance(200_000);
+  while (world.container.starts.length < 2) await world.alarm();
+  // and a third is faster: this one is stopped, and goes on watching
+  const third = await world.hold(job, 'other-2a2b3c4d');
+  for (let i = 0; i < 10; i++) {
+    await third.renew(options);
+    await world.alarm();
+  }
+  assert.equal(world.container.running, false);
+  assert.notEqual(world.storage.alarmAt, null);
 });
 
 test('it does not give up while the last lease of its own container may be alive, nor over a record somebody writes', async () => {
@@ -357,6 +382,21 @@ test('a request while the idle container is being stopped waits, and gets a new 
   container.obeys = true;
   await rest(world);
   assert.equal(container.running, false);
+});
+
+test('a job that begins while the supervisor makes sure that there is none keeps its container', async () => {
+  const world = createWorld();
+  await world.fetch('/v1/sweep', POST);
+  const id = world.begins();
+  let status: number | undefined;
+  world.onceListed(async () => {
+    ({ status } = await world.begin('/v1/vms/web/backups'));
+  });
+  while (status === undefined) await world.alarm();
+  assert.equal(status, 202);
+  await world.alarm();
+  assert.deepEqual(world.container.signals, []);
+  assert.ok(world.storage.values.has(`watched/job/${id}`));
 });
 
 test('a container that does not obey SIGTERM is destroyed after the grace', async () => {

@@ -68,17 +68,8 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
   const { storage, clock, log } = deps;
   const underWay = createUnderWay(clock);
   const engine = createEngineProcess(deps, settings);
-  const touchEveryMs = Math.min(TOUCH_EVERY_MS, settings.idleMs / 4);
-  let touchedAt = Number.NEGATIVE_INFINITY;
+  const { touch, forget } = createTouch(deps, settings);
   let alarms: Promise<void> | undefined;
-
-  /** Written down before anything is begun: whatever happens now, an alarm comes and looks. */
-  const touch = async (): Promise<void> => {
-    if (clock.elapsed() - touchedAt < touchEveryMs) return;
-    await storage.put('request_at', clock.now());
-    if ((await storage.getAlarm()) === null) await storage.setAlarm(clock.now() + settings.alarmMs);
-    touchedAt = clock.elapsed();
-  };
 
   const remember = async (answer: Response): Promise<void> => {
     const name = answer.status === 202 ? nameIn(answer.headers.get('location')) : undefined;
@@ -86,8 +77,13 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
     await watch(storage, { ...name, starts: 1, startedAt: clock.now(), milestone: 0 });
   };
 
-  const rest = async (options: Cancellable): Promise<void> => {
+  /** Nothing of ours is at work: stopped when it has been idle for long; forgotten when nothing is watched, either. */
+  const rest = async (
+    { watching, begun }: { watching: boolean; begun: number },
+    options: Cancellable,
+  ): Promise<void> => {
     const { running } = deps.container;
+    if (watching && !running) return;
     const requestAt = (await storage.get<number>('request_at')) ?? 0;
     const idle = clock.now() - requestAt >= settings.idleMs;
     if (running && (!idle || underWay.busy())) return;
@@ -97,22 +93,25 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
       log.info('found what nobody watched', nameOf(name));
       await watch(storage, { ...name, starts: 1, startedAt: clock.now(), milestone: 0 });
     }
-    if (held.length > 0 || underWay.busy()) return;
+    // one that came since we looked may have begun something, and be over
+    if (held.length > 0 || underWay.begun !== begun || underWay.busy()) return;
     await engine.stop();
+    log.info('engine stopped: nothing to do');
     // somebody asked meanwhile: the container is started again for them, and stays watched
-    if (underWay.busy()) return;
-    touchedAt = Number.NEGATIVE_INFINITY;
+    if (watching || underWay.busy()) return;
+    forget();
     await storage.deleteAlarm();
     await storage.deleteAll();
     if (underWay.busy()) await touch();
-    log.info('engine stopped: nothing to do');
   };
 
   const round = async (options: Cancellable): Promise<void> => {
+    const { begun } = underWay;
     if (deps.container.running) await engine.keep();
     const left = await lookAtAll({ deps, settings, engine }, options);
-    if (left.length === 0) return await rest(options);
-    await engine.listen(left);
+    // another container took all of it over: this one only waits, which need not cost
+    if (left.some(({ seen }) => seen.holder !== 'other')) await engine.listen(left);
+    else await rest({ watching: left.length > 0, begun }, options);
   };
 
   const alarm = async (): Promise<void> => {
@@ -147,6 +146,23 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
         alarms = undefined;
       });
       await alarms;
+    },
+  };
+}
+
+/** Written down before anything is begun: whatever happens now, an alarm comes and looks. */
+function createTouch({ storage, clock }: Deps, { idleMs, alarmMs }: SupervisorSettings) {
+  const everyMs = Math.min(TOUCH_EVERY_MS, idleMs / 4);
+  let touchedAt = Number.NEGATIVE_INFINITY;
+  return {
+    touch: async (): Promise<void> => {
+      if (clock.elapsed() - touchedAt < everyMs) return;
+      await storage.put('request_at', clock.now());
+      if ((await storage.getAlarm()) === null) await storage.setAlarm(clock.now() + alarmMs);
+      touchedAt = clock.elapsed();
+    },
+    forget: (): void => {
+      touchedAt = Number.NEGATIVE_INFINITY;
     },
   };
 }

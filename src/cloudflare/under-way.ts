@@ -14,6 +14,8 @@ const SMALL_BYTES = 64 * 1024;
 
 export interface UnderWay {
   busy(): boolean;
+  /** How many there were: the same number means that none came between. */
+  readonly begun: number;
   /** Counts one more, until the returned function is called. */
   begin(): () => void;
   /** The same answer; `done` is called when its body has ended, whoever ended it. */
@@ -23,10 +25,15 @@ export interface UnderWay {
 /** Counts requests. */
 export function createUnderWay(clock: Clock): UnderWay {
   const since = new Map<symbol, number>();
+  let begun = 0;
   return {
+    get begun() {
+      return begun;
+    },
     busy: () => [...since.values()].some((at) => clock.elapsed() - at < LONGEST_MS),
     begin: () => {
       const one = Symbol('request');
+      begun += 1;
       since.set(one, clock.elapsed());
       return () => void since.delete(one);
     },
