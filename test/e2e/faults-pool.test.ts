@@ -2,7 +2,7 @@
  * The pool in trouble while a backup runs, with everything real but the pool: HTTP API, TLS, time-outs.
  *
  * Every fault there is has its name and its test in test/scenarios/, in simulated time; here are those that meet TLS, real
- * time-outs or the answer of the API, and a few to see that both say the same.
+ * time-outs or the answer of the API, and a few to see that both say the same (XVAULT_TEST_LONG=1: more of them).
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -15,8 +15,12 @@ import { assertOutcome, type Expected, type FaultWorld, startFaultWorld } from '
 const MIB = 1_048_576;
 const HALF = 8 * MIB;
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
+
 interface Case {
   what: string;
+  /** Also in the default run. */
+  short?: true;
   arm(set: Arm): void;
   expected: Expected | 'succeeds';
 }
@@ -37,11 +41,13 @@ const EXPORTS: Case[] = [
   },
   {
     what: 'is reset',
+    short: true,
     arm: (set) => set('export-reset', { afterBytes: HALF }),
     expected: TRUNCATED,
   },
   {
     what: 'appends an error page to the archive',
+    short: true,
     arm: (set) => set('export-error', { afterBytes: HALF }),
     expected: { ...FAILED, says: /VDI_IO_ERROR|HTTP|error/ },
   },
@@ -65,6 +71,7 @@ const EXPORTS: Case[] = [
   },
   {
     what: 'is redirected for ever',
+    short: true,
     arm: (set) => set('redirect-loop', { count: 9 }),
     expected: FAILED,
   },
@@ -73,11 +80,13 @@ const EXPORTS: Case[] = [
 const CALLS: Case[] = [
   {
     what: 'sessions are lost when the snapshot is asked for',
+    short: true,
     arm: (set) => set('session-lost', { method: 'Async.VM.snapshot' }),
     expected: 'succeeds',
   },
   {
     what: 'another host becomes master before the export',
+    short: true,
     arm: (set) => set('master-moves', { method: 'task.create' }),
     expected: 'succeeds',
   },
@@ -88,6 +97,7 @@ const CALLS: Case[] = [
   },
   {
     what: 'the call for the snapshot hangs',
+    short: true,
     arm: (set) => set('call-hangs', { method: 'Async.VM.snapshot' }),
     expected: { code: 'pool_unavailable', retry: 'later', says: /wait for the pool/ },
   },
@@ -115,7 +125,7 @@ function testCases(name: string, cases: readonly Case[]): void {
       });
     });
     after(() => world[Symbol.asyncDispose]());
-    for (const { what, arm, expected } of cases) {
+    for (const { what, arm, expected } of cases.filter(({ short }) => LONG || short)) {
       test(what, async () => {
         const { faults } = world.sim;
         let armed: FaultName | undefined;

@@ -1,14 +1,18 @@
 /**
  * The bucket in trouble while a backup runs, seen through the HTTP API and with real time-outs: what hangs, outages at the
- * worst moments, and a few of the faults that test/scenarios/ has all of.
+ * worst moments, and a few of the faults that test/scenarios/ has all of (XVAULT_TEST_LONG=1: more of them).
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { Fault } from '../sim/s3/index.ts';
 import { assertOutcome, type Expected, type FaultWorld, startFaultWorld } from './faults-world.ts';
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
+
 interface Case {
   what: string;
+  /** Also in the default run. */
+  short?: true;
   faults: Fault[];
   expected: Expected | 'succeeds';
 }
@@ -21,11 +25,13 @@ const ALWAYS = Number.POSITIVE_INFINITY;
 const PARTS: Case[] = [
   {
     what: 'a storm of 503 over every call',
+    short: true,
     faults: [{ effect: BUSY, probability: 0.3, times: 40 }],
     expected: 'succeeds',
   },
   {
     what: 'a part that hangs',
+    short: true,
     faults: [{ effect: { kind: 'hang' }, operation: 'UploadPart' }],
     expected: 'succeeds',
   },
@@ -36,6 +42,7 @@ const PARTS: Case[] = [
   },
   {
     what: 'the right to write lost in the middle',
+    short: true,
     faults: [
       {
         effect: { kind: 'status', status: 403, code: 'AccessDenied' },
@@ -50,6 +57,7 @@ const PARTS: Case[] = [
 const ENDINGS: Case[] = [
   {
     what: 'an upload that somebody aborted',
+    short: true,
     faults: [
       {
         effect: { kind: 'status', status: 404, code: 'NoSuchUpload' },
@@ -76,6 +84,7 @@ const ENDINGS: Case[] = [
   },
   {
     what: 'an outage of some seconds when the record is written',
+    short: true,
     faults: [{ effect: BROKEN, key: /backup\.json$/, operation: 'PutObject', times: 8 }],
     expected: 'succeeds',
   },
@@ -98,7 +107,7 @@ function testCases(name: string, cases: readonly Case[]): void {
       world = await startFaultWorld();
     });
     after(() => world[Symbol.asyncDispose]());
-    for (const { what, faults, expected } of cases) {
+    for (const { what, faults, expected } of cases.filter(({ short }) => LONG || short)) {
       test(what, async () => {
         assert.ok(world.s3);
         const struck = () =>

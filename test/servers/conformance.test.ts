@@ -1,7 +1,9 @@
 /**
  * The embedded S3 server is held to the answers of a real Ceph RGW 20, and its R2 mode to those of the local R2.
  *
- * The real servers are held to the same files, so that the files stay true when a server's version moves.
+ * The real servers are held to the same files, so that the files stay true when a server's version moves: Ceph, whose
+ * version is Debian's, to all of it; the local R2, whose version is in package.json, to what the embedded one takes from
+ * it, and with XVAULT_TEST_LONG=1 to all.
  */
 
 import { after, test } from 'node:test';
@@ -17,6 +19,7 @@ const EMBEDDED: Expectation = { file: 'embedded.json', base: CEPH };
 const R2: Expectation = { file: 'r2.json', base: CEPH };
 const EMBEDDED_AS_R2: Expectation = { file: 'embedded-as-r2.json', base: R2 };
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
 const DAY_MS = 24 * 3600 * 1000;
 /** A real gateway runs its rules in the background: given this many of its days to do it. */
 const PATIENCE_DAYS = 12;
@@ -73,5 +76,6 @@ test('Ceph RGW 20 answers as it did', async (t) => {
 
 test('local R2 answers as it did', async (t) => {
   const server = keep(await startR2());
-  await conform(t, server, { checks: CHECKS, expectation: R2, afterDays: waitDays });
+  const checks = LONG ? CHECKS : R2_MODE_CHECKS;
+  await conform(t, server, { checks, expectation: R2, afterDays: waitDays });
 });
