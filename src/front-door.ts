@@ -17,6 +17,7 @@ import {
 } from './cloudflare/front-settings.ts';
 import { createR2Api } from './cloudflare/r2-api.ts';
 import { createR2Store } from './cloudflare/r2-store.ts';
+import { createRecordCache, type RecordCache } from './cloudflare/record-cache.ts';
 import { createWorkerLog } from './cloudflare/worker-log.ts';
 import { mistakesError } from './config.ts';
 import { BackupError } from './errors.ts';
@@ -35,7 +36,9 @@ export interface Context {
 const SHOWN_CHARACTERS = 2000;
 
 // plain data, so that it may outlive a request
-let read: { env: FrontEnv; report: ReturnType<typeof readFrontSettings> } | undefined;
+let read:
+  | { env: FrontEnv; report: ReturnType<typeof readFrontSettings>; records: RecordCache }
+  | undefined;
 
 /** Answers a request. */
 export async function answerRequest(
@@ -83,7 +86,7 @@ export async function startScheduledRun(
 /** Errors: `configuration` with every mistake. */
 function settingsOf(env: FrontEnv): FrontSettings {
   if (read?.env !== env) {
-    read = { env, report: readFrontSettings(env) };
+    read = { env, report: readFrontSettings(env), records: createRecordCache() };
     const log = logOf('info');
     for (const warning of read.report.warnings) log.warn(warning);
     if (read.report.settings === undefined) {
@@ -151,7 +154,8 @@ function createStores(
     );
     return createR2Store({ bucket: binding, api }, { name, provider: bucket.provider });
   };
-  const store = create(env.BUCKET, bucket.name);
+  const bare = create(env.BUCKET, bucket.name);
+  const store = read?.records.over(bare, createKeys(bucket.prefix)) ?? bare;
   const { stateBucket } = bucket;
   if (stateBucket === undefined || env.STATE_BUCKET === undefined) {
     return { store, stateStore: store };
