@@ -10,7 +10,7 @@ import { machines } from '../crash/cluster.ts';
 import { settingsFor, startProgram } from '../e2e/program.ts';
 import { contentDigest } from '../e2e/world.ts';
 import { importXva } from '../importer.ts';
-import { startSimPool } from '../sim/pool.ts';
+import { type SimPool, startSimPool } from '../sim/pool.ts';
 import {
   BUCKET,
   CREDENTIALS,
@@ -19,12 +19,13 @@ import {
   startEngineWorld,
 } from './engine-world.ts';
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
 const TOKEN = 'a-token-of-the-tests';
 const AUTHORIZED = { authorization: `Bearer ${TOKEN}` };
 const POST = { method: 'POST', headers: { ...AUTHORIZED, 'content-type': 'application/json' } };
 
 /** `xvault serve` with what the container would be started with, reached where this process can reach it. */
-function startServe(env: Record<string, string>, endpoint: string): Process & { kill(): void } {
+function startServe(env: Record<string, string>, endpoint: string): Process {
   const local = {
     XVAULT_LISTEN: '127.0.0.1:0',
     XVAULT_S3_ENDPOINT: endpoint,
@@ -36,7 +37,6 @@ function startServe(env: Record<string, string>, endpoint: string): Process & { 
   return {
     ended: program.ended.then((code) => (code === 0 ? undefined : `exit code ${code}`)),
     signal: (number) => void program.child.kill(number === 15 ? 'SIGTERM' : 'SIGKILL'),
-    kill: () => void program.child.kill('SIGKILL'),
     fetch: async (request) => {
       const { url } = await listening;
       const { pathname, search } = new URL(request.url);
@@ -51,65 +51,80 @@ function startServe(env: Record<string, string>, endpoint: string): Process & { 
   };
 }
 
-async function archives(world: EngineWorld): Promise<string[]> {
-  return (await world.keys()).filter((key) => key.startsWith('xv/backups/'));
+interface Way {
+  title: string;
+  /** Of the container, in the middle of the export. */
+  signal: number;
+  env: Record<string, string>;
 }
 
-test('killed in the middle of an export, the engine is started again, ends the backup, and is stopped', async () => {
-  const sim = await startSimPool({ machines: machines(1) });
-  let serve: ReturnType<typeof startServe> | undefined;
-  let world: EngineWorld | undefined;
-  const s3 = { endpoint: '', region: 'auto', ...CREDENTIALS };
-  try {
-    const settings = settingsFor(sim, s3 as Parameters<typeof settingsFor>[1]);
-    const started = await startEngineWorld(
-      (env) => {
-        serve = startServe(env, started.endpoint);
-        return serve;
-      },
-      {
-        ...settings,
-        XVAULT_BUCKET: BUCKET,
-        XVAULT_S3_PROVIDER: 'r2',
-        XVAULT_TOKEN: TOKEN,
-        XVAULT_MEMORY_MIB: '64',
-        XVAULT_LOG_LEVEL: 'error',
-        XVAULT_LEASE_SECONDS: '15',
-        ENGINE_ALARM_SECONDS: '0.5',
-        ENGINE_START_SECONDS: '30',
-        ENGINE_STARTS: '6',
-      },
-    );
-    world = started;
-    sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
-    const answer = await world.fetch('/v1/vms/m0/backups', { ...POST, body: '{}' });
-    assert.equal(answer.status, 202, await answer.clone().text());
-    const { id } = (await answer.json()) as Job;
-    await world.see(id, ({ progress }) => progress.read_bytes > 1_000_000);
-    sim.faults.clear();
-    serve?.kill();
-    await world.until('its sudden end', () => started.count('ended') === 1);
-    await world.expireLeases();
-    await world.until('the container to be stopped', () => started.count('signal 15') > 0);
-    await world.until('its end', () => !started.running);
+const WAYS: Way[] = [
+  { title: 'killed', signal: 9, env: {} },
+  { title: 'stopped by a deploy', signal: 15, env: { XVAULT_DRAIN_SECONDS: '0' } },
+];
 
-    const job = await world.job(id);
-    assert.equal(job?.status, 'succeeded', JSON.stringify(job?.error));
-    assert.equal(world.count('start'), 2);
-    assert.equal(job.attempt, 2);
-    assert.match(job.checkpoint.former_instances?.[0] ?? '', /^engine-[0-9a-f]{16}-/);
-    const keys = await archives(world);
-    assert.equal(keys.filter((key) => key.endsWith('.xva')).length, 1);
-    const archive = await world.read(job.result?.archive.key ?? '');
-    const imported = await importXva(Readable.from([archive]));
-    assert.deepEqual(
-      imported.disks.map(({ image }) => contentDigest(image)),
-      sim.machine('m0').disks.map(({ disk }) => contentDigest(disk)),
-    );
-    const ignore = /^session of|open connections|^task .* (success|failure|cancelled)/;
-    assert.deepEqual(await sim.auditWhenQuiet({ ignore }), []);
-  } finally {
-    await world?.[Symbol.asyncDispose]();
-    await sim.close();
-  }
-});
+for (const { title, signal, env } of LONG ? WAYS : WAYS.slice(0, 1)) {
+  test(`${title} in the middle of an export, the engine is started again, ends the backup, and is stopped`, async () => {
+    const sim = await startSimPool({ machines: machines(1) });
+    let serve: Process | undefined;
+    let world: EngineWorld | undefined;
+    try {
+      const started = await startEngineWorld(
+        (given) => {
+          serve = startServe(given, started.endpoint);
+          return serve;
+        },
+        { ...settingsOf(sim), ...env },
+      );
+      world = started;
+      sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
+      const answer = await world.fetch('/v1/vms/m0/backups', { ...POST, body: '{}' });
+      assert.equal(answer.status, 202, await answer.clone().text());
+      const { id } = (await answer.json()) as Job;
+      await world.see(id, ({ progress }) => progress.read_bytes > 1_000_000);
+      sim.faults.clear();
+      serve?.signal(signal);
+      await world.until('its end', () => started.count('ended') === 1);
+      await world.expireLeases();
+      await world.until('the container to be stopped', () => started.count('signal 15') > 0);
+      await world.until('its orderly end', () => !started.running);
+
+      const job = await world.job(id);
+      assert.equal(job?.status, 'succeeded', JSON.stringify(job?.error));
+      assert.equal(world.count('start'), 2);
+      assert.equal(job.attempt, 2);
+      await assertRestorable(world, sim, job);
+      const ignore = /^session of|open connections|^task .* (success|failure|cancelled)/;
+      assert.deepEqual(await sim.auditWhenQuiet({ ignore }), []);
+    } finally {
+      await world?.[Symbol.asyncDispose]();
+      await sim.close();
+    }
+  });
+}
+
+function settingsOf(sim: SimPool): Record<string, string> {
+  const s3 = { endpoint: '', region: 'auto', ...CREDENTIALS };
+  return {
+    ...settingsFor(sim, s3 as Parameters<typeof settingsFor>[1]),
+    XVAULT_BUCKET: BUCKET,
+    XVAULT_S3_PROVIDER: 'r2',
+    XVAULT_TOKEN: TOKEN,
+    XVAULT_MEMORY_MIB: '64',
+    XVAULT_LOG_LEVEL: 'error',
+    XVAULT_LEASE_SECONDS: '15',
+    ENGINE_ALARM_SECONDS: '0.5',
+    ENGINE_START_SECONDS: '30',
+    ENGINE_STARTS: '6',
+  };
+}
+
+async function assertRestorable(world: EngineWorld, sim: SimPool, job: Job): Promise<void> {
+  const archives = (await world.keys()).filter((key) => /^xv\/backups\/.*\.xva$/.test(key));
+  assert.deepEqual(archives, [job.result?.archive.key]);
+  const imported = await importXva(Readable.from([await world.read(archives[0] ?? '')]));
+  assert.deepEqual(
+    imported.disks.map(({ image }) => contentDigest(image)),
+    sim.machine('m0').disks.map(({ disk }) => contentDigest(disk)),
+  );
+}
