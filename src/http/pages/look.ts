@@ -2,15 +2,15 @@
 import { raw } from 'hono/html';
 import { isEnded, type Job } from '../../catalog/record.ts';
 import { BackupError, toBackupError } from '../../errors.ts';
-import type { Cancellable, Clock } from '../../ports.ts';
+import type { Cancellable } from '../../ports.ts';
 import { NEVER } from '../../signals.ts';
 import type { Call } from '../route.ts';
 import { jobsSection, statusSections } from '../status-page.ts';
 import { jobSections } from './job-page.ts';
 import { kindText } from './job-table.ts';
 import { type Look, wantsEvents } from './live.ts';
-import { runsOf } from './run-look.ts';
-import { runsSection } from './run-page.ts';
+import { type Remembered, remembered } from './remembered.ts';
+import { latestRuns } from './run-look.ts';
 import { vmSections } from './vm-page.ts';
 
 const SLOW_EVERY_MS = 15_000;
@@ -22,8 +22,6 @@ const RECENT_JOBS = 500;
 const FORECAST_DAYS = 30;
 const VM_BACKUPS = 100;
 const VM_JOBS = 30;
-/** All that go on, most times, and the last that ended. */
-const SHOWN_RUNS = 10;
 
 type Looker = (options: Cancellable) => Promise<Look>;
 type Service = Call['deps']['service'];
@@ -42,10 +40,15 @@ export function statusLook(call: Call): Looker {
   const { deps, settings } = call;
   const { service, clock } = deps;
   const overview =
-    overviews.get(service) ?? remembered(clock, () => overviewOf({ deps, settings }));
+    overviews.get(service) ??
+    remembered(clock, SLOW_EVERY_MS, () => overviewOf({ deps, settings }));
   overviews.set(service, overview);
   // who loads the page wants to see what is; who stays hears of it
-  if (!wantsEvents(call)) overview.forget();
+  const runs = latestRuns(deps);
+  if (!wantsEvents(call)) {
+    overview.forget();
+    runs.forget();
+  }
   let wasDraining = service.draining;
   return async (options) => {
     if (service.draining !== wasDraining) overview.forget();
@@ -59,29 +62,27 @@ export function statusLook(call: Call): Looker {
       const ids = new Set(jobs.map(({ id }) => id));
       if (active.some(({ id }) => !ids.has(id))) overview.forget();
     }
-    const { head = '', runs = '', ...rest } = sections;
-    const shown = { head: raw(head), jobs: jobsSection(jobs), runs: raw(runs) };
+    const { head = '', ...rest } = sections;
+    const shown = { head: raw(head), jobs: jobsSection(jobs), runs: raw(await runs.get()) };
     for (const [id, text] of Object.entries(rest)) Object.assign(shown, { [id]: raw(text) });
     return { title: 'backups', sections: shown };
   };
 }
 
 async function overviewOf({ deps, settings }: Pick<Call, 'deps' | 'settings'>): Promise<Overview> {
-  const { service, version, clock } = deps;
+  const { service, version } = deps;
   const { draining } = service;
   const options = { signal: NEVER };
-  const [status, forecast, recent, running, queued, runs] = await Promise.all([
+  const [status, forecast, recent, running, queued] = await Promise.all([
     orProblem(service.status({ maxAgeSeconds: settings.maxAgeSeconds }, options)),
     orProblem(service.forecast({ days: FORECAST_DAYS }, options)),
     orProblem(jobsOf(service, { pageSize: RECENT_JOBS }, options)),
     orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'running' }, options)),
     orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'queued' }, options)),
-    orProblem(runsOf(service, SHOWN_RUNS, options)),
   ]);
   const active =
     Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
   const drawn = statusSections({ version, draining, status, forecast, recent });
-  drawn.runs = runsSection(runs, clock.now());
   const sections: Record<string, string> = {};
   for (const [id, section] of Object.entries(drawn)) sections[id] = String(await section);
   return { active, sections };
@@ -112,7 +113,7 @@ export function vmLook(
   { pool, uuid }: { pool: string; uuid: string },
 ): Looker {
   const { maxAgeSeconds } = settings;
-  const slow = remembered(clock, async () => {
+  const slow = remembered(clock, SLOW_EVERY_MS, async () => {
     const options = { signal: NEVER };
     const [status, page] = await Promise.all([
       orProblem(service.status({ maxAgeSeconds }, options)),
@@ -176,27 +177,4 @@ async function orProblem<T>(work: Promise<T>): Promise<T | BackupError> {
   } catch (error) {
     return toBackupError(error);
   }
-}
-
-interface Remembered<T> {
-  get(): Promise<T>;
-  forget(): void;
-}
-
-/** The same answer for a while; a failed one is asked for again. */
-function remembered<T>(clock: Clock, ask: () => Promise<T>): Remembered<T> {
-  let last: { at: number; answer: Promise<T> } | undefined;
-  const forget = () => {
-    last = undefined;
-  };
-  return {
-    get: async () => {
-      if (last !== undefined && clock.elapsed() - last.at < SLOW_EVERY_MS) return await last.answer;
-      const answer = ask();
-      last = { at: clock.elapsed(), answer };
-      answer.catch(forget);
-      return await answer;
-    },
-    forget,
-  };
 }

@@ -2,23 +2,43 @@
 import { isRunEnded, type Run } from '../../catalog/run.ts';
 import { BackupError, toBackupError } from '../../errors.ts';
 import type { Cancellable } from '../../ports.ts';
+import { NEVER } from '../../signals.ts';
 import type { Call } from '../route.ts';
 import type { Look } from './live.ts';
-import { runListSections, runSections } from './run-page.ts';
+import { type Remembered, remembered } from './remembered.ts';
+import { runListSections, runSections, runsSection } from './run-page.ts';
 import { count } from './words.ts';
 
+/** On the status page: all that go on, most times, and the last that ended. */
+const SHOWN = 10;
+/** They change when a machine ends; each look is a listing of the bucket. */
+const SHOWN_EVERY_MS = 4_000;
 /** Older ones: GET /v1/runs. */
 const LISTED = 50;
 
 type Looker = (options: Cancellable) => Promise<Look>;
 
 /** The newest runs. */
-export async function runsOf(
+async function runsOf(
   service: Call['deps']['service'],
   pageSize: number,
   options: Cancellable,
 ): Promise<Run[]> {
   return (await service.listRuns({ pageSize }, options)).items;
+}
+
+/** One instance's, however many look at its status page. */
+const latest = new WeakMap<Call['deps']['service'], Remembered<string>>();
+
+/** The section of the status page, drawn. */
+export function latestRuns({ service, clock }: Call['deps']): Remembered<string> {
+  const draw = async () => {
+    const runs = await runsOf(service, SHOWN, { signal: NEVER }).catch(toBackupError);
+    return String(await runsSection(runs, clock.now()));
+  };
+  const known = latest.get(service) ?? remembered(clock, SHOWN_EVERY_MS, draw);
+  latest.set(service, known);
+  return known;
 }
 
 /** Of the page at /runs. */

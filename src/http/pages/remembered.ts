@@ -1,0 +1,26 @@
+/** What pages ask for once for all who look: a machine's page must not cost the bucket more for each who has it open. */
+import type { Clock } from '../../ports.ts';
+
+/** An answer that is asked for again when it is too old. */
+export interface Remembered<T> {
+  get(): Promise<T>;
+  forget(): void;
+}
+
+/** The same answer for a while; a failed one is asked for again. */
+export function remembered<T>(clock: Clock, everyMs: number, ask: () => Promise<T>): Remembered<T> {
+  let last: { at: number; answer: Promise<T> } | undefined;
+  const forget = () => {
+    last = undefined;
+  };
+  return {
+    get: async () => {
+      if (last !== undefined && clock.elapsed() - last.at < everyMs) return await last.answer;
+      const answer = ask();
+      last = { at: clock.elapsed(), answer };
+      answer.catch(forget);
+      return await answer;
+    },
+    forget,
+  };
+}
