@@ -95,6 +95,8 @@ test('the cookie opens pages and archives, and nothing that changes anything', a
   assert.deepEqual(opened.sort(), [
     'GET /',
     'GET /jobs/{id}',
+    'GET /runs',
+    'GET /runs/{id}',
     'GET /v1/backups/{id}/xva',
     'GET /vms/{pool}/{vm}',
   ]);
