@@ -33,6 +33,7 @@ export interface Sbom {
 
 /** Files below folder that the entries can load, as paths from it. Errors: an import that leads nowhere. */
 export async function reachedFiles(folder: string, entries: readonly string[]) {
+  const ours = forDevelopment(folder);
   const { metafile } = await build({
     absWorkingDir: folder,
     entryPoints: [...entries],
@@ -46,12 +47,29 @@ export async function reachedFiles(folder: string, entries: readonly string[]) {
     // what Node knows beside node, import, require and default; without "module", which only bundlers take
     conditions: ['module-sync', 'node-addons'],
     mainFields: ['main'],
-    external: LEFT_OUT,
+    external: [...LEFT_OUT, ...ours],
     treeShaking: false,
     ignoreAnnotations: true,
     logLevel: 'silent',
   });
+  for (const [file, { imports }] of Object.entries(metafile.inputs)) {
+    // a require may be a try for something optional, an import is none
+    const isOurs = (path: string) => ours.some((name) => `${path}/`.startsWith(`${name}/`));
+    const wrong = imports.find(({ path, kind }) => kind.includes('import') && isOurs(path));
+    if (wrong) throw new Error(`${file} imports what is for development: ${wrong.path}`);
+  }
   return new Set(Object.keys(metafile.inputs));
+}
+
+/** Names of packages that are there for development only: some look for one of them and do without. */
+function forDevelopment(folder: string): string[] {
+  const lock = JSON.parse(readFileSync(join(folder, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { dev?: boolean }>;
+  };
+  const nameOf = (path: string) => path.replace(/^.*node_modules\//, '');
+  const all = Object.entries(lock.packages).filter(([path]) => path !== '');
+  const others = new Set(all.filter(([, { dev }]) => !dev).map(([path]) => nameOf(path)));
+  return [...new Set(all.map(([path]) => nameOf(path)))].filter((name) => !others.has(name));
 }
 
 /** Removes from the folder what the entries cannot load. Returns the packages that stay, as paths from it. */

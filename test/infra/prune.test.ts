@@ -16,6 +16,9 @@ after(() => rmSync(folder, { recursive: true }));
 /** Two forms of one package, a late import, a nested package, one that has side effects only, and much that nobody loads. */
 const FILES: Record<string, string | object> = {
   'package.json': { name: 'program', version: '1.0.0', type: 'module' },
+  'package-lock.json': {
+    packages: { '': {}, 'node_modules/tool': { dev: true }, 'node_modules/nobody': {} },
+  },
   'README.md': '# stays: it is not in a folder that is pruned',
   'dist/main.js':
     "import { a } from 'two-forms';\nimport './used.js';\nimport 'effect';\n" +
@@ -53,12 +56,16 @@ const FILES: Record<string, string | object> = {
   'node_modules/effect/index.js': "globalThis.effect = 'done';\n",
   'node_modules/@scope/late/package.json': { name: '@scope/late', version: '2.0.0' },
   'node_modules/@scope/late/index.js':
-    "try { require('msgpackr-extract'); } catch {}\nexports.late = require('inner/data.json').late;\n",
+    "for (const name of ['msgpackr-extract', 'tool']) {\n" +
+    "  try { name === 'tool' ? require('tool') : require('msgpackr-extract'); } catch {}\n}\n" +
+    "exports.late = require('inner/data.json').late;\n",
   'node_modules/@scope/late/node_modules/inner/package.json': { name: 'inner', version: '3.0.0' },
   'node_modules/@scope/late/node_modules/inner/data.json': { late: 'late' },
   'node_modules/@scope/late/node_modules/inner/NOTICE.txt': 'of whom it is',
   'node_modules/msgpackr-extract/package.json': { name: 'msgpackr-extract', version: '3.0.0' },
   'node_modules/msgpackr-extract/index.js': "throw new Error('not for this machine');\n",
+  'node_modules/tool/package.json': { name: 'tool', version: '1.0.0' },
+  'node_modules/tool/index.js': 'exports.tool = 1;\n',
   'node_modules/nobody/package.json': { name: 'nobody', version: '1.0.0' },
   'node_modules/nobody/index.js': 'exports.nobody = 1;\n',
 };
@@ -97,6 +104,7 @@ describe('the tree of the image', () => {
       'node_modules/two-forms/esm/index.js',
       'node_modules/two-forms/esm/package.json',
       'node_modules/two-forms/package.json',
+      'package-lock.json',
       'package.json',
     ]);
     assert.deepEqual([...refsOf(folder, packages)].sort(), [
@@ -107,9 +115,11 @@ describe('the tree of the image', () => {
     ]);
   });
 
-  test('is not made where an import leads nowhere', async () => {
+  test('is not made where an import leads nowhere, or to what is for development', async () => {
     writeFileSync(join(folder, 'dist/broken.js'), "import 'gone';\n");
     await assert.rejects(prune(folder, ['dist/broken.js']), /gone/);
+    writeFileSync(join(folder, 'dist/tooled.js'), "import 'tool';\n");
+    await assert.rejects(prune(folder, ['dist/tooled.js']), /dist\/tooled.js .*development: tool/);
   });
 });
 
