@@ -84,6 +84,8 @@ test('reads are what a process of Node answers over the same bucket, and wake no
     '/v1/jobs?no_such=1',
     '/login',
     '/',
+    '/runs',
+    `/runs/${runId}`,
     `/jobs/${jobs[0]?.id}`,
     `/vms/dc1/${backups[0]?.vm.uuid}`,
   ];
