@@ -20,6 +20,8 @@ import {
 } from './engine-world.ts';
 
 const LONG = process.env.XVAULT_TEST_LONG === '1';
+/** Of what a process said before it ended. */
+const SHOWN_CHARACTERS = 500;
 const TOKEN = 'a-token-of-the-tests';
 const AUTHORIZED = { authorization: `Bearer ${TOKEN}` };
 const POST = { method: 'POST', headers: { ...AUTHORIZED, 'content-type': 'application/json' } };
@@ -35,7 +37,9 @@ function startServe(env: Record<string, string>, endpoint: string): Process {
   const listening = program.saw('"listening"').then((line) => JSON.parse(line) as { url: string });
   listening.catch(() => {}); // it ends before it listens: whoever asks is told
   return {
-    ended: program.ended.then((code) => (code === 0 ? undefined : `exit code ${code}`)),
+    ended: program.ended.then((code) =>
+      code === 0 ? undefined : `exit code ${code} ${program.output.err.slice(-SHOWN_CHARACTERS)}`,
+    ),
     signal: (number) => void program.child.kill(number === 15 ? 'SIGTERM' : 'SIGKILL'),
     fetch: async (request) => {
       const { url } = await listening;
