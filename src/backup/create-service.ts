@@ -42,7 +42,7 @@ import type { QueueLimits } from './queue.ts';
 import { createRestoreService } from './restore-service.ts';
 import { createRotationService } from './rotation-service.ts';
 import { createRuns } from './runs.ts';
-import type { Service } from './service.ts';
+import type { Readiness, Service } from './service.ts';
 import { createSweep } from './sweep.ts';
 import { createSweepSchedule, type SweepSchedule } from './sweep-schedule.ts';
 import type { RetryPolicy } from './try-again.ts';
@@ -163,6 +163,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     ...createAnswers(engine, { runner, guard, guards, deps, settings }),
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,
+    readiness: async (options) => withQueue(await queries.readiness(options), deps.queue),
     ...createJobAnswers(runner, createWatch(engine, runner), queries),
     sweep: sweeps.sweep,
     renewLastGood: guards.renewLastGood,
@@ -204,6 +205,16 @@ function createEngineToLeave(deps: ServiceDeps, settings: ServiceSettings) {
   const leaving = new AbortController();
   const engine = { ...createEngine(deps, settings), leaving: leaving.signal };
   return { engine: withNotices(engine, deps), leaving };
+}
+
+/** Jobs wait while it is away, and nothing is lost: a warning. */
+function withQueue(ready: Readiness, queue: SharedQueue | undefined): Readiness {
+  if (queue === undefined) return ready;
+  const { problem } = queue;
+  const output = `the shared queue is away (${problem}): what runs goes on, new jobs wait in the bucket`;
+  const check = problem === undefined ? { status: 'pass' } : { status: 'warn', output };
+  const status = problem !== undefined && ready.status === 'pass' ? 'warn' : ready.status;
+  return { status, checks: { ...ready.checks, queue: check as Readiness['checks'][string] } };
 }
 
 type JobAnswers = 'startBackup' | 'startIndex' | 'cancelJob' | 'listJobs' | keyof Watch;

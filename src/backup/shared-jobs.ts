@@ -152,6 +152,9 @@ async function takeTurn(
     const againAtMs = at === undefined ? 0 : parseTime(at);
     if (againAtMs > clock.now() && !cancel_requested) return { againAtMs };
     const left = await leftJob(engine, { id, instance }, { signal });
+    if (left === undefined) {
+      engine.log.info('turn of a job that another instance is at', { job_id: id });
+    }
     return left ?? { againAtMs: clock.now() + AGAIN_MS };
   });
 }

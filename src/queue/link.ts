@@ -5,7 +5,6 @@
  * away from the first failure to the next round of the queue that went well.
  */
 import { Redis } from 'ioredis';
-import { toBackupError } from '../errors.ts';
 import type { Clock, Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
 
@@ -42,7 +41,7 @@ export function openLink(
   let waking = new AbortController();
   const wake = (): void => waking.abort();
   const away = (error: unknown): void => {
-    const { message } = toBackupError(error);
+    const message = error instanceof Error ? error.message : String(error);
     if (!isKnown) log.warn('shared queue is away', { error: message });
     isKnown = true;
     problem = message;

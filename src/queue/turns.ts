@@ -129,23 +129,23 @@ export function createTurns(
   };
 }
 
+/** A lock that ran out, or a wiped Redis, is no error of the job: its record says what became of it. */
 async function giveBack(
   { clock, log, slots }: Context,
   { job, token, lane }: Held,
   end: TurnEnd,
 ): Promise<void> {
   const { id } = job.data;
-  try {
-    const called = await slots.giveBack(id);
-    // a lock that ran out, or a wiped Redis, is no error of the job: its record says what became of it
-    if (end === 'done') await job.moveToCompleted('', token, false);
-    else await job.moveToDelayed(end.againAtMs - clock.now() + Date.now(), token);
-    for (const other of called) {
-      const waiting = await lane.queue.getJob(other);
-      await waiting?.promote().catch(() => undefined); // has its turn already
-    }
-  } catch (error) {
-    log.debug('place in the queue not given back', { job_id: id, error });
+  const told = (error: unknown) => log.debug('turn not given back', { job_id: id, error });
+  const called = await slots.giveBack(id).catch(told);
+  const ending =
+    end === 'done'
+      ? job.moveToCompleted('', token, false)
+      : job.moveToDelayed(end.againAtMs - clock.now() + Date.now(), token);
+  await ending.catch(told);
+  for (const other of called ?? []) {
+    const waiting = await lane.queue.getJob(other).catch(told);
+    await waiting?.promote().catch(() => undefined); // has its turn already
   }
 }
 

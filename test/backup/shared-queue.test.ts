@@ -1,0 +1,318 @@
+/**
+ * Instances of the engine that share a queue on a real Redis: the machines' pool is a script, the bucket is memory.
+ *
+ * Exports are held by the test, so what runs at once is counted, not timed; nothing waits longer than it takes.
+ */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { createService, type RunningService } from '../../src/backup/create-service.ts';
+import { backupRequestSchema, isEnded, type Job, jobSchema } from '../../src/catalog/record.ts';
+import { systemClock, systemIds } from '../../src/clock.ts';
+import { BackupError } from '../../src/errors.ts';
+import { createRedisQueue } from '../../src/queue/redis.ts';
+import type { SharedQueue } from '../../src/queue-port.ts';
+import { createSecret } from '../../src/secret.ts';
+import { loadHasher } from '../../src/xva/hash.ts';
+import { until } from '../conformance/job-queue.ts';
+import { createTestLog, silentMeter } from '../e2e/world.ts';
+import { nextId } from '../records.ts';
+import { type RedisServer, redisMissing, startRedis } from '../servers/redis.ts';
+import { createMemoryStore } from '../sim/memory-store.ts';
+import { keys, options } from './engine-world.ts';
+import { createScriptedPool } from './scripted-pool.ts';
+
+const HASHER = await loadHasher();
+const LEASE_MS = 3_000;
+const request = backupRequestSchema.parse({});
+const skip = redisMissing();
+
+interface Instance {
+  service: RunningService;
+  queue: SharedQueue;
+}
+
+interface Limits {
+  total: number;
+  perPool: number;
+}
+
+interface World {
+  redis: RedisServer;
+  open(name: string, limits?: Partial<Limits>): Promise<Instance>;
+  start(instance: Instance, machine: number): Promise<Job>;
+  record(id: string): Job;
+  jobs(): Job[];
+  /** Exports that are held, by machine. */
+  held: Set<string>;
+  /** Exports begun, by machine. */
+  exports: Map<string, number>;
+  /** The most that were held at once. */
+  most(): number;
+  /** Lets one go on. */
+  go(): void;
+  /** Lets one fail for a reason that may pass. */
+  fail(): void;
+  /** From now on none is held. */
+  openGate(): void;
+  logs: string[];
+  ended(ids: readonly string[]): Promise<void>;
+  nothingLeft(): Promise<void>;
+}
+
+async function setUp(t: TestContext, machines = 12): Promise<World> {
+  const redis = await startRedis();
+  const specs = Array.from({ length: machines }, (_, index) => ({
+    name: `m${index}`,
+    uuid: nextId(),
+  }));
+  const pool = createScriptedPool(specs);
+  const store = createMemoryStore(systemClock);
+  const log = createTestLog();
+  const name = systemIds.uuid();
+  const gate = createGate(pool);
+  const all: Instance[] = [];
+  t.after(async () => {
+    gate.openGate();
+    await Promise.all(all.map(({ service }) => service.drain({ drainMs: 0 })));
+    await Promise.all(all.map(({ queue }) => queue.close()));
+    await redis[Symbol.asyncDispose]();
+  });
+  const record = (id: string): Job =>
+    jobSchema.parse(JSON.parse(String(store.objects.get(keys.job(id))?.bytes)));
+  const jobs = () =>
+    [...store.objects.keys()].flatMap((key) => {
+      const id = keys.parseJob(key);
+      return id === undefined ? [] : [record(id)];
+    });
+  const open: World['open'] = async (instance, { total = 4, perPool = 8 } = {}) => {
+    const queue = createRedisQueue(
+      { clock: systemClock, log },
+      {
+        url: createSecret(redis.url),
+        name,
+        instance,
+        pools: ['dc1'],
+        limits: { total, perPool, perSr: 8, waiting: 1000 },
+        lockMs: LEASE_MS / 3,
+      },
+    );
+    const service = createService(
+      {
+        pools: [pool],
+        store,
+        stateStore: store,
+        clock: systemClock,
+        ids: { uuid: nextId },
+        log,
+        meter: silentMeter,
+        loadHasher: async () => HASHER,
+        queue,
+      },
+      {
+        prefix: 'xv',
+        concurrency: total,
+        concurrencyPerPool: perPool,
+        concurrencyPerSr: 8,
+        queueLimit: 1000,
+        retentionClasses: ['daily'],
+        instance,
+        leaseMs: LEASE_MS,
+        retry: { attempts: 3, firstPauseMs: 500 },
+      },
+    );
+    all.push({ service, queue });
+    await service.start();
+    await until(
+      'the queue',
+      () => queue.problem === undefined,
+      () => queue.problem,
+    );
+    return { service, queue };
+  };
+  const all200 = async (ids: readonly string[]) =>
+    await until(
+      'all jobs to end',
+      () => ids.every((id) => isEnded(record(id))),
+      () => [jobs().map(({ status, attempt }) => [status, attempt]), log.lines.slice(-20)],
+    );
+  return {
+    ...gate,
+    redis,
+    open,
+    record,
+    jobs,
+    logs: log.lines,
+    ended: all200,
+    start: ({ service }, machine) =>
+      service.startBackup({ vm: `m${machine}`, request, triggeredBy: 'test' }, options),
+    nothingLeft: async () => {
+      const leases = () =>
+        [...store.objects.keys()].filter((key) => key.startsWith(keys.leasesPrefix));
+      await until('the leases', () => leases().length === 0, leases);
+      const listed = [...store.objects.keys()].filter((key) => key.endsWith('/backup.json'));
+      const good = jobs().filter(({ status }) => status === 'succeeded');
+      assert.equal(listed.length, good.length, 'each is listed once');
+      assert.deepEqual(pool.snapshots, []);
+    },
+  };
+}
+
+/** Holds each export until it is let go. */
+function createGate(pool: ReturnType<typeof createScriptedPool>) {
+  const held = new Set<string>();
+  const exports = new Map<string, number>();
+  const goes = new Map<string, PromiseWithResolvers<void>>();
+  let isOpen = false;
+  let most = 0;
+  let number = 0;
+  pool.onCall = async (operation, signal) => {
+    if (operation !== 'openExport') return;
+    number += 1;
+    const id = `export ${number}`;
+    exports.set(id, number);
+    if (isOpen) return;
+    held.add(id);
+    most = Math.max(most, held.size);
+    const gate = Promise.withResolvers<void>();
+    goes.set(id, gate);
+    signal.addEventListener('abort', () => gate.reject(signal.reason), { once: true });
+    await gate.promise.finally(() => held.delete(id));
+  };
+  const first = () => goes.get([...held][0] ?? '');
+  const go = () => first()?.resolve();
+  const fail = () => first()?.reject(new BackupError('source_failed', 'export: by the test'));
+  const openGate = () => {
+    isOpen = true;
+    for (const id of held) goes.get(id)?.resolve();
+  };
+  return { held, exports, most: () => most, go, fail, openGate };
+}
+
+const range = (count: number) => Array.from({ length: count }, (_, index) => index);
+
+for (const [count, perPool, expected] of [
+  [1, 8, 1],
+  [3, 8, 3],
+  [5, 4, 4],
+] as const) {
+  test(`${count} instances of one job each, ${perPool} on the pool: ${expected} exports at once`, {
+    skip,
+  }, async (t) => {
+    const world = await setUp(t);
+    const instances: Instance[] = [];
+    for (const index of range(count)) {
+      instances.push(await world.open(`i${index}`, { total: 1, perPool }));
+    }
+    const asked = instances[0] as Instance;
+    const jobs = await Promise.all(range(8).map((machine) => world.start(asked, machine)));
+    await until(
+      'them to run',
+      () => world.held.size === expected,
+      () => world.logs.slice(-9),
+    );
+    // each that ends makes room for one, and never for two
+    for (const done of range(4)) {
+      world.go();
+      await until('the next', () => world.exports.size === expected + done + 1);
+    }
+    assert.equal(world.most(), expected);
+    world.openGate();
+    await world.ended(jobs.map(({ id }) => id));
+    assert.equal(world.exports.size, jobs.length, 'each exported once');
+    await world.nothingLeft();
+  });
+}
+
+test('Redis is wiped while jobs run, wait and pause: each is done once, and the pool carries no more', {
+  skip,
+}, async (t) => {
+  const world = await setUp(t);
+  const [a, b] = [await world.open('a', { perPool: 2 }), await world.open('b', { perPool: 2 })];
+  const jobs = await Promise.all(
+    range(8).map((machine) => world.start(machine % 2 ? a : b, machine)),
+  );
+  await until('two to run', () => world.held.size === 2);
+  await world.redis.wipe();
+  await until(
+    'the others to be queued again',
+    () => a.queue.waiting >= 6,
+    () => world.logs.slice(-9),
+  );
+  await systemClock.sleep(LEASE_MS / 2, options);
+  assert.equal(world.most(), 2, 'what ran when it was wiped still counts');
+  world.openGate();
+  await world.ended(jobs.map(({ id }) => id));
+  assert.equal(world.exports.size, jobs.length, 'each exported once');
+  assert.ok(world.jobs().every(({ status, attempt }) => status === 'succeeded' && attempt === 1));
+  await world.nothingLeft();
+});
+
+test('Redis goes away under load and comes back empty: what runs goes on, what is asked for meanwhile is done', {
+  skip,
+}, async (t) => {
+  const world = await setUp(t);
+  const [a, b] = [await world.open('a', { perPool: 3 }), await world.open('b', { perPool: 3 })];
+  const before = await Promise.all(range(5).map((machine) => world.start(a, machine)));
+  await until('three to run', () => world.held.size === 3);
+  await world.redis.stop();
+  await until(
+    'it to be seen',
+    () => a.queue.problem !== undefined && b.queue.problem !== undefined,
+  );
+  assert.match((await a.service.readiness(options)).checks.queue?.output ?? '', /away/);
+  const meanwhile = await world.start(b, 10);
+  assert.match(meanwhile.waiting_because ?? '', /shared queue is away/);
+  world.go();
+  await until('one to end without Redis', () => world.jobs().some(isEnded));
+  await world.redis.start();
+  await until(
+    'it to be back',
+    () => a.queue.problem === undefined && b.queue.problem === undefined,
+  );
+  world.openGate();
+  await world.ended([...before, meanwhile].map(({ id }) => id));
+  assert.equal(world.exports.size, 6, 'each exported once');
+  assert.ok(world.jobs().every(({ status, attempt }) => status === 'succeeded' && attempt === 1));
+  await world.nothingLeft();
+});
+
+test('a job that waits is cancelled by any instance, at once; a second one of its machine is refused', {
+  skip,
+}, async (t) => {
+  const world = await setUp(t);
+  const [a, b] = [await world.open('a', { perPool: 1 }), await world.open('b', { perPool: 1 })];
+  const first = await world.start(a, 0);
+  await until('it to run', () => world.held.size === 1);
+  const second = await world.start(a, 1);
+  await assert.rejects(world.start(b, 1), { code: 'job_conflict' });
+  await b.service.cancelJob(second.id, options);
+  await until('its end', () => world.record(second.id).status === 'cancelled');
+  const third = await world.start(b, 1);
+  // and one that runs, through the other instance
+  await b.service.cancelJob(first.id, options);
+  world.openGate();
+  await world.ended([first.id, third.id]);
+  assert.equal(world.record(third.id).status, 'succeeded');
+  await world.nothingLeft();
+});
+
+test('an instance that is drained gives its job to another', { skip }, async (t) => {
+  const world = await setUp(t);
+  const a = await world.open('a');
+  const job = await world.start(a, 0);
+  await until('it to run', () => world.held.size === 1);
+  const b = await world.open('b');
+  await a.service.drain({ drainMs: 0 });
+  await until(
+    'it to run again',
+    () => world.exports.size === 2,
+    () => world.logs.slice(-9),
+  );
+  assert.match(world.record(job.id).instance ?? '', /^b/);
+  await assert.rejects(world.start(a, 1), { code: 'draining' });
+  assert.equal(b.queue.running, 1);
+  world.openGate();
+  await world.ended([job.id]);
+  assert.equal(world.record(job.id).status, 'succeeded');
+  await world.nothingLeft();
+});

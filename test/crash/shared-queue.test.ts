@@ -1,0 +1,198 @@
+/**
+ * Five processes that share a queue on a real Redis, killed at random while hundreds of jobs are asked for, Redis wiped in the
+ * middle: every accepted job is done, each once, and the listing is exactly the complete backups.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isEnded } from '../../src/catalog/record.ts';
+import { systemClock } from '../../src/clock.ts';
+import { NEVER } from '../../src/signals.ts';
+import { type RedisServer, redisMissing, startRedis } from '../servers/redis.ts';
+import { createGeneratedDisk } from '../sim/disk.ts';
+import type { MachineSpec } from '../sim/pool.ts';
+import { type Cluster, type Instance, type Seen, startCluster } from './cluster.ts';
+import { createRandom, type Random } from './random.ts';
+
+const LONG = process.env.XVAULT_TEST_LONG === '1';
+const MIB = 1_048_576;
+const INSTANCES = 5;
+/** Of the default form: as many as 40 s of CPU pay for. */
+const STORM = LONG ? { jobs: 500, machines: 50, kills: 25 } : { jobs: 40, machines: 20, kills: 2 };
+/** Asked for at once, by several callers. */
+const CALLERS = 8;
+const skip = redisMissing();
+
+/** Machines of one small disk: a job is a handful of requests. */
+function small(count: number): MachineSpec[] {
+  return Array.from({ length: count }, (_, index) => ({
+    name: `m${index}`,
+    power: 'Running' as const,
+    disks: [
+      {
+        name: `m${index} root`,
+        storage: 'nfs' as const,
+        bootable: true,
+        open: () => createGeneratedDisk({ sizeBytes: 2 * MIB, seed: index + 1, density: 0.8 }),
+      },
+    ],
+  }));
+}
+
+function settings(redis: RedisServer, more: Record<string, string> = {}): Record<string, string> {
+  const common = { XVAULT_LEASE_SECONDS: '12', XVAULT_LOG_LEVEL: 'info' };
+  return { XVAULT_QUEUE_URL: redis.url, ...common, ...more };
+}
+
+const { seed } = createRandom();
+
+test(`seed ${seed}: ${INSTANCES} instances, ${STORM.jobs} jobs, ${STORM.kills} kills, one FLUSHALL`, {
+  skip,
+}, async (t) => {
+  const random = createRandom(seed);
+  await using redis = await startRedis();
+  await using cluster = await startCluster(small(STORM.machines));
+  const exports = countExports(cluster);
+  const seen = followJobs(cluster);
+  const env = settings(redis, { XVAULT_CONCURRENCY: '4' });
+  const names = Array.from({ length: INSTANCES }, (_, index) => `i${index}`);
+  const live = await Promise.all(names.map((name) => cluster.start(name, env)));
+  const [accepted] = await Promise.all([
+    request({ live, random }),
+    trouble(cluster, { live, random, redis, env, seen }),
+  ]);
+  await cluster.until('the end of all jobs', () => accepted.every((id) => seen.ended.has(id)));
+  const jobs = new Map(cluster.jobs().map((job) => [job.id, job]));
+  assert.deepEqual(
+    accepted.filter((id) => !jobs.has(id)),
+    [],
+    'no accepted job is lost',
+  );
+  assert.ok(accepted.length >= STORM.jobs);
+  for (const { status, error, attempt } of jobs.values()) {
+    // five instances died with it: then it is given up, in words
+    assert.ok(status === 'succeeded' || attempt > 5, JSON.stringify(error));
+  }
+  assert.deepEqual(exports.overlaps, [], 'no machine twice at once');
+  const again = [...jobs.values()].reduce((sum, { attempt }) => sum + attempt - 1, 0);
+  const good = [...jobs.values()].filter(({ status }) => status === 'succeeded');
+  assert.ok(exports.completed() >= good.length, 'one export a job at least');
+  assert.ok(exports.completed() <= good.length + again, 'and another only for one taken over');
+  const [asked] = live;
+  assert.ok(asked);
+  await cluster.check(asked);
+  await noneLeftIn(redis);
+  t.diagnostic(`${jobs.size} jobs, ${again} taken over, ${exports.completed()} exports`);
+});
+
+test('a process that sleeps beyond its lock in the queue, but not beyond its lease, keeps its job', {
+  skip,
+}, async () => {
+  await using redis = await startRedis();
+  await using cluster = await startCluster(small(1));
+  const exports = countExports(cluster);
+  const env = settings(redis, { XVAULT_LEASE_SECONDS: '45' });
+  const sleeper = await cluster.start('sleeper', env);
+  const released = Promise.withResolvers<void>();
+  const unwatch = cluster.watch(({ name, done }) => {
+    if (name !== '/export' || done) return undefined;
+    unwatch();
+    sleeper.pause();
+    return released.promise;
+  });
+  const id = await sleeper.backUp('m0');
+  assert.ok(id);
+  await cluster.until('sleep', () => sleeper.paused);
+  const other = await cluster.start('other', env);
+  // as if the lock had run out: nobody waits for it
+  for (const key of await redis.client.keys('*:lock')) await redis.client.del(key);
+  await other.program.saw('turn of a job that another instance is at');
+  sleeper.wake();
+  released.resolve();
+  const ended = await cluster.ended(id);
+  assert.deepEqual([ended.status, ended.attempt], ['succeeded', 1], JSON.stringify(ended.error));
+  assert.equal(exports.completed(), 1);
+  await cluster.check(sleeper);
+});
+
+/** Several callers ask random instances for random machines until enough were accepted. */
+async function request({ live, random }: { live: Instance[]; random: Random }): Promise<string[]> {
+  const accepted: string[] = [];
+  const caller = async (): Promise<void> => {
+    while (accepted.length < STORM.jobs) {
+      const id = await random.pick(live).backUp(`m${random.between(0, STORM.machines - 1)}`);
+      if (id !== undefined) accepted.push(id);
+      else await systemClock.sleep(20, { signal: NEVER });
+    }
+  };
+  await Promise.all(Array.from({ length: CALLERS }, caller));
+  assert.equal(new Set(accepted).size, accepted.length);
+  return accepted;
+}
+
+/** Kills a random instance every so many jobs that ended and starts another in its place; wipes Redis half-way. */
+async function trouble(
+  cluster: Cluster,
+  input: {
+    live: Instance[];
+    random: Random;
+    redis: RedisServer;
+    env: Record<string, string>;
+    seen: { ended: Set<string> };
+  },
+): Promise<void> {
+  const { live, random, redis, env, seen } = input;
+  const every = Math.floor(STORM.jobs / (STORM.kills + 2));
+  for (let done = 1; done <= STORM.kills; done++) {
+    await cluster.until(`${done * every} ends`, () => seen.ended.size >= done * every);
+    const index = random.between(0, live.length - 1);
+    const victim = live[index] as Instance;
+    victim.kill();
+    await victim.program.ended;
+    await cluster.expireLeases();
+    live[index] = await cluster.start(victim.name, env);
+    if (done === Math.ceil(STORM.kills / 2)) await redis.wipe();
+  }
+}
+
+/** By what is written: reading all records at each request would cost more than the jobs. */
+function followJobs({ watch }: Pick<Cluster, 'watch'>): { ended: Set<string> } {
+  const ended = new Set<string>();
+  watch(({ job }) => void (job && isEnded(job) && ended.add(job.id)));
+  return { ended };
+}
+
+interface Exports {
+  /** Of one machine at a time. */
+  overlaps: string[];
+  /** Under way now. */
+  now(): number;
+  most(): number;
+  completed(): number;
+}
+
+function countExports({ watch }: Pick<Cluster, 'watch'>): Exports {
+  const overlaps: string[] = [];
+  const running = new Map<string, number>();
+  let completed = 0;
+  let most = 0;
+  const now = () => [...running.values()].reduce((sum, one) => sum + one, 0);
+  watch(({ name, key, done }: Seen) => {
+    if (name !== '/export') return;
+    const count = (running.get(key) ?? 0) + (done ? -1 : 1);
+    running.set(key, count);
+    if (count > 1) overlaps.push(key);
+    if (done) completed += 1;
+    most = Math.max(most, now());
+  });
+  return { overlaps, now, most: () => most, completed: () => completed };
+}
+
+/** No job waits, runs or holds a slot in Redis. */
+async function noneLeftIn({ client }: RedisServer): Promise<void> {
+  const left: string[] = [];
+  for (const key of await client.keys('*')) {
+    const isList = /:(wait|active|prioritized|delayed|held)$/.test(key);
+    if (isList) left.push(key);
+  }
+  assert.deepEqual(left, [], 'nothing waits or runs in Redis');
+}
