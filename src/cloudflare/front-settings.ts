@@ -67,6 +67,11 @@ export function readFrontSettings(env: Readonly<Record<string, unknown>>): Front
   );
   const accessKeyId = required('AWS_ACCESS_KEY_ID', 'wrangler secret put AWS_ACCESS_KEY_ID');
   const secret = required('AWS_SECRET_ACCESS_KEY', 'wrangler secret put AWS_SECRET_ACCESS_KEY');
+  if (texts.XVAULT_SSE_C_KEY) {
+    const message =
+      'cannot be used here: the binding reads records without it; R2 encrypts by itself';
+    mistakes.push({ name: 'XVAULT_SSE_C_KEY', message });
+  }
   checkBindings(env, texts.XVAULT_STATE_BUCKET, mistakes);
   checkCronRun(cronRun, mistakes);
   if (report.settings === undefined || mistakes.length > 0) {

@@ -63,6 +63,7 @@ test('the variables of wrangler.toml are settings, and its secrets are what is m
     XVAULT_CRON_RUN: '{"select":{}}',
     XVAULT_STATE_BUCKET: 'state',
     XVAULT_NOTIFY_FILE: '/etc/notify.json',
+    XVAULT_SSE_C_KEY: Buffer.alloc(32, 7).toString('base64'),
   };
   assert.deepEqual(named(wrong), [
     'BUCKET',
@@ -70,6 +71,7 @@ test('the variables of wrangler.toml are settings, and its secrets are what is m
     'STATE_BUCKET',
     'XVAULT_CRON_RUN',
     'XVAULT_NOTIFY_FILE',
+    'XVAULT_SSE_C_KEY',
   ]);
 });
 
