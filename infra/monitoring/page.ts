@@ -155,7 +155,7 @@ POST /v1/runs ─ run                the jobs of a run have traces of their own,
   A span is sent when it ends; that of a process that died is missing, while those under it are there.
 - Not recorded unless it failed: parts of uploads and ranges of archives (a terabyte is thousands), looking at tasks and jobs,
   heartbeats. Never recorded: probes, scrapes, and work nobody asked for, such as sweeps.
-- A traceparent is sent along to guest hooks and to targets of kind \`webhook\` and \`cloudevents\`. Not to pools, which take 1,024
+- A traceparent is sent along to guest hooks and to targets of kind \`webhook\` and \`cloudevents\` (there also as the event's attribute). Not to pools, which take 1,024
   bytes of request head, nor to the store, chats and monitors, which are somebody else's.
 - No span holds a password, token, session, query of a URL or address of a target. Keys of objects and uuids of machines are in them.
 - A collector that is slow or away costs no job anything: 2,048 spans wait for it, what comes more is dropped, and the log says

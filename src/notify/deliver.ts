@@ -34,7 +34,7 @@ export async function deliver(
     const { sendMail } = await import('./mail.ts');
     return await sendMail(target, notice, { signal, timeoutMs: TRY_MS });
   }
-  const request = requestOf(target, notice, { nowMs: clock.now(), publicUrl });
+  const request = requestOf(target, notice, { nowMs: clock.now(), publicUrl, traceparent });
   const answer = await post(withTrace(target, request, traceparent), { signal });
   if (target.kind === 'healthchecks' && /^OK \(/.test(answer)) {
     throw new BackupError('notify_failed', `answered "${answer}"`);
@@ -53,10 +53,17 @@ function withTrace(
 
 type PostTarget = Exclude<NotifyTarget, { kind: 'email' }>;
 
+/** What a message says besides the notice. */
+interface Around {
+  nowMs: number;
+  publicUrl: string | undefined;
+  traceparent: string | undefined;
+}
+
 function requestOf(
   target: PostTarget,
   notice: Notice,
-  { nowMs, publicUrl }: { nowMs: number; publicUrl: string | undefined },
+  { nowMs, publicUrl, traceparent }: Around,
 ): PostInput {
   const { url, caPem } = target;
   const shared = { url, caPem, connectTimeoutMs: TRY_MS };
@@ -79,7 +86,10 @@ function requestOf(
       const authorization = target.token && { authorization: `Bearer ${target.token.reveal()}` };
       const type = 'application/cloudevents+json; charset=utf-8';
       const source = target.source === DEFAULT_SOURCE ? publicUrl : undefined;
-      return json(cloudEvent(source ?? target.source, notice), {
+      // CloudEvents, Distributed Tracing extension
+      const trace = traceparent === undefined ? {} : { traceparent };
+      const event = { ...cloudEvent(source ?? target.source, notice), ...trace };
+      return json(event, {
         ...authorization,
         'content-type': type,
       });

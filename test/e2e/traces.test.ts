@@ -85,7 +85,8 @@ test('a backup is one trace, from the caller to the calls; a run and its jobs ar
     secret: SECRET,
     ca_file: ca,
   };
-  await writeFile(file, JSON.stringify([hook]));
+  const events = { name: 'bus', kind: 'cloudevents', url: `${receiver.origin}/bus`, ca_file: ca };
+  await writeFile(file, JSON.stringify([hook, events]));
   const server = await serve({
     ...ground.env,
     XVAULT_NOTIFY_FILE: file,
@@ -125,8 +126,11 @@ test('a backup is one trace, from the caller to the calls; a run and its jobs ar
   for (const line of lines)
     if (/"job (begins|ended)"/.test(line)) assert.match(line, RegExp(TRACE));
   const told = receiver.posts.filter(({ body }) => body.includes(String(job.id)));
-  for (const { headers } of told)
+  assert.deepEqual(told.length, 4);
+  for (const { path, body, headers } of told) {
     assert.match(String(headers.traceparent), RegExp(`^00-${TRACE}-`));
+    if (path === '/bus') assert.equal(JSON.parse(body).traceparent, headers.traceparent);
+  }
 });
 
 /** Every span hangs on another of the trace, and on the right one. */
@@ -151,6 +155,7 @@ function assertTree(spans: readonly SeenSpan[]): void {
     `${job} > phase finishing > S3.PutObject`,
     `${job} > phase cleaning > Async.VM.destroy`,
     `${job} > notify webhook`,
+    `${job} > notify cloudevents`,
     `${request} > tell end > notify webhook`,
   ]) {
     assert.ok(paths.has(path), `no ${path} in\n${[...paths].sort().join('\n')}`);
