@@ -17,7 +17,7 @@ import { bundle, readConfig } from './bundle.ts';
 export const BUCKET = 'backups';
 export const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
 /** A scenario that takes this long hangs. */
-const HANG_MS = 50_000;
+const HANG_MS = 90_000;
 const LOOK_AGAIN_MS = 50;
 const SUPERVISOR = {
   XVAULT_BUCKET: BUCKET,
@@ -26,7 +26,7 @@ const SUPERVISOR = {
   XVAULT_LOG_LEVEL: 'error',
   ENGINE_ALARM_SECONDS: '0.2',
   ENGINE_IDLE_SECONDS: '0.5',
-  ENGINE_START_SECONDS: '10',
+  ENGINE_START_SECONDS: '25',
   ENGINE_STARTS: '3',
 };
 

@@ -118,7 +118,7 @@ function settingsOf(sim: SimPool): Record<string, string> {
     XVAULT_LOG_LEVEL: 'error',
     XVAULT_LEASE_SECONDS: '15',
     ENGINE_ALARM_SECONDS: '0.5',
-    ENGINE_START_SECONDS: '30',
+    ENGINE_START_SECONDS: '60',
     ENGINE_STARTS: '6',
   };
 }
