@@ -302,6 +302,21 @@ test('the binding is the bucket of S3: the same bytes, tags, times and pages', a
   assert.throws(() => r2.get('../x', options), { name: 'AssertionError' });
 });
 
+test('jobs are read from the state bucket where there is one, backups from the other', async () => {
+  const { front, miniflare, restart } = world;
+  await restart({ XVAULT_STATE_BUCKET: 'state' });
+  const state = (await miniflare.getR2Bucket('STATE_BUCKET')) as unknown as R2Bucket;
+  const job = sampleJob({ status: 'succeeded' });
+  await state.put(keys.job(job.id), JSON.stringify(job));
+  const read = async (path: string) =>
+    (await (await front(path, { headers: BEARER })).json()) as Record<string, { id: string }[]>;
+  assert.deepEqual(
+    (await read('/v1/jobs')).jobs?.map(({ id }) => id),
+    [job.id],
+  );
+  assert.equal((await read('/v1/backups')).backups?.length, MACHINES.length);
+});
+
 test('a Worker with wrong settings says to everybody what they are, and to its log once', async () => {
   const { front, lines, restart } = world;
   await restart({ XVAULT_BUCKET: '', AWS_ACCESS_KEY_ID: '', XVAULT_POOLS_FILE: '/etc/pools.json' });

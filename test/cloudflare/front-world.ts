@@ -86,7 +86,10 @@ export async function startFrontWorld() {
         XVAULT_LOG_LEVEL: 'warn',
         ...bindings,
       },
-      r2Buckets: { BUCKET: { id: BUCKET, s3Credentials: CREDENTIALS } },
+      r2Buckets: {
+        BUCKET: { id: BUCKET, s3Credentials: CREDENTIALS },
+        STATE_BUCKET: { id: 'state', s3Credentials: CREDENTIALS },
+      },
       durableObjects: { ENGINE: { className: 'Engine', useSQLite: true } },
       serviceBindings: {
         TELL: async (request: Request) => {
