@@ -130,3 +130,18 @@ test('every file of infra/platforms is looked at', () => {
       .toSorted(),
   );
 });
+
+test('every file names the image of this version', () => {
+  const { version } = JSON.parse(read('../package.json')) as { version: string };
+  const named = ['../Dockerfile', ...list('platforms/*'), ...list('kubernetes/**/*.yaml')].flatMap(
+    (file) =>
+      [...read(file).matchAll(/(?:\/xvault:|newTag: "|ARG VERSION=)([\d.]+)/g)].map(
+        ([, found]) => `${file} ${found}`,
+      ),
+  );
+  assert.ok(named.length >= 8);
+  assert.deepEqual(
+    named.filter((text) => !text.endsWith(` ${version}`)),
+    [],
+  );
+});
