@@ -30,6 +30,8 @@ export interface BenchInput {
   /** An empty folder of this bench, in memory if the machine has such. */
   folder: string;
   log(line: string): void;
+  /** Figures of the simulated night that are not to be the usual ones. */
+  scenario: Record<string, unknown>;
 }
 
 export type Bench = (input: BenchInput) => Promise<Section>;

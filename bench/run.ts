@@ -1,11 +1,12 @@
 /**
- * All measurements, one command: `npm run bench -- [--quick] [--only <name>] [--json <file>] [--write-docs]`.
+ * All measurements, one command: `npm run bench -- [--quick] [--only <name>] [--json <file>] [--write-docs]`; of the simulated
+ * night also `[--vms <n>] [--pools <n>] [--scenario <file>]`.
  *
  * Prints tables with medians and ratios, then every figure the project set itself beside what was measured (a missed
  * one never fails the run), and keeps all of it in bench/results/. The machine is named by its processor, cores, memory,
  * Node and kernel. Tools that are missing are named, and their rows skipped.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,6 +19,7 @@ import { measureManyStreams } from './many-streams.ts';
 import { measureOneStream } from './one-stream.ts';
 import { type Bench, formatTable, isMet, type Section, targetTable } from './report.ts';
 import { measureRestore } from './restore.ts';
+import { simulateScale } from './scale.ts';
 import { measureService } from './service.ts';
 
 const BENCHES: Record<string, Bench> = {
@@ -28,7 +30,10 @@ const BENCHES: Record<string, Bench> = {
   'large-machine': measureLargeMachine,
   catalog: measureCatalog,
   service: measureService,
+  scale: simulateScale,
 };
+/** Nothing is measured there: its figures say nothing of this machine. */
+const SIMULATED = 'scale';
 const ROUNDS = 3;
 const MEMORY_FOLDER = '/dev/shm';
 
@@ -39,8 +44,21 @@ const { values } = parseArgs({
     only: { type: 'string', multiple: true },
     json: { type: 'string' },
     'write-docs': { type: 'boolean', default: false },
+    vms: { type: 'string' },
+    pools: { type: 'string' },
+    scenario: { type: 'string' },
   },
 });
+
+function readScenario(): Record<string, unknown> {
+  const { vms, pools, scenario: file } = values;
+  const own = file === undefined ? {} : (JSON.parse(readFileSync(file, 'utf8')) as object);
+  return {
+    ...own,
+    ...(vms === undefined ? {} : { vms: Number(vms) }),
+    ...(pools === undefined ? {} : { pools: Number(pools) }),
+  };
+}
 
 async function run(names: readonly string[]): Promise<Section[]> {
   const sections: Section[] = [];
@@ -52,7 +70,7 @@ async function run(names: readonly string[]): Promise<Section[]> {
     try {
       const { quick } = values;
       const rounds = quick ? 1 : Number(values.rounds);
-      const section = await bench({ quick, rounds, folder, log });
+      const section = await bench({ quick, rounds, folder, log, scenario: readScenario() });
       for (const table of section.tables) console.log(`\n${formatTable(table)}`);
       for (const note of section.notes) console.log(`\n${note}`);
       sections.push(section);
@@ -87,10 +105,13 @@ const result = {
   targets: targets.map((target) => ({ ...target, met: isMet(target) })),
 };
 const folder = join(import.meta.dirname, 'results');
-const kept = values.quick ? undefined : join(folder, `${date}-${machineLabel(machine)}.json`);
+const isMeasured = sections.some(({ name }) => name !== SIMULATED);
+const kept =
+  values.quick || !isMeasured ? undefined : join(folder, `${date}-${machineLabel(machine)}.json`);
 for (const file of [kept, values.json]) {
   if (file === undefined) continue;
   if (file === kept) mkdirSync(folder, { recursive: true });
   writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
 }
-if (values['write-docs'] && !values.quick) writeDocs(result, Object.keys(BENCHES));
+const isUsual = Object.keys(readScenario()).length === 0;
+if (values['write-docs'] && !values.quick && isUsual) writeDocs(result, Object.keys(BENCHES));
