@@ -126,6 +126,36 @@ test('a job that this process took over is finished first, then comes the backup
   assert.match(terminal.text.err, new RegExp(`an earlier run left: ${left.id}`));
 });
 
+test('a job taken over that is what was asked for is the answer: no second backup', async () => {
+  const { client, left } = takenClient('this-one');
+  const signal = new AbortController().signal;
+  const input = { client, terminal: createTestTerminal(), signal, isAnswer: () => true };
+  assert.equal((await backUp(input, { vm: 'web', wishes: {} })).id, left.id);
+});
+
+test('who is to leave cancels nothing and shows the job as it was left', async () => {
+  const { client, started } = scriptedClient({});
+  const leave = new AbortController();
+  client.left = async () => undefined;
+  client.cancelJob = () => assert.fail('nothing is cancelled');
+  let looks = 0;
+  client.watchJob = async function* (_id, { signal }) {
+    looks += 1;
+    yield { ...started, status: looks === 1 ? 'running' : 'queued' };
+    signal.throwIfAborted();
+    await new Promise((_, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason));
+    });
+  };
+  const signal = new AbortController().signal;
+  const terminal = createTestTerminal();
+  const ended = follow({ client, terminal, signal, leave: leave.signal }, started);
+  leave.abort(new BackupError('cancelled', 'stop'));
+  const job = await ended;
+  assert.equal(job.status, 'queued');
+  assert.equal(jobExitCode(job), 130);
+});
+
 test('a job of another instance is a conflict', async () => {
   const { client } = takenClient('another-one');
   const signal = new AbortController().signal;

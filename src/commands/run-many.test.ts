@@ -10,6 +10,7 @@ import { exampleRun, runView } from '../http/run-answers.ts';
 import { createSecret } from '../secret.ts';
 import { createHttpClient } from './http-client.ts';
 import { command } from './run.ts';
+import { createDirectRuns } from './run-client.ts';
 import { runMany } from './run-many.ts';
 
 const WISHES = { select: { all: true } };
@@ -103,6 +104,51 @@ test('Ctrl-C cancels the run and waits for its end', async () => {
   assert.match(terminal.text.err, /cancelling/);
 });
 
+test('after SIGTERM the run is shown as it was left, nothing is cancelled', async () => {
+  const { client, clock, cancels } = scripted([BEGUN]);
+  const leave = new AbortController();
+  const terminal = createTestTerminal();
+  const signal = new AbortController().signal;
+  const input = { client, terminal, json: true, clock, signal, leave: leave.signal };
+  const running = runMany(input, WISHES);
+  await clock.advance(500);
+  leave.abort(new BackupError('cancelled', 'stop'));
+  await clock.advance(0);
+  assert.equal(await running, 130);
+  assert.deepEqual(cancels, []);
+  assert.equal(JSON.parse(terminal.text.out).id, exampleRun().id);
+  assert.match(terminal.text.err, /left to the next xvault run/);
+});
+
+test('the run that an earlier process left is gone on with: the same wish, of the same night', async () => {
+  const { service } = createHarness();
+  const runs = createDirectRuns(service, () => 'test');
+  const now = Date.now();
+  const time = (hours: number) => new Date(now + hours * 3_600_000).toISOString();
+  const request = { ...exampleRun().request, skip: ['test-'] };
+  const { select, skip } = request;
+  const wishes = { ...request, select, skip };
+  const left = (over: Partial<Run>): Run => ({
+    ...exampleRun(),
+    request,
+    created_at: time(-3),
+    deadline_at: time(5),
+    ...over,
+  });
+  const cases: [string, Run[], boolean][] = [
+    ['of tonight', [left({})], true],
+    ['of last night', [left({ created_at: time(-13) })], false],
+    ['its deadline is over', [left({ deadline_at: time(-1) })], false],
+    ['it was cancelled', [left({ cancel_requested: true })], false],
+    ['another wish', [left({ request: { ...request, skip: [] } })], false],
+    ['none', [], false],
+  ];
+  for (const [name, found, expected] of cases) {
+    service.leftRuns = () => found;
+    assert.equal(runs.leftRun?.(wishes) !== undefined, expected, name);
+  }
+});
+
 test('one machine or many, and for many no hooks: nothing is opened before that is clear', async () => {
   const signal = new AbortController().signal;
   const wrong = [
@@ -111,6 +157,12 @@ test('one machine or many, and for many no hooks: nothing is opened before that 
     { vm: 'web-1', deadline: '8h' },
     { vm: 'web-1', skip: ['web'] },
     { tag: ['nightly'], 'before-snapshot': 'https://a.example/' },
+    { select: '{"all":true}', all: true },
+    { select: '{"all":true}', pool: 'dc1' },
+    { select: '{"tags":["nightly"]', vm: 'web-1' },
+    { select: 'all' },
+    { select: '{}' },
+    { select: '{"all":true,"vms":[]}' },
   ];
   for (const options of wrong) {
     const terminal = createTestTerminal();
