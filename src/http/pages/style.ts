@@ -32,5 +32,5 @@ summary{cursor:pointer;color:var(--link)}
 button,input{font:inherit;padding:.4rem .8rem;border:1px solid var(--plain-mark);border-radius:.4rem;background:var(--soft);color:var(--text)}
 input{width:100%;max-width:28rem;display:block;margin:.3rem 0 .8rem}
 .wrong{border-left:4px solid var(--bad-mark);padding:.3rem .8rem;background:var(--soft);margin:.6rem 0}
-@media(max-width:48rem){.wide{display:none}dl{grid-template-columns:repeat(auto-fill,minmax(9rem,1fr))}dl time{white-space:normal}.k{width:auto}table,tbody,td{display:block}thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+@media(max-width:48rem){.wide{display:none}dl{grid-template-columns:repeat(auto-fill,minmax(9rem,1fr))}dl time{white-space:normal}dl div:has(code){grid-column:1/-1}.k{width:auto}table,tbody,td{display:block}thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 tr{display:flex;flex-wrap:wrap;align-items:center;gap:.1rem .9rem;padding:.5rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}td,td.n{border:0;padding:0;text-align:left}td:first-child,td.all{flex-basis:100%}td:empty{display:none}td[data-l]::before{content:attr(data-l) ": ";color:var(--quiet)}td svg{display:inline-block;vertical-align:middle}}`;
