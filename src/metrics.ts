@@ -47,6 +47,16 @@ export const METRICS: Readonly<Record<string, MetricSpec>> = {
   },
   jobs_running: { kind: 'gauge', help: 'Jobs at work in this instance', labels: [] },
   jobs_queued: { kind: 'gauge', help: 'Jobs waiting in this instance', labels: [] },
+  queue_jobs: {
+    kind: 'gauge',
+    help: 'Jobs in the queue that instances share (XVAULT_QUEUE_URL), by state: waiting, active or delayed; * is every pool that is in no settings',
+    labels: ['pool', 'state'],
+  },
+  queue_up: {
+    kind: 'gauge',
+    help: '1 when the queue that instances share answers, else 0; absent without one',
+    labels: ['queue'],
+  },
   job_retries: {
     kind: 'counter',
     help: 'Jobs that failed and are tried again',

@@ -142,6 +142,14 @@ const PANELS: readonly Panel[] = [
     ],
   },
   {
+    title: 'Queue that instances share',
+    kind: 'timeseries',
+    queries: [
+      { expr: 'max by (pool, state) (xvault_queue_jobs)', legend: '{{pool}} {{state}}' },
+      { expr: 'min(xvault_queue_up)', legend: 'up' },
+    ],
+  },
+  {
     title: 'Backups that ended, an hour',
     kind: 'timeseries',
     queries: [

@@ -172,12 +172,15 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
 const LEASES_PER_LOCK = 3;
 
 /** The queue that instances share, where the settings name one. */
-async function wireQueue(settings: Settings, { log }: WireDeps): Promise<SharedQueue | undefined> {
+async function wireQueue(
+  settings: Settings,
+  { log, meter = NO_METER }: WireDeps,
+): Promise<SharedQueue | undefined> {
   const { queueUrl: url, instance, bucket, leaseMs } = settings;
   if (url === undefined) return undefined;
   const { createRedisQueue } = await import('../queue/redis.ts');
   return createRedisQueue(
-    { clock: systemClock, log },
+    { clock: systemClock, log, meter },
     {
       url,
       instance,

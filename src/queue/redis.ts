@@ -9,7 +9,7 @@
  *
  * Keys begin with `{xvault:<bucket>/<prefix>}`, so that several installations may share one Redis.
  */
-import type { Clock, Log } from '../ports.ts';
+import type { Clock, Log, Meter } from '../ports.ts';
 import type { PoolCounts, QueuePlace, SharedQueue, Ticket } from '../queue-port.ts';
 import type { Secret } from '../secret.ts';
 import { NEVER } from '../signals.ts';
@@ -56,6 +56,7 @@ interface Seen {
 interface Context {
   clock: Clock;
   log: Log;
+  meter: Meter;
   link: Link;
   lanes: Lanes;
   slots: Slots;
@@ -69,7 +70,7 @@ interface Context {
 
 /** Connects in the background; takes turns once it is served. */
 export function createRedisQueue(
-  deps: { clock: Clock; log: Log },
+  deps: { clock: Clock; log: Log; meter: Meter },
   settings: RedisQueueSettings,
 ): SharedQueue {
   const context = createContext(deps, settings);
@@ -124,7 +125,7 @@ export function createRedisQueue(
 }
 
 function createContext(
-  { clock, log }: { clock: Clock; log: Log },
+  { clock, log, meter }: { clock: Clock; log: Log; meter: Meter },
   settings: RedisQueueSettings,
 ): Context {
   const { limits, instance, pools, url, lockMs = LOCK_MS } = settings;
@@ -134,7 +135,7 @@ function createContext(
   const slots = createSlots(link.redis, { ...limits, prefix, ttlMs: lockMs, settleMs });
   const lanes = createLanes(link, { prefix, pools, perPool: limits.perPool, lockMs });
   const turns = createTurns({ clock, log, link, lanes, slots }, { instance, limits, lockMs });
-  const shared = { clock, log, link, lanes, slots, turns, limits };
+  const shared = { clock, log, meter, link, lanes, slots, turns, limits };
   return { ...shared, seen: undefined, added: [], doubt: () => {} };
 }
 
@@ -157,12 +158,13 @@ async function loop(
       keptAt = Number.NEGATIVE_INFINITY;
       if (!signal.aborted) link.away(error);
     }
+    context.meter.observe('queue_up', link.problem === undefined ? 1 : 0, { queue: 'shared' });
     await link.pause(Math.min(POLL_MS, keepMs));
   }
 }
 
 async function round(context: Context, { isDue }: { isDue: boolean }): Promise<void> {
-  const { clock, link, lanes, slots, turns } = context;
+  const { clock, link, lanes, turns } = context;
   if (link.redis.status !== 'ready') return; // the link says so
   if (!lanes.areOpen) {
     await lanes.open();
@@ -177,9 +179,20 @@ async function round(context: Context, { isDue }: { isDue: boolean }): Promise<v
   if (link.back() || mayBeLost) context.doubt();
   await turns.fetch();
   if (context.seen === undefined || clock.elapsed() - context.seen.atMs >= COUNT_EVERY_MS) {
-    const atMs = clock.elapsed();
-    context.seen = { atMs, counts: await lanes.counts(), held: await slots.held() };
-    context.added = context.added.filter((one) => one.atMs >= atMs);
+    await count(context);
+  }
+}
+
+async function count(context: Context): Promise<void> {
+  const { clock, lanes, slots, meter } = context;
+  const atMs = clock.elapsed();
+  const counts = await lanes.counts();
+  context.seen = { atMs, counts, held: await slots.held() };
+  context.added = context.added.filter((one) => one.atMs >= atMs);
+  for (const { pool, waiting, active, delayed } of counts) {
+    for (const [state, value] of Object.entries({ waiting, active, delayed })) {
+      meter.observe('queue_jobs', value, { pool, state });
+    }
   }
 }
 

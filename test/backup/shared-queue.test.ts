@@ -86,7 +86,7 @@ async function setUp(t: TestContext, machines = 12): Promise<World> {
     });
   const open: World['open'] = async (instance, { total = 4, perPool = 8 } = {}) => {
     const queue = createRedisQueue(
-      { clock: systemClock, log },
+      { clock: systemClock, log, meter: silentMeter },
       {
         url: createSecret(redis.url),
         name,

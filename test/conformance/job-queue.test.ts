@@ -5,7 +5,7 @@ import { createLocalQueue } from '../../src/backup/local-queue.ts';
 import { systemClock, systemIds } from '../../src/clock.ts';
 import { createRedisQueue } from '../../src/queue/redis.ts';
 import { createSecret } from '../../src/secret.ts';
-import { createTestLog } from '../e2e/world.ts';
+import { createTestLog, silentMeter } from '../e2e/world.ts';
 import { type RedisServer, redisMissing, startRedis } from '../servers/redis.ts';
 import { testJobQueue, until } from './job-queue.ts';
 
@@ -23,7 +23,7 @@ testJobQueue('shared, on Redis', async (limits, t) => {
     return createLocalQueue(systemClock, limits);
   }
   const queue = createRedisQueue(
-    { clock: systemClock, log: createTestLog() },
+    { clock: systemClock, log: createTestLog(), meter: silentMeter },
     {
       url: createSecret(redis.url),
       name: systemIds.uuid(),
