@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { NamedFault } from './named-fault.ts';
 import { FAULTS, type Stage, startStage } from './play.ts';
+import { STORE_FAULTS } from './store-faults.ts';
 
 const LONG = process.env.XVAULT_TEST_LONG === '1';
 /** Places and strengths tried of each. */
@@ -24,7 +25,9 @@ describe('a backup meets', { concurrency: 1 }, () => {
 
   async function meet(name: string, fault: NamedFault, seed: number): Promise<number> {
     const faults = [{ name, seed }];
-    const { ending, error, struck } = await stage.play({ machine: 'small', faults, probes: true });
+    // What the pool does has nothing to do with what a third of all requests finds out about the bucket.
+    const probes = LONG || name in STORE_FAULTS;
+    const { ending, error, struck } = await stage.play({ machine: 'small', faults, probes });
     const text = `seed ${seed}: ${ending} ${error?.message}`;
     assert.ok(struck ? fault.ends.includes(ending) : ending === 'succeeded', text);
     if (error !== undefined) {
