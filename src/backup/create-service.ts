@@ -4,6 +4,7 @@ import { DAY_MS } from '../catalog/forecast.ts';
 import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
+import type { Job } from '../catalog/record.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { createVerifications } from '../catalog/verifications.ts';
 import { isBackupError, toBackupError } from '../errors.ts';
@@ -49,6 +50,7 @@ import type { RetryPolicy } from './try-again.ts';
 import { createRestoreTestService } from './verify-boot-service.ts';
 import { createVerifyService } from './verify-service.ts';
 import { createWatch, type Watch } from './watch.ts';
+import { createWorkOff } from './work-off.ts';
 
 /** A dead instance's jobs are looked for at start and then this often, or more often where leases are short. */
 const RESUME_EVERY_MS = 60_000;
@@ -106,6 +108,8 @@ export interface ServiceSettings {
   seamCheckPercent?: number;
   /** XVAULT_S3_PRICES. */
   prices?: Prices;
+  /** The jobs that ended here are remembered: for a process that tells of them and ends. */
+  keepsEnded?: boolean;
   /** Jobs that wait in a queue of other instances are theirs. */
   leaveParked?: boolean;
   /** XVAULT_MAX_AGE_HOURS; who is told of machines without a fresh backup is told by this, nobody unless given. */
@@ -126,13 +130,17 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
   const { engine, leaving } = createEngineToLeave(deps, settings);
   const { clock, log } = deps;
   let isStarted = false;
+  const ended: Job[] = [];
   const { guard, guards, endings } = createGuards(engine, settings);
   const runner = createJobRunner(engine, {
     ...runnerSettings(settings),
     shared: deps.queue,
     onDoubt: () => void (isStarted && resume()),
     onLeaseLost: () => sweeps.soon(),
-    onEnded: guards.jobEnded,
+    onEnded: (job) => {
+      guards.jobEnded(job);
+      if (settings.keepsEnded) ended.push(job);
+    },
   });
   const runs = createRuns(engine, { runner, stateStore: deps.stateStore, ...settings });
   const sweeps = createSweeps(engine, { runner, deps, settings });
@@ -164,6 +172,7 @@ export function createService(deps: ServiceDeps, settings: ServiceSettings): Run
     openDisk: disks.openDisk,
     openArchive: disks.openArchive,
     readiness: async (options) => withQueue(await queries.readiness(options), deps.queue),
+    ...createWorkOff(engine, { runner, queue: deps.queue, ended }),
     ...createJobAnswers(runner, createWatch(engine, runner), queries),
     sweep: sweeps.sweep,
     renewLastGood: guards.renewLastGood,

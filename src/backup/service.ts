@@ -20,6 +20,7 @@ import type { RotationService } from './rotation-service.ts';
 import type { RunService } from './runs.ts';
 import type { RestoreTestService } from './verify-boot-service.ts';
 import type { VerifyService } from './verify-service.ts';
+import type { WorkOffService } from './work-off.ts';
 
 export interface Page<T> {
   items: T[];
@@ -168,6 +169,7 @@ export interface Service
     GuardService,
     RotationService,
     RunService,
+    WorkOffService,
     PinService {
   /**
    * Starts a backup: looks the machine up, makes sure none runs for it, writes the job's record, queues it.

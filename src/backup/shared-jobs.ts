@@ -193,8 +193,12 @@ async function queueLost(
   }
 }
 
-/** The job if it has not ended and nobody is at it. */
-async function lostJob(engine: Engine, id: string, options: Cancellable): Promise<Job | undefined> {
+/** The job if it has not ended, nobody is at it, and this instance could be. */
+export async function lostJob(
+  engine: Engine,
+  id: string,
+  options: Cancellable,
+): Promise<Job | undefined> {
   let job: Job | undefined;
   try {
     job = await engine.jobs.read(id);

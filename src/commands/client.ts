@@ -63,6 +63,8 @@ export interface ServiceClient extends AsyncDisposable, ArchiveClient, RunClient
     input: { backupId: string; wishes: RestoreWishes },
     options: Cancellable,
   ): Promise<JobView>;
+  /** Of this process alone: does the jobs that wait, and answers with those that ended. */
+  workOff?(options: Cancellable): Promise<JobView[]>;
   /** The job now, then whenever it changed, up to its end. */
   watchJob(id: string, options: Cancellable): AsyncIterable<JobView>;
   /** Errors: `not_found`. */
@@ -105,6 +107,8 @@ export interface ClientInput {
   drainMs?: number;
   /** Copies of last good backups are waited for until it aborts: no other process may be there to make them. */
   until?: AbortSignal;
+  /** Takes the jobs that wait, of the shared queue where there is one, and remembers those that ended here. */
+  waiting?: boolean;
   /** When it aborts, what is under way is left within that time to whoever comes next. */
   leave?: { signal: AbortSignal; afterMs: number };
 }
@@ -133,7 +137,8 @@ async function openDirect(settings: Settings, input: ClientInput): Promise<Servi
   const level = settings.logLevel === 'info' ? 'warn' : settings.logLevel;
   const traces = await openTraces(settings, createConsoleLog({ level, write: input.terminal.err }));
   const { log, tracer } = traces;
-  const wired = await wire(settings, { log, tracer });
+  const { waiting = false } = input;
+  const wired = await wire(settings, { log, tracer, sharesQueue: waiting, keepsEnded: waiting });
   await wired.ready();
   const leaving = drainOnLeave(wired.service, input.leave);
   if (input.resume) await wired.service.start();

@@ -30,6 +30,7 @@ export function createDirectClient(
       const triggeredBy = `command line (${userName()})`;
       return jobView(await service.startBackup({ vm, request, triggeredBy }, options));
     },
+    workOff: async (options) => (await service.workOff(options)).map(jobView),
     ...createDirectArchives(service),
     ...createDirectRuns(service, () => `command line (${userName()})`),
     startIndex: async ({ backupId }, options) => {

@@ -22,6 +22,7 @@ import { backUp, jobExitCode } from './follow.ts';
 import { leaveAfterMs, parseGrace, stopsOf, withinGrace } from './grace.ts';
 import type { RunWishes } from './run-client.ts';
 import { runMany } from './run-many.ts';
+import { runWaiting } from './run-waiting.ts';
 
 const INTERRUPTED: ExitCode = 130;
 /** A backup that an earlier process began is as good as a new one, its snapshot being younger than this. */
@@ -29,7 +30,8 @@ const AS_OF_NOW_MS = 3_600_000;
 
 export const command: Command = {
   name: 'run',
-  usage: 'run --vm <machine> | --all | --tag <tag> | --name <machine> | --select <json>',
+  usage:
+    'run --vm <machine> | --all | --tag <tag> | --name <machine> | --select <json> | --waiting',
   summary:
     'Back up in the foreground, for schedulers: this process does the work and ends with it.',
   examples: [
@@ -70,6 +72,10 @@ export const command: Command = {
       value: '<time>',
       help: 'Begin nothing after it: 8h, 90m or 2026-11-24T06:00:00Z (default 1d)',
     },
+    waiting: {
+      type: 'boolean',
+      help: 'Do the jobs that wait and end: those of the shared queue, or that an earlier process left',
+    },
     grace: {
       type: 'string',
       value: '<time>',
@@ -83,6 +89,7 @@ hours, or the backup whose snapshot is less than an hour old. Otherwise comes th
 With --all, --tag, --name or --select each machine is a job of its own, begun as the limits allow: first what has no backup, then what
 was backed up longest ago. Machines with the tag xvault:skip and disks with [nobackup] in their name are left out. The report
 comes at the end (docs/runs.md); the exit code is 0 when all succeeded, 3 when some did.
+--waiting begins nothing new: it does what waits and ends (docs/queue.md), with the exit code of the first job that failed.
 SIGTERM: what runs is stopped and left to the next run or a service, cleaned up as far as the grace goes; exit code 130, and
 with --json the job or run as it was left. Ctrl-C cancels and cleans up. Exit codes: xvault help exit-codes.`,
   async run(invocation) {
@@ -98,6 +105,7 @@ with --json the job or run as it was left. Ctrl-C cancels and cleans up. Exit co
         terminal,
         direct: true,
         resume: true,
+        waiting: asked.waiting === true,
         until: signal,
         leave: { signal: leave, afterMs: leaveAfterMs(graceMs) },
       });
@@ -127,14 +135,18 @@ interface Asked {
   vm?: string;
   many?: RunWishes;
   wishes: Wishes;
+  /** What waits, and nothing new. */
+  waiting?: boolean;
 }
 
 /** Errors: `invalid_request`. */
 function readAsked(options: OptionValues): Asked {
   const vm = textOption(options, 'vm');
   const many = readSelection(options);
+  if (options.waiting === true) return readWaiting(options);
   if (vm === undefined && many === undefined) {
-    const text = 'name the machine with --vm, or several with --all, --tag, --name or --select';
+    const text =
+      'name the machine with --vm, or several with --all, --tag, --name or --select; or --waiting';
     throw new BackupError('invalid_request', text);
   }
   if (vm !== undefined && many !== undefined) {
@@ -151,6 +163,16 @@ function readAsked(options: OptionValues): Asked {
   return { many, wishes };
 }
 
+/** It asks for nothing, so nothing can be said of it. Errors: `invalid_request`. */
+function readWaiting(options: OptionValues): Asked {
+  const other = Object.keys(options).find((name) => {
+    return !['waiting', 'grace', 'json'].includes(name) && options[name] !== undefined;
+  });
+  if (other === undefined) return { waiting: true, wishes: {} };
+  const text = `leave out --${other}: --waiting does what was asked for before`;
+  throw new BackupError('invalid_request', text);
+}
+
 async function runAsked(
   { terminal, json }: Pick<Invocation, 'terminal' | 'json'>,
   input: {
@@ -163,6 +185,9 @@ async function runAsked(
 ): Promise<ExitCode> {
   const { asked, client, cancel: signal, leave, seen } = input;
   const { vm = '', many, wishes } = asked;
+  if (asked.waiting) {
+    return await runWaiting({ client, terminal, json, stop: AbortSignal.any([signal, leave]) });
+  }
   const look = (latest: JobView | RunView) => {
     seen.latest = latest;
   };

@@ -44,6 +44,8 @@ export interface WireDeps {
   log: Log;
   /** Takes part in the queue of XVAULT_QUEUE_URL: what accepts jobs for others, or does theirs. Commands do their own. */
   sharesQueue?: boolean;
+  /** The service remembers the jobs that ended here. */
+  keepsEnded?: boolean;
   meter?: Meter;
   /** Nothing is traced unless given. */
   tracer?: Tracer;
@@ -159,6 +161,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       maxAgeSeconds: settings.maxAgeSeconds,
       retry: { attempts: settings.jobAttempts, firstPauseMs: settings.jobRetryMs },
       leaveParked: settings.queueUrl !== undefined,
+      keepsEnded: deps.keepsEnded === true,
     },
   );
   const dispose = async () => {

@@ -4,9 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isEnded } from '../../src/catalog/record.ts';
+import { isEnded, type Job } from '../../src/catalog/record.ts';
 import { systemClock } from '../../src/clock.ts';
 import { NEVER } from '../../src/signals.ts';
+import { settingsFor, startProgram } from '../e2e/program.ts';
 import { type RedisServer, redisMissing, startRedis } from '../servers/redis.ts';
 import { createGeneratedDisk } from '../sim/disk.ts';
 import type { MachineSpec } from '../sim/pool.ts';
@@ -113,6 +114,50 @@ test('a process that sleeps beyond its lock in the queue, but not beyond its lea
   assert.equal(exports.completed(), 1);
   await cluster.check(sleeper);
 });
+
+for (const withRedis of LONG ? [true, false] : [true]) {
+  const how = withRedis ? 'on Redis' : 'without Redis';
+  const isSkipped = withRedis ? skip : false;
+  test(`run --waiting does what a service left, tells of it and ends, ${how}`, {
+    skip: isSkipped,
+  }, async () => {
+    await using redis = withRedis ? await startRedis() : undefined;
+    await using cluster = await startCluster(small(3));
+    const env = redis === undefined ? {} : settings(redis);
+    const service = await cluster.start('service', { ...env, XVAULT_CONCURRENCY: '1' });
+    const released = Promise.withResolvers<void>();
+    const unwatch = cluster.watch(({ name, done }) => {
+      return name === '/export' && !done ? released.promise : undefined;
+    });
+    const ids: (string | undefined)[] = [];
+    for (const machine of ['m0', 'm1', 'm2']) ids.push(await service.backUp(machine));
+    await cluster.until('one to export', () =>
+      cluster.jobs().some(({ phase }) => phase === 'exporting'),
+    );
+    service.kill();
+    await service.program.ended;
+    await cluster.expireLeases();
+    unwatch();
+    released.resolve();
+    const { sim, s3 } = cluster;
+    const run = {
+      ...settingsFor(sim, s3),
+      XVAULT_LEASE_SECONDS: '12',
+      XVAULT_LOG_LEVEL: 'info',
+      ...env,
+    };
+    const program = startProgram(['run', '--waiting', '--json'], run);
+    assert.equal(await program.ended, 0, program.output.err);
+    const { jobs } = JSON.parse(program.output.out);
+    const told = jobs.map((job: Job) => [job.id, job.status]).sort();
+    assert.deepEqual(told, ids.map((id) => [id, 'succeeded']).sort());
+    const nothing = startProgram(['run', '--waiting', '--json'], run);
+    assert.equal(await nothing.ended, 0, nothing.output.err);
+    assert.equal(nothing.output.out, '{"jobs":[]}\n');
+    const asked = await cluster.start('asked');
+    await cluster.check(asked);
+  });
+}
 
 /** Several callers ask random instances for random machines until enough were accepted. */
 async function request({ live, random }: { live: Instance[]; random: Random }): Promise<string[]> {

@@ -207,6 +207,7 @@ export function createFakeService(): FakeService {
       return { ...GUARD_EXAMPLE, dry_run: input.dryRun };
     },
     drain: () => Promise.reject(new BackupError('internal', 'not asked here')),
+    workOff: () => Promise.reject(new BackupError('internal', 'not asked here')),
   };
 }
 
