@@ -7,13 +7,17 @@ import { at } from './files.ts';
 const SERVICE = 'Deployment xvault';
 const QUEUE = 'Deployment xvault-queue';
 const NIGHT = 'CronJob xvault-all';
+const SCALED = 'ScaledJob xvault-waiting';
 
 const PODS: Record<string, string> = {
   Deployment: 'spec/template/spec',
   CronJob: 'spec/jobTemplate/spec/template/spec',
+  ScaledJob: 'spec/jobTargetRef/template/spec',
 };
 const MAIN = 'POD/containers/0';
 const GONE = undefined;
+const TRIGGER = 'spec/triggers/0/metadata';
+const JOBS = 'http://xvault.xvault/v1/jobs';
 
 /** What, in which object, at which place, what stands there instead, what is said. */
 const FAULTS: [what: string, name: string, path: string, value: unknown, said: RegExp][] = [
@@ -23,6 +27,25 @@ const FAULTS: [what: string, name: string, path: string, value: unknown, said: R
   ['an unknown key', SERVICE, 'POD/restart', 1, /unknown keys: \/spec\/template\/spec\/restart/],
   ['an unknown key deep within', NIGHT, `${MAIN}/imag`, 'x', /containers\/0\/imag/],
   ['an unknown kind', 'ServiceAccount xvault', 'apiVersion', 'v2', /no such kind/],
+  ['a wrong type of KEDA', SCALED, 'spec/pollingInterval', '30', /pollingInterval/],
+  ['a missing field of KEDA', SCALED, 'spec/triggers', GONE, /triggers/],
+  ['an unknown key of KEDA', SCALED, 'spec/maxReplicas', 3, /\/spec\/maxReplicas/],
+  [
+    'a trigger nobody answers',
+    SCALED,
+    `${TRIGGER}/url`,
+    `${JOBS}s?status=queued`,
+    /nobody answers/,
+  ],
+  ['a trigger that counts what runs', SCALED, `${TRIGGER}/url`, JOBS, /more than what waits/],
+  [
+    'a trigger that looks elsewhere',
+    SCALED,
+    `${TRIGGER}/valueLocation`,
+    'items.#',
+    /valueLocation/,
+  ],
+  ['a trigger without a token', SCALED, 'spec/triggers/0/authenticationRef/name', 'x', /no token/],
   ['an unknown setting', 'ConfigMap xvault', 'data/XVAULT_BUKET', 'b', /no setting/],
   ['a setting that is refused', 'ConfigMap xvault', 'data/XVAULT_MEMORY_MIB', 'much', /MEMORY_MIB/],
   ['an unknown command', NIGHT, `${MAIN}/args`, ['backups'], /no command/],
@@ -61,6 +84,7 @@ const FAULTS: [what: string, name: string, path: string, value: unknown, said: R
     /no service gone/,
   ],
   ['an image without a tag', QUEUE, `${MAIN}/image`, 'valkey/valkey', /tag/],
+  ['a job that is restarted for ever', SCALED, 'POD/restartPolicy', 'OnFailure', /for ever/],
   ['two of one name', 'Service xvault-queue', 'metadata/name', 'xvault', /twice/],
   [
     'labels that kustomize adds to',
@@ -83,7 +107,7 @@ function plant(object: Manifest, path: string, value: unknown): void {
 }
 
 describe('a planted fault is found:', () => {
-  const all = [...readStyle('service').objects, ...readStyle('jobs').objects];
+  const all = [...readStyle('keda').objects, ...readStyle('jobs').objects];
   const names = all.map(nameOf);
   const once = all.filter((object, index) => names.indexOf(nameOf(object)) === index);
 

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import { faultsOf, readStyle } from './cluster.ts';
 import { at, list } from './files.ts';
 
-const STYLES = ['service', 'jobs'];
+const STYLES = ['service', 'jobs', 'keda'];
 
 describe('infra/kubernetes', () => {
   for (const style of STYLES) {
