@@ -316,3 +316,27 @@ test('an instance that is drained gives its job to another', { skip }, async (t)
   assert.equal(world.record(job.id).status, 'succeeded');
   await world.nothingLeft();
 });
+
+test('500 jobs on five instances, Redis wiped three times: each is done once', {
+  skip,
+}, async (t) => {
+  const MACHINES = 100;
+  const world = await setUp(t, MACHINES);
+  world.openGate();
+  const instances: Instance[] = [];
+  for (const index of range(5)) instances.push(await world.open(`i${index}`));
+  const accepted: string[] = [];
+  for (const round of range(5)) {
+    const starts = range(MACHINES).map(async (machine) => {
+      const job = await world.start(instances[(machine + round) % 5] as Instance, machine);
+      accepted.push(job.id);
+    });
+    await Promise.all(starts);
+    if (round % 2 === 0) await world.redis.wipe();
+    await world.ended(accepted.slice(-MACHINES));
+  }
+  assert.equal(new Set(accepted).size, 500);
+  assert.equal(world.exports.size, 500, 'each exported once');
+  assert.ok(world.jobs().every(({ status, attempt }) => status === 'succeeded' && attempt === 1));
+  await world.nothingLeft();
+});
