@@ -11,6 +11,7 @@ import type { Clock, LifecycleRule, Log } from '../../src/ports.ts';
 import { DEFAULT_ROTATION } from '../../src/settings-rotation.ts';
 import { NEVER } from '../../src/signals.ts';
 import { formatTime, parseTime } from '../../src/time.ts';
+import { NO_TRACER } from '../../src/tracer.ts';
 import { nextId, sampleBackup, VM_UUID } from '../records.ts';
 import { createMemoryStore, type MemoryStore } from '../sim/memory-store.ts';
 
@@ -80,6 +81,7 @@ export function setUp(marginDays = 3): World {
       verifications: createVerifications({ store, keys, clock, log }, { ttlMs: 0 }),
       leases: createLeases({ store, clock, ids: { uuid: nextId } }, { owner }),
       rotation: { ...DEFAULT_ROTATION, lastGoodDays: marginDays },
+      tracer: NO_TRACER,
     }) satisfies Partial<Engine> as unknown as Engine;
   const settings = { marginMs: marginDays * DAY_MS, retentionDays: { daily: 14 } };
   const guard = createGuard(engine('a'), settings);
