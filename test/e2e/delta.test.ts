@@ -23,7 +23,7 @@ const MIB = 1_048_576;
 const options = { signal: NEVER };
 const isLong = process.env.XVAULT_TEST_LONG !== undefined;
 const PERSONAS: readonly PersonaName[] = isLong ? ['8.0', '8.2', '8.3', 'xs9'] : ['8.3'];
-const DAYS = isLong ? 30 : 7;
+const DAYS = isLong ? 30 : 5;
 const ROUNDS = isLong ? 3 : 1;
 
 async function open(

@@ -111,6 +111,8 @@ function rotten(key: string, at: number): ObjectStore {
   };
 }
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
+
 for (const compression of ['none', 'zstd'] as const) {
   describe(`an archive of compression ${compression}`, () => {
     let backup: Backup;
@@ -160,7 +162,8 @@ for (const compression of ['none', 'zstd'] as const) {
       },
       header: () => ({ disk: 0, position: 3, inside: 2 }),
     };
-    for (const [what, place] of Object.entries(at)) {
+    const isShort = (what: string) => compression === 'none' || what === 'block';
+    for (const [what, place] of Object.entries(at).filter(([what]) => LONG || isShort(what))) {
       test(`with one byte turned in a ${what} fails its verification, which names disk and block`, async () => {
         const { disk, position, inside } = place();
         const places = createPlaces(index);
