@@ -41,6 +41,7 @@ const bin = (name: string) => join(root, 'node_modules', '.bin', name);
 const LONGEST_FIRST = [
   'test/servers/',
   'test/conformance/',
+  'test/scenarios/',
   'test/e2e/',
   'test/crash/',
   'test/commands/',

@@ -132,7 +132,7 @@ test('an archive in a bucket is adopted, told what was changed, and verified', a
   assert.deepEqual([refused.code, /adopt without XVAULT_URL/.test(refused.err)], [2, true]);
 });
 
-test('exit codes tell a script what happened', async () => {
+test('exit codes tell a script what happened, and an error what, why and the mend', async () => {
   const [unknown, ambiguous, usage, check] = await Promise.all([
     run(['backup', 'nothere']),
     run(['backup', 'twin']),
@@ -140,6 +140,11 @@ test('exit codes tell a script what happened', async () => {
     run(['check', '--vm', 'nothere']),
   ]);
   assert.equal(unknown.code, 10, unknown.err);
+  // What, why and the mend.
+  assert.match(
+    unknown.err,
+    /^xvault: find machine nothere: .* \(not_found\)\n {2}→ Check the name or id/,
+  );
   assert.equal(ambiguous.code, 2, ambiguous.err);
   assert.equal((ambiguous.err.match(/twin {2}default/g) ?? []).length, 2);
   assert.equal(usage.code, 2);
@@ -183,12 +188,6 @@ test('a backup that nobody would do is refused: --no-wait without a service', as
   assert.equal(code, 2);
   assert.match(err, /XVAULT_URL/);
   assert.equal((await pool.auditWhenQuiet()).length, 0);
-});
-
-test('an error says what, why and the mend', async () => {
-  const { code, err } = await run(['backup', 'nothere']);
-  assert.equal(code, 10);
-  assert.match(err, /^xvault: find machine nothere: .* \(not_found\)\n {2}→ Check the name or id/);
 });
 
 test('serve does the work for others, drains on SIGTERM and ends with 0', async () => {

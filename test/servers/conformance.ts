@@ -76,11 +76,6 @@ function isSame(expected: readonly string[], notes: readonly string[]): boolean 
   return JSON.stringify(chooseAlternatives(expected, notes)) === JSON.stringify(notes);
 }
 
-/** The names of the checks in which a server differs. */
-export function listDifferences(expectation: Expectation): ReadonlySet<string> {
-  return new Set(Object.keys(load<Differences>(expectation)));
-}
-
 /** Runs the checks as subtests against one server, or skips them all with its reason. */
 export async function conform(
   t: TestContext,
