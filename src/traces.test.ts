@@ -58,13 +58,21 @@ async function start(lines: string[] = []) {
   return await startTraces(EVERYTHING as never, { log, clock, version: '0' });
 }
 
-test('a collector that is away costs neither the work nor its end', async () => {
+test('a collector that is away costs neither the work nor its end, and is told of', async () => {
   // nobody listens on the discard port
-  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'http://127.0.0.1:9';
-  const { tracer, stop } = await start();
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'http://user:secret@127.0.0.1:9';
+  const lines: string[] = [];
+  const { tracer, stop } = await start(lines);
   const answer = await tracer.span('work', { root: true }, async () => 42);
   assert.equal(answer, 42);
+  assert.deepEqual(lines, []);
   await stop();
+  assert.equal(lines.length, 1);
+  assert.match(
+    String(lines),
+    /"level":"warn".*no answer before the process ended.*traces not sent/,
+  );
+  assert.doesNotMatch(String(lines), /secret/);
 });
 
 test('work goes on from its parent, in its own frame, and log lines say which', async () => {

@@ -20,6 +20,8 @@ import type { ActiveSpan, Span, SpanAttributes, SpanOptions, Tracer } from './tr
 const FLUSH_MS = 3_000;
 /** A collector that is away is told of so often, at most. */
 const TOLD_EVERY_MS = 60_000;
+/** A command is often over before the exporter gives up: without this a wrong address is never told. */
+const NO_ANSWER = 'the collector gave no answer before the process ended';
 const TRACEPARENT = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/;
 
 export interface Traces {
@@ -67,9 +69,16 @@ export async function startTraces(
     log: withTrace(log, tracer),
     stop: async () => {
       const done = new AbortController();
-      const late = clock.sleep(FLUSH_MS, { signal: done.signal }).catch(() => undefined); // all was sent
-      // what could not be sent was told by the exporter
-      await Promise.race([provider.shutdown().catch(() => undefined), late]);
+      const late = clock.sleep(FLUSH_MS, { signal: done.signal }).then(
+        () => true,
+        () => false, // all was sent
+      );
+      // what was refused was told by the exporter
+      const sent = provider.shutdown().then(
+        () => false,
+        () => false,
+      );
+      if (await Promise.race([sent, late])) log.warn('traces not sent', { reason: NO_ANSWER });
       done.abort();
     },
   };
