@@ -24,11 +24,16 @@ const LIVE_LIMIT_MS = 5_000;
 const READY_FRESH_MS = 5_000;
 /** A container outlives so many alarms that do not come: this object may be away for a moment. */
 const KEEP_ALARMS = 20;
-/** Alarms in a row without a sign of life, neither from the port nor in a record, before a container is ended. */
+/** Looks in a row without a sign of life, neither from the port nor in a record, before a container is ended … */
 const SILENT_ALARMS = 10;
+/** … and as long at least, however often it is looked: a container that starts on a busy host is silent, too. */
+const SILENT_MS = 5 * 60_000;
+/** The platform's own word for "ended the hard way"; without it the next look tries again. */
+const DESTROY_LIMIT_MS = 60_000;
 
 interface Silence {
   alarms: number;
+  sinceMs: number;
   /** When each record was last written, as of the alarm before. */
   updatedAt: Record<string, string>;
 }
@@ -53,18 +58,21 @@ export interface EngineProcess {
 interface Context {
   deps: Deps;
   settings: SupervisorSettings;
+  ear: Ear;
 }
 
 /** The process in the container of `deps`. */
 export function createEngineProcess(deps: Deps, settings: SupervisorSettings): EngineProcess {
   const { container, storage, clock } = deps;
-  const context = { deps, settings };
+  const ear = createEar(deps);
+  const context = { deps, settings, ear };
   let answeredAt = Number.NEGATIVE_INFINITY;
   let starting: Promise<void> | undefined;
   let stopping: Promise<void> | undefined;
   return {
     ready: async () => {
-      await stopping;
+      if (stopping !== undefined) await isStopped(context, stopping);
+      ear.listen();
       if (container.running && clock.elapsed() - answeredAt < READY_FRESH_MS) return;
       starting ??= bringUp(context).finally(() => {
         starting = undefined;
@@ -93,7 +101,10 @@ export function createEngineProcess(deps: Deps, settings: SupervisorSettings): E
         deps.log.warn('engine not started', { error: messageOf(error) });
       }
     },
-    keep: () => keep(context),
+    keep: async () => {
+      ear.listen();
+      await keep(context);
+    },
     listen: (left) => listen(context, left),
     stop: async () => {
       answeredAt = Number.NEGATIVE_INFINITY;
@@ -114,21 +125,24 @@ function toPort(request: Request): Request {
 }
 
 async function bringUp(context: Context): Promise<void> {
-  const { deps, settings } = context;
+  const { deps, settings, ear } = context;
   const { container, clock } = deps;
   const until = clock.elapsed() + settings.readyMs;
-  let ended: string | undefined;
-  if (!container.running) {
+  let launched = false;
+  const begin = () => {
     try {
-      launch(context, (reason) => {
-        ended = reason;
-      });
+      launch(context);
+      launched = true;
     } catch (error) {
       throw notReady(`it cannot be started: ${messageOf(error)}`, error);
     }
-  }
+  };
+  if (!container.running) begin();
   while (!(await lives(context))) {
-    if (ended !== undefined) throw notReady(`it ended: ${ended}`);
+    if (ear.heard !== undefined) {
+      if (launched) throw notReady(`it ended: ${ear.heard}`);
+      begin(); // it had ended while nobody listened
+    }
     if (clock.elapsed() >= until) {
       throw notReady(
         `it does not answer after ${settings.readyMs / 1000} s, and is still starting`,
@@ -151,22 +165,48 @@ async function lives({ deps: { container, clock } }: Context): Promise<boolean> 
   }
 }
 
-/** Starts the container and writes down how it ends. Errors: the platform's. */
-function launch({ deps, settings }: Context, onEnd: (reason: string) => void = () => {}): void {
-  const { container, storage, log } = deps;
+/** Starts the container, and hears how it ends. Errors: the platform's. */
+function launch({ deps: { container }, settings, ear }: Context): void {
   container.start(settings.env);
-  const note = async (reason: string): Promise<void> => {
-    onEnd(reason);
-    log.info('engine ended', { reason });
-    await storage.put('last_end', reason);
+  ear.listen();
+}
+
+interface Ear {
+  /** How the container ended that was listened to last; undefined while it runs. */
+  readonly heard: string | undefined;
+  /** Hears the end of the container that runs, whoever started it; writes it down. */
+  listen(): void;
+}
+
+/**
+ * An object that begins anew may find a container running. The platform tells of its end, also by `running`, only those
+ * who listen (workerd, src/workerd/api/container.c++), so whoever looks listens first.
+ */
+function createEar({ container, storage, log }: Deps): Ear {
+  let listening = false;
+  let heard: string | undefined;
+  const hear = async (): Promise<void> => {
+    try {
+      heard = await container.ended().then(() => 'it ended by itself', messageOf);
+    } finally {
+      listening = false;
+    }
+    log.info('engine ended', { reason: heard });
+    await storage.put('last_end', heard);
   };
-  container
-    .ended()
-    .then(
-      () => note('it ended by itself'),
-      (error) => note(messageOf(error)),
-    )
-    .catch((error) => log.warn('end of engine not written down', { error: messageOf(error) }));
+  return {
+    get heard() {
+      return heard;
+    },
+    listen: () => {
+      if (listening || !container.running) return;
+      listening = true;
+      heard = undefined;
+      hear().catch((error) =>
+        log.warn('end of engine not written down', { error: messageOf(error) }),
+      );
+    },
+  };
 }
 
 async function keep({ deps, settings }: Context): Promise<void> {
@@ -182,18 +222,24 @@ async function listen(
   context: Context,
   left: readonly { watched: Watched; seen: Seen }[],
 ): Promise<void> {
-  const { container, storage, log } = context.deps;
+  const { container, storage, clock, log } = context.deps;
   if (!container.running || (await lives(context))) return await forgetSilence(storage);
   const entries = left.map(({ watched, seen }) => [watched.id, seen.updatedAt]);
   const updatedAt: Record<string, string> = Object.fromEntries(entries);
   const before = await storage.get<Silence>('silence');
   const heard = left.some(({ watched: { id } }) => before?.updatedAt[id] !== updatedAt[id]);
-  const alarms = before === undefined || heard ? 1 : before.alarms + 1;
-  if (alarms < SILENT_ALARMS) return await storage.put('silence', { alarms, updatedAt });
+  const nowMs = clock.now();
+  const { alarms, sinceMs }: Silence =
+    before === undefined || heard
+      ? { alarms: 1, sinceMs: nowMs, updatedAt }
+      : { ...before, alarms: before.alarms + 1 };
+  if (alarms < SILENT_ALARMS || nowMs - sinceMs < SILENT_MS) {
+    return await storage.put('silence', { alarms, sinceMs, updatedAt });
+  }
   log.error('engine ended: it was silent', { alarms });
   await storage.put('last_end', `it did not answer for ${alarms} looks, and was ended`);
   await forgetSilence(storage);
-  await container.destroy('it was silent');
+  await destroy(context, 'it was silent');
 }
 
 async function forgetSilence(storage: SupervisorStorage): Promise<void> {
@@ -206,7 +252,21 @@ async function end(context: Context): Promise<void> {
   container.signal(SIGTERM);
   const until = clock.elapsed() + context.settings.graceMs;
   while (container.running && clock.elapsed() < until) await pause(context);
-  if (container.running) await container.destroy('it did not end after SIGTERM');
+  if (container.running) await destroy(context, 'it did not end after SIGTERM');
+}
+
+/** Errors: `engine_unavailable` when the platform does not say that it is done; the next look tries again. */
+async function destroy({ deps: { container, clock } }: Context, reason: string): Promise<void> {
+  await limited(clock, DESTROY_LIMIT_MS, () => container.destroy(reason));
+}
+
+/** A request waits for the end of the container before as long as for the start of the next. */
+async function isStopped({ deps, settings }: Context, stopping: Promise<void>): Promise<void> {
+  try {
+    await limited(deps.clock, settings.readyMs, () => stopping);
+  } catch (error) {
+    throw notReady('the one before it has not ended yet', error);
+  }
 }
 
 /** Loops round it look at their own limit. */

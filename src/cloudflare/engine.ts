@@ -7,14 +7,15 @@ import { DurableObject } from 'cloudflare:workers';
 import type { DurableObjectState, R2Bucket } from '@cloudflare/workers-types';
 import { createKeys } from '../catalog/keys.ts';
 import { leaseTiming } from '../catalog/lease.ts';
-import { problemOf } from '../catalog/problem.ts';
 import { systemClock } from '../clock.ts';
-import { toBackupError } from '../errors.ts';
+import { BackupError, toBackupError } from '../errors.ts';
+import type { LogLevel } from '../log.ts';
+import type { ObjectStore } from '../ports.ts';
 import { type ContainerPort, createContainer, type PlatformContainer } from './container.ts';
-import { readEngineSettings } from './engine-settings.ts';
+import { type EngineSettings, readEngineSettings } from './engine-settings.ts';
 import { createR2Store } from './r2-store.ts';
 import { createRecords } from './records.ts';
-import { createSupervisor, type Supervisor } from './supervisor.ts';
+import { createSupervisor, refuseAll, type Supervisor } from './supervisor.ts';
 import { createWorkerLog } from './worker-log.ts';
 
 /** What wrangler.toml gives the class; the rest are variables and secrets, as texts. */
@@ -27,7 +28,7 @@ export interface EngineEnv {
 /** Characters of the object's id that name its container in leases. */
 const ID_CHARACTERS = 16;
 
-/** Wires the supervisor of the object `ctx` over its container, or a stand-in. Errors: `configuration`. */
+/** Wires the supervisor of the object `ctx` over its container, or a stand-in. Wrong settings are told to whoever asks. */
 export function superviseEngine(
   ctx: DurableObjectState,
   env: EngineEnv,
@@ -35,23 +36,27 @@ export function superviseEngine(
 ): Supervisor {
   const id = ctx.id.toString();
   const instance = `engine-${id.slice(0, ID_CHARACTERS)}`;
-  const settings = readEngineSettings(env, instance);
-  const { stateBucket, bucket } = settings;
-  const store = createR2Store(
-    { bucket: (stateBucket === undefined ? undefined : env.STATE_BUCKET) ?? env.BUCKET },
-    { name: stateBucket ?? bucket },
-  );
-  const log = createWorkerLog(
-    // biome-ignore lint/suspicious/noConsole: the only way into the platform's log
-    { level: settings.logLevel, write: (line) => console.log(line) },
-    { engine: ctx.id.name ?? id },
-  );
+  const logOf = (level: LogLevel) =>
+    createWorkerLog(
+      // biome-ignore lint/suspicious/noConsole: the only way into the platform's log
+      { level, write: (line) => console.log(line) },
+      { engine: ctx.id.name ?? id },
+    );
   const clock = systemClock;
+  const { storage } = ctx;
+  let settings: EngineSettings;
+  let store: ObjectStore;
+  try {
+    settings = readEngineSettings(env, instance);
+    store = stateStore(env, settings);
+  } catch (error) {
+    return refuseAll(toBackupError(error), { storage, clock, log: logOf('error') });
+  }
+  const log = logOf(settings.logLevel);
   const records = createRecords(
     { store, keys: createKeys(settings.prefix), clock },
     { instance, timing: leaseTiming(settings.leaseMs) },
   );
-  const { storage } = ctx;
   const deps = { container, storage, records, clock, log };
   const supervisor = createSupervisor(deps, settings.supervisor);
   return {
@@ -63,6 +68,18 @@ export function superviseEngine(
     },
     alarm: () => supervisor.alarm(),
   };
+}
+
+/** Where jobs and runs lie. Errors: `configuration`: looked for in the other bucket, all of them would seem to be gone. */
+function stateStore(
+  env: EngineEnv,
+  { bucket: name, stateBucket }: Pick<EngineSettings, 'bucket' | 'stateBucket'>,
+): ObjectStore {
+  if (stateBucket === undefined) return createR2Store({ bucket: env.BUCKET }, { name });
+  const { STATE_BUCKET: bucket } = env;
+  if (bucket !== undefined) return createR2Store({ bucket }, { name: stateBucket });
+  const mend = 'is no binding of an R2 bucket: add it to [[r2_buckets]] in wrangler.toml';
+  throw new BackupError('configuration', `STATE_BUCKET: ${mend}`);
 }
 
 /** One for each name the front door asks for. */
@@ -77,16 +94,9 @@ export class Engine extends DurableObject<EngineEnv> {
   }
 
   async fetch(request: Request): Promise<Response> {
-    try {
-      return await this.supervise().fetch(request);
-    } catch (error) {
-      const problem = problemOf(toBackupError(error));
-      const headers = { 'content-type': 'application/problem+json' };
-      return Response.json(problem, { status: problem.status, headers });
-    }
+    return await this.supervise().fetch(request);
   }
 
-  /** Wrong settings throw: the platform shows it, and repeats. */
   async alarm(): Promise<void> {
     await this.supervise().alarm();
   }

@@ -8,7 +8,7 @@
  */
 import { createJobStore } from '../catalog/job-store.ts';
 import { type Keys, leaseKey } from '../catalog/keys.ts';
-import { createLeases, type LeaseHolder, type LeaseTiming } from '../catalog/lease.ts';
+import { createLeases, isParked, type LeaseHolder, type LeaseTiming } from '../catalog/lease.ts';
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { endOf, isMachineEnded, isRunEnded, type Run, type RunMachine } from '../catalog/run.ts';
@@ -38,9 +38,15 @@ export function createRecords(
   const leases = createLeases({ store, clock, ids: noIds }, { owner: instance, timing });
 
   const ours = ({ owner }: LeaseHolder): boolean => owner.startsWith(`${instance}-`);
-  const holderOf = async (key: string, id: string, options: Cancellable) => {
+  const holderOf = async (
+    key: string,
+    id: string,
+    options: Cancellable,
+  ): Promise<Seen['holder']> => {
     const holder = await leases.look(key, options);
-    if (holder === undefined || holder.expired || holder.jobId !== id) return 'nobody';
+    if (holder === undefined || holder.jobId !== id) return 'nobody';
+    if (isParked(holder)) return 'queue';
+    if (holder.expired) return 'nobody';
     return ours(holder) ? 'ours' : 'other';
   };
 
@@ -64,14 +70,14 @@ export function createRecords(
     const state = await jobs.load(id, options);
     if (state === undefined || isEnded(state.job)) return true;
     const lease = await holderOf(leaseKey(keys, state.job), id, options);
-    if (lease !== 'nobody') return false;
+    if (isAlive(lease)) return false;
     return await written(jobs.save(state, failedJob(state.job, error, clock.now()), options));
   }
 
   async function endRun(id: string, error: BackupError, options: Cancellable): Promise<boolean> {
     const state = await runs.load(id, options);
     if (state === undefined || isRunEnded(state.run)) return true;
-    if ((await holderOf(keys.runLease(id), id, options)) !== 'nobody') return false;
+    if (isAlive(await holderOf(keys.runLease(id), id, options))) return false;
     for (const machine of state.run.machines) {
       if (isMachineEnded(machine) || machine.job_id === undefined) continue;
       if (!(await endJob(machine.job_id, error, options))) return false;
@@ -83,8 +89,9 @@ export function createRecords(
     look,
     held: async (options) => {
       const found: WatchedName[] = [];
-      for (const [key, holder] of await leases.list(keys.leasesPrefix, options)) {
-        if (!ours(holder)) continue;
+      for await (const key of leaseKeys({ store, keys }, options)) {
+        const holder = await readable(leases.look(key, options));
+        if (holder === undefined || !ours(holder)) continue;
         const kind = key === keys.runLease(holder.jobId) ? 'run' : 'job';
         const name: WatchedName = { kind, id: holder.jobId };
         const seen = await readable(look(name, options));
@@ -95,6 +102,25 @@ export function createRecords(
     giveUp: async ({ kind, id }, error, options) =>
       kind === 'job' ? await endJob(id, error, options) : await endRun(id, error, options),
   };
+}
+
+/** Somebody may work on it. */
+function isAlive(holder: Seen['holder']): boolean {
+  return holder === 'ours' || holder === 'other';
+}
+
+/** One by one: a lease that cannot be read hides none of the others, and keeps no container. */
+async function* leaseKeys(
+  { store, keys }: { store: ObjectStore; keys: Keys },
+  options: Cancellable,
+): AsyncGenerator<string> {
+  let startAfter: string | undefined;
+  do {
+    const from = startAfter === undefined ? {} : { startAfter };
+    const page = await store.list({ prefix: keys.leasesPrefix, ...from }, options);
+    for (const { key } of page.objects) yield key;
+    startAfter = page.next;
+  } while (startAfter !== undefined);
 }
 
 /** Of a job that a shutdown interrupted in good order, when; 0 of any other. */

@@ -15,11 +15,12 @@ import type { Job } from '../catalog/record.ts';
 import { type Run, runRequestSchema } from '../catalog/run.ts';
 import { createRunStore } from '../catalog/run-store.ts';
 import { systemIds } from '../clock.ts';
+import { BackupError } from '../errors.ts';
 import { SILENT_LOG } from '../log.ts';
 import { NEVER } from '../signals.ts';
 import { formatTime } from '../time.ts';
 import { createRecords } from './records.ts';
-import { createSupervisor } from './supervisor.ts';
+import { createSupervisor, refuseAll } from './supervisor.ts';
 
 const ALARM_MS = 30_000;
 const IDLE_MS = 120_000;
@@ -87,6 +88,7 @@ function createWorld() {
     },
     /** Its Durable Object is gone from memory; its storage and its container are not. */
     evict: () => {
+      container.forget();
       supervisor = create();
     },
     /** The next alarm that is due. */
@@ -182,6 +184,23 @@ test('a container that is gone is started again until the job has ended, also by
   await world.change(id, { status: 'succeeded' });
   await rest(world);
   assert.equal(world.container.running, false);
+});
+
+test('an object that begins anew over a running container hears when that ends', async () => {
+  const world = createWorld();
+  const id = world.begins();
+  await world.fetch('/v1/vms/web/backups', POST);
+  await world.change(id, { status: 'running' });
+  world.evict();
+  world.container.die('exit code 137');
+  await world.alarm();
+  await world.alarm();
+  assert.equal(world.container.starts.length, 2);
+  world.evict();
+  world.container.die('gone with its host');
+  world.container.answer = () => new Response('{}');
+  assert.equal((await world.fetch('/v1/sweep', POST)).status, 200);
+  assert.equal(world.container.starts.length, 3);
 });
 
 test('an alarm that comes twice at once, or again, starts one container', async () => {
@@ -399,6 +418,71 @@ test('a job that begins while the supervisor makes sure that there is none keeps
   assert.ok(world.storage.values.has(`watched/job/${id}`));
 });
 
+test('a request that comes while everything is being forgotten is watched all the same', async () => {
+  const world = createWorld();
+  await world.fetch('/v1/sweep', POST);
+  const id = world.begins();
+  const { deleteAlarm } = world.storage;
+  let answer: Promise<Response> | undefined;
+  world.storage.deleteAlarm = async () => {
+    world.container.livez = 'no';
+    answer ??= world.begin('/v1/vms/web/backups');
+    await new Promise(setImmediate);
+    await deleteAlarm();
+  };
+  while (answer === undefined) await world.alarm();
+  world.container.livez = 'yes';
+  assert.equal((await world.settle(answer)).status, 202);
+  assert.notEqual(world.storage.alarmAt, null);
+  assert.ok(world.storage.values.has(`watched/job/${id}`));
+});
+
+test('a container whose end the platform does not tell is no reason to wait for ever, nor to look no more', async () => {
+  const world = createWorld();
+  const { container } = world;
+  await world.fetch('/v1/sweep', POST);
+  container.obeys = false;
+  const { destroy } = container;
+  container.destroy = () => new Promise(() => {});
+  while (container.signals.length === 0) await world.alarm();
+  assert.notEqual(world.storage.alarmAt, null);
+  container.destroy = destroy;
+  await rest(world);
+  assert.equal(container.running, false);
+});
+
+test('a lease that cannot be read keeps no container, and hides no job', async () => {
+  const world = createWorld();
+  await world.fetch('/v1/sweep', POST);
+  await world.store.put(`${world.keys.leasesPrefix}0`, 'no lease', options);
+  const job = sampleJob({ status: 'running' });
+  await world.jobs.create(job, options);
+  await world.hold(job, 'engine-1a2b3c4d');
+  for (let i = 0; i < 20; i++) await world.alarm();
+  assert.equal(world.container.running, true);
+  await world.change(job.id, { status: 'succeeded' });
+  await rest(world);
+  assert.equal(world.container.running, false);
+});
+
+test('a job that a running engine does not take up ends, and the container with it', async () => {
+  const world = createWorld();
+  const job = sampleJob({ status: 'queued' });
+  world.begins(job);
+  await world.fetch('/v1/vms/web/backups', POST);
+  const lease = await world.hold(job, 'engine-1a2b3c4d');
+  for (let i = 0; i < 120; i++) {
+    await lease.renew(options);
+    await world.alarm();
+  }
+  assert.equal((await world.job(job.id))?.status, 'queued', 'one that waits in an engine is left');
+  await rest(world);
+  const ended = await world.job(job.id);
+  assert.equal(ended?.status, 'failed');
+  assert.match(ended.error?.detail ?? '', /runs and has not worked on it for 30 minutes/);
+  assert.equal(world.container.running, false);
+});
+
 test('a container that does not obey SIGTERM is destroyed after the grace', async () => {
   const world = createWorld();
   world.container.obeys = false;
@@ -511,4 +595,28 @@ test('without a container every request is a problem that says what is missing',
   assert.equal(answer.status, 503);
   assert.match(await answer.text(), /\[\[containers\]\]/);
   await supervisor.alarm();
+});
+
+test('wrong settings are told to whoever asks, and what is watched is looked at when they are mended', async () => {
+  const world = createWorld();
+  const { storage, clock, container } = world;
+  const id = world.begins();
+  await world.fetch('/v1/vms/web/backups', POST);
+  await world.change(id, { status: 'running' });
+  container.die();
+  const error = new BackupError('configuration', 'ENGINE_STARTS: Invalid input');
+  const refusing = refuseAll(error, { storage, clock, log: SILENT_LOG });
+  const answer = await refusing.fetch(new Request('https://xvault.example/v1/runs', POST));
+  assert.equal(answer.status, 500);
+  assert.match(await answer.text(), /ENGINE_STARTS/);
+  // the platform repeats an alarm that throws six times, and never again
+  for (let i = 0; i < 20; i++) {
+    await clock.advance((storage.alarmAt ?? 0) - clock.now());
+    await refusing.alarm();
+  }
+  while (container.starts.length < 2) await world.alarm();
+  await world.change(id, { status: 'succeeded' });
+  await rest(world);
+  await refusing.alarm();
+  assert.equal(storage.alarmAt, null);
 });

@@ -24,10 +24,12 @@ import {
 } from './supervision.ts';
 import { createUnderWay } from './under-way.ts';
 import {
+  lookedAt,
   nameIn,
   nextStep,
   type Seen,
   startedAgain,
+  UNATTENDED_MS,
   type Watched,
   type WatchedName,
 } from './watched.ts';
@@ -36,6 +38,8 @@ import {
 const TOUCH_EVERY_MS = 10_000;
 /** One look at everything; an alarm may take 15 minutes. */
 const ROUND_LIMIT_MS = 5 * 60_000;
+/** Between two looks whether the Worker was mended. */
+const REFUSED_ALARM_MS = 60_000;
 const RETRY_AFTER_SECONDS = 10;
 const WATCHED = 'watched/';
 
@@ -53,9 +57,27 @@ export function createSupervisor(deps: SupervisorDeps, settings: SupervisorSetti
       'start engine: this Worker has no container; add [[containers]] for the class Engine to wrangler.toml, and deploy it where containers run',
       { retry: 'after-fix' },
     );
-    return { fetch: async () => problem(error), alarm: async () => {} };
+    return refuseAll(error, deps);
   }
   return supervise({ ...deps, container }, settings);
+}
+
+/**
+ * Answers everything with what is wrong with the Worker. Alarms go on while anything is known: a deploy that mends it
+ * wakes nobody, and what is watched must be looked at then.
+ */
+export function refuseAll(
+  error: BackupError,
+  { storage, clock, log }: Pick<SupervisorDeps, 'storage' | 'clock' | 'log'>,
+): Supervisor {
+  return {
+    fetch: async () => problem(error),
+    alarm: async () => {
+      if ((await storage.list({ prefix: '' })).size === 0) return;
+      await storage.setAlarm(clock.now() + REFUSED_ALARM_MS);
+      log.error('nothing is supervised', { error });
+    },
+  };
 }
 
 interface Watch {
@@ -99,9 +121,10 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
     log.info('engine stopped: nothing to do');
     // somebody asked meanwhile: the container is started again for them, and stays watched
     if (watching || underWay.busy()) return;
-    forget();
     await storage.deleteAlarm();
     await storage.deleteAll();
+    forget();
+    // what somebody who asked meanwhile wrote down is gone, the alarm with it
     if (underWay.busy()) await touch();
   };
 
@@ -175,9 +198,11 @@ async function lookAtAll(
   const { container, storage, clock, log } = deps;
   const left: { watched: Watched; seen: Seen }[] = [];
   let start = false;
-  for (const watched of (await storage.list<Watched>({ prefix: WATCHED })).values()) {
-    const seen = await look(deps, watched, options);
+  for (const known of (await storage.list<Watched>({ prefix: WATCHED })).values()) {
+    const seen = await look(deps, known, options);
     const now = { running: container.running, nowMs: clock.now(), ...settings };
+    const watched = seen === undefined ? known : lookedAt(known, seen, now);
+    if (watched !== known) await storage.put(keyOf(watched), watched);
     const step = nextStep(watched, seen, now);
     if (seen === undefined || step === 'forget') {
       log.info('watched no more: it has ended', nameOf(watched));
@@ -223,11 +248,13 @@ async function giveUp(
 ): Promise<boolean> {
   const { kind, starts } = watched;
   const lastEnd = (await engine.lastEnd()) ?? 'nobody saw it';
-  const error = new BackupError(
-    'engine_unavailable',
-    `end ${kind}: its container was started ${starts} times and was gone each time before the ${kind} ended; look at the container's log and memory, and at the settings; last end: ${lastEnd}`,
-    { details: { starts, last_end: lastEnd } },
-  );
+  const mend = `look at the container's log and memory, and at the settings; last end: ${lastEnd}`;
+  const what = deps.container.running
+    ? `its container runs and has not worked on it for ${UNATTENDED_MS / 60_000} minutes`
+    : `its container was started ${starts} times and was gone each time before the ${kind} ended`;
+  const error = new BackupError('engine_unavailable', `end ${kind}: ${what}; ${mend}`, {
+    details: { starts, last_end: lastEnd },
+  });
   const given = await deps.records.giveUp(watched, error, options);
   if (given) deps.log.error('gave up', { ...nameOf(watched), starts, last_end: lastEnd });
   return given;

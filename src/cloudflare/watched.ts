@@ -2,7 +2,7 @@
  * What the supervisor watches and what it does about it: pure decisions, and the constants they rest on.
  *
  * A job or a run is watched from the moment the engine said 202 until its record in the bucket says that it ended. While
- * the container runs there is nothing to decide. When it does not, it is started again, a bounded number of times: the
+ * the container runs and somebody works on it there is nothing to decide. When it does not run, it is started again, a bounded number of times: the
  * engine itself ends a job that five instances began and none ended, so six starts let it say that itself, and the
  * supervisor only speaks for an engine that never gets so far. What is no failure of the job is not counted: a job that
  * a drain left queued (deploys, hosts that are restarted), a run that came further since the last start.
@@ -21,6 +21,8 @@ export interface Watched extends WatchedName {
   startedAt: number;
   /** How far it was then: `Seen.milestone`. */
   milestone: number;
+  /** Since when the container runs and nobody works on it, milliseconds since 1970; absent while somebody does. */
+  idleSince?: number;
 }
 
 /** What its record says now. */
@@ -30,12 +32,21 @@ export interface Seen {
   updatedAt: string;
   /** Grows when a start was no failure of this job or run: nothing was lost by it. */
   milestone: number;
-  /** Whose lease it is, if it has not run out: an instance of this container, or another. */
-  holder: 'ours' | 'other' | 'nobody';
+  /**
+   * Whose lease it is, if it has not run out: an instance of this container, or another. `queue`: left there on purpose,
+   * it waits in a queue that instances share.
+   */
+  holder: 'ours' | 'other' | 'queue' | 'nobody';
 }
 
 /** A start every `alarmMs` at first, then twice as long each time: a lack of capacity of some minutes is outlasted. */
 export const LONGEST_PAUSE_MS = 10 * 60_000;
+
+/**
+ * An engine takes up what was left within two minutes of the end of its lease. What it has not by then it never will (too many newer
+ * jobs, a record it refuses): without an end its container would run, and cost, for ever.
+ */
+export const UNATTENDED_MS = 30 * 60_000;
 
 export type Step = 'forget' | 'wait' | 'start' | 'give_up';
 
@@ -46,7 +57,7 @@ export function nextStep(
   now: { running: boolean; nowMs: number; maxStarts: number; alarmMs: number },
 ): Step {
   if (seen === undefined || seen.ended) return 'forget';
-  if (now.running) return 'wait';
+  if (now.running) return isUnattended(watched, seen, now.nowMs) ? 'give_up' : 'wait';
   // another container took it over: its lease says that it lives
   if (seen.holder === 'other') return 'wait';
   if (now.nowMs < watched.startedAt + pauseMs(watched.starts, now.alarmMs)) return 'wait';
@@ -55,11 +66,27 @@ export function nextStep(
   return seen.holder === 'ours' ? 'wait' : 'give_up';
 }
 
+/** As it is remembered after a look: whether somebody works on it. */
+export function lookedAt(
+  watched: Watched,
+  seen: Seen,
+  { running, nowMs }: { running: boolean; nowMs: number },
+): Watched {
+  const { idleSince, ...rest } = watched;
+  if (!running || seen.holder !== 'nobody') return idleSince === undefined ? watched : rest;
+  return idleSince === undefined ? { ...watched, idleSince: nowMs } : watched;
+}
+
+function isUnattended({ idleSince }: Watched, { holder }: Seen, nowMs: number): boolean {
+  return holder === 'nobody' && idleSince !== undefined && nowMs - idleSince >= UNATTENDED_MS;
+}
+
 /** As it is remembered after the container was started once more. */
 export function startedAgain(watched: Watched, seen: Seen, nowMs: number): Watched {
   const counted = seen.milestone > watched.milestone ? 0 : 1;
+  const { idleSince: _, ...rest } = watched;
   return {
-    ...watched,
+    ...rest,
     starts: watched.starts + counted,
     startedAt: nowMs,
     milestone: Math.max(seen.milestone, watched.milestone),

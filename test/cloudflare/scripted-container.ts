@@ -9,6 +9,8 @@ export interface ScriptedContainer extends ContainerPort {
   readonly requests: Request[];
   /** The process ends; with a reason it failed. */
   die(reason?: string): void;
+  /** Its object begins anew: it hears of no end before it listens again. */
+  forget(): void;
   /** What the engine answers; its absence is a port that nobody listens on. */
   answer?: ((request: Request) => Response | Promise<Response>) | undefined;
   /** Called by `start`, after it counted; may throw. */
@@ -18,9 +20,14 @@ export interface ScriptedContainer extends ContainerPort {
   livez: 'yes' | 'no' | 'hangs';
 }
 
-/** Not running yet. */
+/**
+ * Not running yet. As on the platform `running` stays true after the end until somebody listens (workerd,
+ * src/workerd/api/container.c++: it is what `monitor` hears that makes it false).
+ */
 export function createScriptedContainer(): ScriptedContainer {
   let running = false;
+  let alive = false;
+  let heeded = false;
   let end = Promise.withResolvers<void>();
   const self: ScriptedContainer = {
     starts: [],
@@ -37,11 +44,20 @@ export function createScriptedContainer(): ScriptedContainer {
       self.starts.push(env);
       self.onStart?.();
       running = true;
+      alive = true;
       end = Promise.withResolvers();
+      end.promise.catch(() => {}); // nobody may listen
     },
-    ended: () => end.promise,
+    ended: () => {
+      heeded = true;
+      running = alive;
+      return end.promise;
+    },
+    forget: () => {
+      heeded = false;
+    },
     fetch: async (request) => {
-      if (!running) throw new Error('the container is not listening');
+      if (!alive) throw new Error('the container is not listening');
       if (new URL(request.url).pathname === '/livez') {
         if (self.livez === 'hangs') return await new Promise<never>(() => {});
         if (self.livez === 'no') throw new Error('the container is not listening');
@@ -58,7 +74,8 @@ export function createScriptedContainer(): ScriptedContainer {
     },
     destroy: async () => self.die('destroyed'),
     die: (reason) => {
-      running = false;
+      alive = false;
+      if (heeded) running = false;
       if (reason === undefined) end.resolve();
       else end.reject(new Error(reason));
     },
