@@ -25,6 +25,7 @@ import { createApp } from './http/app.ts';
 import { readingHalf } from './http/elsewhere.ts';
 import { problemAnswer } from './http/problem.ts';
 import type { Log, ObjectStore } from './ports.ts';
+import { NEVER } from './signals.ts';
 import { VERSION } from './version.ts';
 
 /** What the platform gives with each event. */
@@ -32,6 +33,8 @@ export interface Context {
   waitUntil(work: Promise<unknown>): void;
 }
 
+/** A trigger's work may take 15 minutes. */
+const CRON_MS = 12 * 60_000;
 /** Of a failed cron run, in the platform's list of failures. */
 const SHOWN_CHARACTERS = 2000;
 
@@ -56,7 +59,10 @@ export async function answerRequest(
   return await front(request);
 }
 
-/** Posts the run of a cron trigger. Throws what went wrong: the platform shows it beside the trigger. */
+/**
+ * Posts the run of a cron trigger; an engine that cannot be had yet (its image is fetched, too many run) is asked again, since
+ * nobody else will before tomorrow. Throws what went wrong: the platform shows it beside the trigger.
+ */
 export async function startScheduledRun(
   { scheduledTime }: { scheduledTime: number },
   env: FrontEnv,
@@ -68,19 +74,30 @@ export async function startScheduledRun(
     const text = 'set the secret XVAULT_TOKEN: what a cron trigger starts is asked for with it';
     throw new BackupError('configuration', text);
   }
-  const request = new Request('https://cron.invalid/v1/runs', {
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${token}`,
-      'content-type': 'application/json',
-      // the platform may fire twice
-      'idempotency-key': `cron-${new Date(scheduledTime).toISOString()}`,
-    },
-    body: settings.cronRun,
-  });
-  const answer = await createFront(settings, { env, context })(request);
-  const text = (await answer.text()).slice(0, SHOWN_CHARACTERS);
-  if (!answer.ok) throw new Error(`start the run of this trigger: ${answer.status} ${text}`);
+  const post = () =>
+    new Request('https://cron.invalid/v1/runs', {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${token}`,
+        'content-type': 'application/json',
+        // the platform may fire twice, and an answer that got lost may have started it
+        'idempotency-key': `cron-${new Date(scheduledTime).toISOString()}`,
+      },
+      body: settings.cronRun,
+    });
+  const log = logOf(settings.logLevel);
+  const until = systemClock.elapsed() + CRON_MS;
+  for (;;) {
+    const answer = await createFront(settings, { env, context })(post());
+    const text = (await answer.text()).slice(0, SHOWN_CHARACTERS);
+    if (answer.ok) return;
+    const pauseMs = Number(answer.headers.get('retry-after') ?? Number.NaN) * 1000;
+    if (!(systemClock.elapsed() + pauseMs < until)) {
+      throw new Error(`start the run of this trigger: ${answer.status} ${text}`);
+    }
+    log.warn('run of trigger not started yet', { status: answer.status, answer: text });
+    await systemClock.sleep(pauseMs, { signal: NEVER });
+  }
 }
 
 /** Errors: `configuration` with every mistake. */

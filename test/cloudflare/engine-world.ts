@@ -16,8 +16,8 @@ import { bundle, readConfig } from './bundle.ts';
 
 export const BUCKET = 'backups';
 export const CREDENTIALS = { accessKeyId: 'local', secretAccessKey: 'local-secret' };
-/** A scenario that takes this long hangs. */
-const HANG_MS = 90_000;
+/** A scenario that takes this long hangs; ten at once on two processors take 90 s. */
+const HANG_MS = 180_000;
 const LOOK_AGAIN_MS = 50;
 const SUPERVISOR = {
   XVAULT_BUCKET: BUCKET,
@@ -46,6 +46,8 @@ export interface EngineWorld extends AsyncDisposable {
   readonly asked: string[];
   /** What each start was given. */
   readonly envs: Record<string, string>[];
+  /** How each process ended; undefined in good order. */
+  readonly ends: (string | undefined)[];
   readonly running: boolean;
   /** Of R2's S3 API. */
   readonly endpoint: string;
@@ -160,6 +162,7 @@ type Host = ReturnType<typeof createHost>;
 function createHost(startProcess: StartProcess) {
   const asked: string[] = [];
   const envs: Record<string, string>[] = [];
+  const ends: (string | undefined)[] = [];
   const waiters = new Set<() => void>();
   let process: Process | undefined;
   let last: Process | undefined;
@@ -174,8 +177,9 @@ function createHost(startProcess: StartProcess) {
       const started = startProcess(env as Record<string, string>);
       process = started;
       last = started;
-      void started.ended.then(() => {
+      void started.ended.then((reason) => {
         if (process === started) process = undefined;
+        ends.push(reason);
         note('ended');
       });
       return {};
@@ -186,7 +190,7 @@ function createHost(startProcess: StartProcess) {
     keep: () => ({}),
   };
   return {
-    seen: { asked, envs },
+    seen: { asked, envs, ends },
     running: () => process !== undefined,
     end: () => process?.signal(9),
     until: async (what: string, ready: () => unknown): Promise<void> => {

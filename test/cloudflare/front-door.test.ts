@@ -51,9 +51,10 @@ before(async () => {
 });
 after(async () => await world.close());
 
-test('reads are what a process of Node answers over the same bucket, and wake no engine', async () => {
+test('reads are what a process of Node answers over the same bucket; they wake no engine and write nothing', async () => {
   const { front, node, asked } = world;
   asked.length = 0;
+  const stored = await objects();
   const id = backups[0]?.id ?? '';
   const paths = [
     '/v1/jobs',
@@ -104,7 +105,15 @@ test('reads are what a process of Node answers over the same bucket, and wake no
   assert.equal((await front(`/v1/jobs/${jobs[0]?.id}`, { headers: again })).status, 304);
   assert.equal((await front('/v1/jobs')).status, 401);
   assert.equal(asked.length, 0);
+  assert.deepEqual(await objects(), stored);
 });
+
+/** Everything in the bucket, with its tag. */
+async function objects(): Promise<string[]> {
+  const { objects: found, next } = await world.store.list({ prefix: '' }, options);
+  assert.equal(next, undefined);
+  return found.map(({ key, etag }) => `${key} ${etag}`);
+}
 
 /** Ages, times of the answer and what is drawn from them differ by the moment. */
 function timeless(text: string): string {
@@ -234,8 +243,18 @@ test('a cron trigger posts the run of the settings once for its time, and throws
   assert.equal(asked[0]?.headers.authorization, BEARER.authorization);
   world.refuse = true;
   const failed = await worker.scheduled({ scheduledTime, cron: '0 1 * * *' });
-  world.refuse = false;
   assert.notEqual(failed.outcome, 'ok');
+  // one that cannot be had yet is asked again, with the same key
+  world.refuse = '0';
+  asked.length = 0;
+  world.onAsked = () => {
+    if (asked.length === 3) world.refuse = false;
+  };
+  const late = await worker.scheduled({ scheduledTime, cron: '0 1 * * *' });
+  world.onAsked = () => {};
+  assert.equal(late.outcome, 'ok');
+  assert.equal(asked.length, 4);
+  assert.equal(new Set(asked.map(({ headers }) => headers['idempotency-key'])).size, 1);
 });
 
 test('the binding is the bucket of S3: the same bytes, tags, times and pages', async () => {

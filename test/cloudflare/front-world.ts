@@ -62,7 +62,12 @@ export async function startFrontWorld() {
   const config = readConfig();
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}/cdn-cgi/local/r2/s3`;
-  const world = { refuse: false };
+  const world = {
+    /** The engines cannot be had; a text is their Retry-After. */
+    refuse: false as boolean | string,
+    /** Called with each request that comes, after it was decided what it gets. */
+    onAsked: (_asked: Asked) => {},
+  };
   const lines: string[] = [];
   const optionsWith = (bindings: Record<string, string>) =>
     convertV4MiniflareOptions({
@@ -93,14 +98,19 @@ export async function startFrontWorld() {
       durableObjects: { ENGINE: { className: 'Engine', useSQLite: true } },
       serviceBindings: {
         TELL: async (request: Request) => {
-          asked.push({
+          const one = {
             engine: request.headers.get('x-engine') ?? '',
             method: request.method,
             path: new URL(request.url).pathname,
             headers: Object.fromEntries(request.headers),
             body: Buffer.from(await request.arrayBuffer()),
-          });
-          return new MiniflareResponse('{}', { status: world.refuse ? 503 : 202 });
+          };
+          asked.push(one);
+          const { refuse } = world;
+          world.onAsked(one);
+          if (refuse === false) return new MiniflareResponse('{}', { status: 202 });
+          const headers = typeof refuse === 'string' ? { 'retry-after': refuse } : {};
+          return new MiniflareResponse('{}', { status: 503, headers });
         },
       },
     } as unknown as Parameters<typeof convertV4MiniflareOptions>[0]);
