@@ -4,7 +4,7 @@
  * A part's memory is taken before its bytes are read. The part being filled is the only memory held that is not on
  * its way out, which is what keeps many uploads on a small budget from waiting for each other:
  *
- *   reserve → commit → … → part full: sent in the background, next part's turn (turns.ts) and memory taken → …
+ *   reserve → commit → … → part full: sent in the background, next part's memory taken → …
  */
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
@@ -13,12 +13,10 @@ import { combineCrc32 } from './crc32.ts';
 import type { Cutter, PartSink, Piece, Rest } from './cutter.ts';
 import { type Layout, leastSlabBytes, wantPartBytes } from './layout.ts';
 import { budgetOf, type Delivery, type Part } from './section.ts';
-import type { Turn } from './turns.ts';
 
 /** The part being filled. */
 interface OpenPart {
   slab: Slab;
-  turn: Turn;
   /** As much of the slab as this part may take. */
   bytes: Buffer;
   usedBytes: number;
@@ -85,7 +83,6 @@ async function reserve(state: State, sizeBytes: number, options: Cancellable): P
   state.reserved = undefined;
   if (state.open === undefined) await openPart(state, options);
   let open = usable(state);
-  open.turn.moved();
   const roomBytes = open.bytes.length - open.usedBytes;
   if (roomBytes < sizeBytes && state.layout.fixedPartBytes === undefined) {
     closePart(state, false);
@@ -152,19 +149,13 @@ async function openPart(state: State, options: Cancellable): Promise<void> {
   sink.expect(want);
   await sender.room(options);
   const signal = AbortSignal.any([options.signal, sender.signal]);
-  const turn = await context.share.turns.take({ signal });
-  const slab = await context.arena.take(least, want, { signal }).catch((error) => {
-    turn.end();
-    throw error;
-  });
+  const slab = await context.arena.take(least, want, { signal });
   if (signal.aborted || state.isClosed) {
     slab.release();
-    turn.end();
     signal.throwIfAborted();
   }
-  turn.moved();
   const bytes = slab.bytes.subarray(0, fixedPartBytes ?? maxPartBytes);
-  const open = { slab, turn, bytes, ...emptyPart() };
+  const open = { slab, bytes, ...emptyPart() };
   state.open = open;
   const { carryBytes } = state;
   if (carryBytes > 0) {
@@ -180,7 +171,6 @@ function closePart(state: State, isLast: boolean): void {
   const { open } = state;
   if (open === undefined) return;
   state.open = undefined;
-  open.turn.end();
   const { slab, usedBytes, crc, rereadBytes } = open;
   const body = open.bytes.subarray(0, usedBytes);
   state.sink.send({ body, crc, rereadBytes, release: () => slab.release() }, { isLast });
@@ -188,7 +178,6 @@ function closePart(state: State, isLast: boolean): void {
 
 function dropOpen(state: State): void {
   state.open?.slab.release();
-  state.open?.turn.end();
   state.open = undefined;
 }
 

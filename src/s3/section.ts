@@ -15,12 +15,10 @@ import type { Budget } from './layout.ts';
 import { createMultipart, type Multipart, type PartReceipt, type Watch } from './multipart.ts';
 import { TRANSFER_BUDGET } from './retry.ts';
 import type { Sender } from './sender.ts';
-import type { Turns } from './turns.ts';
 
-/** Shared by all uploads of a store: memory is divided by their number, and they take turns at filling it. */
+/** Shared by all uploads of a store: memory is divided by their number. */
 export interface UploadShare {
   active: number;
-  turns: Turns;
 }
 
 export interface UploadContext extends StoreContext {

@@ -36,7 +36,6 @@ import type { RetryBudget } from './retry.ts';
 import type { UploadShare } from './section.ts';
 import { fillFromObject, readStream } from './stream.ts';
 import { tracedCalls } from './traced.ts';
-import { createTurns } from './turns.ts';
 import { beginUpload } from './upload.ts';
 import { readVersioning } from './versioning.ts';
 import { deleteObject, putObject } from './write.ts';
@@ -78,7 +77,7 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
   const { client, calls, bucket, quirks } = context;
   const { prefix } = settings;
   const facts = createFacts(context, prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`);
-  const share: UploadShare = { active: 0, turns: createTurns(deps) };
+  const share: UploadShare = { active: 0 };
 
   return {
     facts,
