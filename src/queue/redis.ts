@@ -152,8 +152,9 @@ async function loop(
   while (!signal.aborted) {
     try {
       const isDue = clock.elapsed() - keptAt >= keepMs;
-      if (isDue) keptAt = clock.elapsed();
-      await round(context, { isDue });
+      const isReady = link.redis.status === 'ready'; // else the link says so
+      if (isReady && isDue) keptAt = clock.elapsed();
+      if (isReady) await round(context, { isDue });
     } catch (error) {
       keptAt = Number.NEGATIVE_INFINITY;
       if (!signal.aborted) link.away(error);
@@ -165,7 +166,6 @@ async function loop(
 
 async function round(context: Context, { isDue }: { isDue: boolean }): Promise<void> {
   const { clock, link, lanes, turns } = context;
-  if (link.redis.status !== 'ready') return; // the link says so
   if (!lanes.areOpen) {
     await lanes.open();
     await enterLimits(context);

@@ -112,11 +112,12 @@ return named
 const RENEW = `${COMMON}
 local ttl = tonumber(ARGV[1])
 local empty = redis.call('SET', epoch, now, 'NX')
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   redis.call('ZADD', held, now + ttl, ARGV[i])
   redis.call('HSET', place, ARGV[i], ARGV[i + 1])
 end
-return empty and 1 or 0
+local ms = tonumber(redis.call('GET', epoch)) + tonumber(ARGV[2]) - now
+return {empty and 1 or 0, ms > 0 and ms or 0}
 `;
 
 const HELD = `${COMMON}
@@ -137,8 +138,10 @@ export interface Slots {
   take(job: QueuePlace & { id: string }): Promise<Slot>;
   /** Gives it back; the jobs that may get it now. */
   giveBack(id: string): Promise<string[]>;
-  /** Keeps those; true when Redis was found empty. */
-  renew(jobs: readonly (QueuePlace & { id: string })[]): Promise<boolean>;
+  /** Keeps those. `settlingMs`: nobody gets a slot before. */
+  renew(
+    jobs: readonly (QueuePlace & { id: string })[],
+  ): Promise<{ wasEmpty: boolean; settlingMs: number }>;
   /** Of all instances. */
   held(): Promise<{ pool: string; srs: string[] }[]>;
   /** Enters what this instance thinks the limits are; what they were, where they were others. */
@@ -176,7 +179,11 @@ export function createSlots(redis: Redis, settings: SlotSettings): Slots {
     giveBack: async (id) => (await run('giveBack', id)) as string[],
     renew: async (jobs) => {
       const held = jobs.flatMap((job) => [job.id, placeText(job)]);
-      return (await run('renew', ttlMs, ...held)) === 1;
+      const [empty, settlingMs] = (await run('renew', ttlMs, settleMs, ...held)) as [
+        number,
+        number,
+      ];
+      return { wasEmpty: empty === 1, settlingMs };
     },
     held: async () =>
       ((await run('held')) as string[]).map((text) => {

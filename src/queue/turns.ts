@@ -14,6 +14,8 @@ import type { Slots } from './slots.ts';
 /** A job that found its SR full asks again after this at the latest; usually it is called before. */
 const REFUSED_MS = 15_000;
 
+/** Two clocks that are rounded: asked a moment too early, the first job would lose its place. */
+const CLOCKS_MS = 50;
 /** As long as a refused one: its first turn is under way here. */
 const OWN = { got: 'settling', ms: REFUSED_MS } as const;
 
@@ -55,13 +57,17 @@ export function createTurns(
   context: Context,
   settings: { instance: string; limits: TurnLimits; lockMs: number },
 ): Turns {
-  const { lanes, slots, link } = context;
+  const { clock, lanes, slots, link } = context;
   const { limits, instance, lockMs } = settings;
   const held = new Map<string, Held>();
   const refusals = new Map<string, string>();
   let serve: ((ticket: Ticket) => Promise<TurnEnd>) | undefined;
   let stopped = false;
   let tokens = 0;
+  /** Until then jobs stay where they are: one that is put back loses its place in the order. */
+  let settlesAt = 0;
+  /** Turns that are not given back yet; a place is free a moment earlier. */
+  let open = 0;
   let idlers: (() => void)[] = [];
 
   const run = async (one: Held, turn: (ticket: Ticket) => Promise<TurnEnd>): Promise<void> => {
@@ -69,7 +75,8 @@ export function createTurns(
     held.delete(one.job.data.id);
     await giveBack(context, one, end);
     link.announce();
-    if (held.size > 0) return;
+    open -= 1;
+    if (open > 0) return;
     for (const done of idlers) done();
     idlers = [];
   };
@@ -81,11 +88,13 @@ export function createTurns(
     if (slot.got === 'taken' && serve !== undefined) {
       refusals.delete(ticket.id);
       held.set(ticket.id, one);
+      open += 1;
       void run(one, serve);
       return;
     }
     if (slot.got === 'refused') refusals.set(ticket.id, whyNot(slot.why, ticket, limits));
     const ms = slot.got === 'settling' ? slot.ms : REFUSED_MS;
+    if (slot.got === 'settling' && slot !== OWN) settlesAt = clock.elapsed() + ms;
     await one.job.moveToDelayed(Date.now() + ms, one.token);
   };
 
@@ -98,7 +107,7 @@ export function createTurns(
       for (let found = serve !== undefined; found; ) {
         found = false;
         for (const lane of lanes.all()) {
-          if (stopped || held.size >= limits.total) return;
+          if (stopped || held.size >= limits.total || clock.elapsed() < settlesAt) return;
           tokens += 1;
           const token = `${instance}:${tokens}`;
           const job = await lane.worker.getNextJob(token, { block: false });
@@ -109,7 +118,8 @@ export function createTurns(
     },
     keep: async () => {
       const all = [...held.values()];
-      const wasEmpty = await slots.renew(all.map(({ job }) => job.data));
+      const { wasEmpty, settlingMs } = await slots.renew(all.map(({ job }) => job.data));
+      settlesAt = settlingMs === 0 ? 0 : clock.elapsed() + settlingMs + CLOCKS_MS;
       for (const { job, token } of all) {
         // another may have it by now: the machine's lease decides who works
         await job.extendLock(token, lockMs).catch(() => undefined);
@@ -124,7 +134,7 @@ export function createTurns(
       stopped = true;
     },
     idle: async () => {
-      if (held.size > 0) await new Promise<void>((resolve) => idlers.push(resolve));
+      if (open > 0) await new Promise<void>((resolve) => idlers.push(resolve));
     },
   };
 }
