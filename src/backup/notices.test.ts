@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { keys, leave, options, setUp } from '../../test/backup/engine-world.ts';
+import { problemOf } from '../catalog/problem.ts';
 import { backupRequestSchema } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import type { Delivery, Notice, Notifier } from '../notices.ts';
@@ -226,6 +227,31 @@ test('an end that was written a moment before its instance died is told by the n
     ops.told.map(({ notice }) => notice.about),
     [left.id],
   );
+});
+
+test('the end of a job whose engine could not be kept up is told by the next one that starts, once', async () => {
+  const ops = createFakeNotifier();
+  const world = setUp({}, { notifier: ops.notifier });
+  const gaveUp = new BackupError('engine_unavailable', 'end job: its container was gone each time');
+  const left = await leave(world, {
+    status: 'failed',
+    phase: 'exporting',
+    finished_at: formatTime(world.clock.now()),
+    error: problemOf(gaveUp),
+  });
+  await world.clock.advance(1000);
+  for (const name of ['b', 'c']) {
+    const service = world.instance(name);
+    await service.start();
+    await service.drain({ drainMs: 0 });
+  }
+  assert.deepEqual(
+    ops.told.map(({ notice: { event, about }, targets }) => [event, about, targets]),
+    [['backup.failed', left.id, ['ops']]],
+  );
+  assert.deepEqual(world.record(left.id).notifications, [
+    { event: 'backup.failed', target: 'ops', ok: true, attempts: 1 },
+  ]);
 });
 
 test('machines without a fresh backup are told once a day, by one of all instances', async () => {

@@ -116,11 +116,13 @@ export function createNotices(deps: NoticesDeps): Notices {
       const targets = owedBy(job);
       if (targets.length > 0 || starts.has(job.id)) track(tellTraced(job, targets), job.id);
     },
-    takeOver: async (job, options) => {
+    takeOver: async (given, options) => {
+      const known = (job: Job) => withUntold(job, notifier);
+      const job = known(given);
       if (!isForgotten(job, clock.now()) || settled.has(job.id) || starts.has(job.id)) return;
       if (settled.size >= SETTLED_LIMIT) settled.clear();
       settled.add(job.id);
-      const { claimed, owed } = await claim(jobs, job.id, options);
+      const { claimed, owed } = await claim({ jobs, known }, job.id, options);
       if (claimed === undefined || owed.length === 0) return;
       log.info('notice of a former instance is sent', { job_id: job.id, targets: owed });
       track(tellTraced(claimed, owed), job.id);
@@ -181,14 +183,31 @@ function withOwed(job: Job, notifier: Notifier): Job {
   return owed.length === 0 ? job : merged(job, owed);
 }
 
+/** Who kept the engine ended it, and knows nobody to tell: everybody is owed a notice who has none of its end. */
+function withUntold(job: Job, notifier: Notifier): Job {
+  const event = endEvent(job);
+  const isTold = job.notifications?.some((one) => one.event === event);
+  return isKeepersEnd(job) && !isTold ? withOwed(job, notifier) : job;
+}
+
+/** No engine ends a job with this code (src/cloudflare/supervisor.ts does). */
+function isKeepersEnd({ status, error }: Job): boolean {
+  return status === 'failed' && error?.code === 'engine_unavailable';
+}
+
 /** Written before it is told: should this process die, too, nobody hears of it a third time. */
-async function claim(jobs: JobStore, id: string, options: Cancellable) {
+async function claim(
+  { jobs, known }: { jobs: JobStore; known(job: Job): Job },
+  id: string,
+  options: Cancellable,
+) {
   let owed: string[] = [];
   const claimed = await jobs.update(
     id,
     (found) => {
-      owed = owedBy(found);
-      return owed.length === 0 ? undefined : withoutOwed(found);
+      const job = known(found);
+      owed = owedBy(job);
+      return owed.length === 0 ? undefined : withoutOwed(job);
     },
     options,
   );
@@ -203,7 +222,8 @@ function owedBy({ notifications = [] }: Job): string[] {
 function isForgotten(job: Job, nowMs: number): boolean {
   if (job.finished_at === undefined || owedBy(job).length === 0) return false;
   const ageMs = nowMs - parseTime(job.finished_at);
-  return ageMs > GRACE_MS && ageMs < STALE_MS;
+  // nobody is telling the keeper's word already
+  return ageMs > (isKeepersEnd(job) ? 0 : GRACE_MS) && ageMs < STALE_MS;
 }
 
 function entryOf(event: string, delivery: Delivery): Notification {
