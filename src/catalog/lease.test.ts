@@ -5,7 +5,7 @@ import { createMemoryStore } from '../../test/sim/memory-store.ts';
 import { systemIds } from '../clock.ts';
 import { type BackupError, isBackupError } from '../errors.ts';
 import { NEVER } from '../signals.ts';
-import { CLOCK_SKEW_MS, createLeases, LEASE_MS, leaseTiming } from './lease.ts';
+import { CLOCK_SKEW_MS, createLeases, isParked, LEASE_MS, leaseTiming } from './lease.ts';
 
 const signal = NEVER;
 
@@ -119,4 +119,19 @@ test('the expired lease of a job that has not ended is for that job alone', asyn
   const ended = async (jobId: string) => jobId !== 'job-1';
   await assert.rejects(b.take({ key: 'leases/x', jobId: 'job-2', ended }, { signal }), isHeld);
   await b.take({ key: 'leases/x', jobId: 'job-1', ended }, { signal });
+});
+
+test('a parked lease is held by nobody, and still for its job alone as long as that has not ended', async () => {
+  const { a, b } = setUp();
+  const lease = await a.take({ key: 'leases/x', jobId: 'job-1' }, { signal });
+  await lease.park({ signal });
+  assert.equal(lease.held(), false);
+  const holder = await b.look('leases/x', { signal });
+  assert.equal(holder && isParked(holder), true);
+  assert.equal(holder?.expired, true);
+  const ended = async (jobId: string) => jobId !== 'job-1';
+  await assert.rejects(b.take({ key: 'leases/x', jobId: 'job-2', ended }, { signal }), isHeld);
+  const mine = await b.take({ key: 'leases/x', jobId: 'job-1', ended }, { signal });
+  await assert.rejects(lease.park({ signal }), (error) => isBackupError(error, 'lease_lost'));
+  assert.equal(mine.held(), true);
 });
