@@ -1,11 +1,19 @@
 /**
- * Every recipe of docs/recipes/ does what it says: read the way its program reads it, its commands run by a real shell with
- * real curl against a service that listens, over a simulated pool.
+ * Every recipe of docs/recipes/ does what it says: read by its own program where there is a small one (readers.ts), its commands run
+ * by a real shell with real curl against a service that listens, over a simulated pool.
  */
 import assert from 'node:assert/strict';
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,8 +25,10 @@ import { parse } from 'yaml';
 import { ROUTES } from '../../src/http/routes/index.ts';
 import type { RunView } from '../../src/http/run-answers.ts';
 import { type HttpWorld, startHttpWorld, TOKEN } from '../e2e/app.ts';
+import { faultsOf } from '../infra/cluster.ts';
 import { at } from '../infra/files.ts';
 import { createSparseDisk } from '../sim/disk.ts';
+import { gitlabJob, missing, readUnits, readWorkflow } from './readers.ts';
 
 const FOLDER = fileURLToPath(new URL('../../docs/recipes/', import.meta.url));
 const SCRIPT = join(FOLDER, 'xvault-run.sh');
@@ -45,8 +55,11 @@ const SHELLS = {
   cron: ['/bin/sh', '-c'],
 } as const;
 
-const missing = ['curl', 'bash'].filter((name) => spawnSync(name, ['--version']).error);
-const skip = missing.length > 0 && `not installed: ${missing.join(', ')}`;
+const skipWithout = (...names: string[]): string | false => {
+  const absent = missing('curl', 'bash', ...names);
+  return absent.length > 0 && `not installed: ${absent.join(', ')}`;
+};
+const skip = skipWithout();
 
 let world: HttpWorld;
 let server: Server;
@@ -97,11 +110,15 @@ async function newestRun(): Promise<RunView> {
 }
 
 /** The command ends well, with a run of its own that backed web-1 up. */
-async function assertBacksUp(argv: readonly string[], more: Record<string, string> = {}) {
+async function assertBacksUp(
+  argv: readonly string[],
+  more: Record<string, string> = {},
+  says = /^succeeded: /m,
+) {
   const seen = (await world.call('GET', '/v1/runs')).json<{ runs: RunView[] }>().runs.length;
   const { code, out, err } = await execute(argv, more);
   assert.equal(code, 0, `${out}\n${err}`);
-  assert.match(out, /^succeeded: /m);
+  assert.match(out, says);
   const { runs } = (await world.call('GET', '/v1/runs')).json<{ runs: RunView[] }>();
   assert.equal(runs.length, seen + 1);
   const run = await newestRun();
@@ -167,23 +184,34 @@ test('crontab: the run and the line with curl alone', { skip }, async () => {
   assert.equal(ended.json().status, 'succeeded');
 });
 
-test('systemd: a timer, and a service whose credential is the token', { skip }, async () => {
-  const unit = read('systemd/xvault-nightly.service');
-  const textOf = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(unit)?.[1] ?? '';
-  const [path = '', ...rest] = textOf('ExecStart').split(' ');
-  assert.equal(path, '/usr/local/bin/xvault-run.sh');
+test('systemd: a timer, and a service whose credential is the token', {
+  skip: skipWithout('systemd-analyze'),
+}, async () => {
+  const units = join(folder, 'units');
+  mkdirSync(units);
+  cpSync(join(FOLDER, 'systemd'), units, { recursive: true });
+  const file = join(units, 'xvault-nightly.service');
+  const unit = readFileSync(file, 'utf8');
+  assert.match(unit, /^ExecStart=\/usr\/local\/bin\/xvault-run\.sh /m);
   assert.match(unit, /^LoadCredential=token:\/etc\/xvault\/token$/m);
-  assert.match(unit, /^Environment=XVAULT_TOKEN_FILE=%d\/token$/m);
-  // systemd's quotes and escapes are C's, and so are JSON's
-  const request = JSON.parse(rest.join(' ')) as string;
-  await assertBacksUp([SCRIPT, request, 'systemd-1']);
-  assert.match(
-    read('systemd/xvault-nightly.timer'),
-    /^OnCalendar=.*\nRandomizedDelaySec=.*\nPersistent=true$/m,
-  );
+  // the only thing of it that a machine may have elsewhere
+  writeFileSync(file, unit.replace('/usr/local/bin/xvault-run.sh', SCRIPT));
+  const seen = readUnits(units, 'xvault-nightly');
+  assert.deepEqual(seen.complaints, []);
+  assert.deepEqual(seen.environment, [
+    'XVAULT_URL=https://xvault.example.com',
+    `XVAULT_TOKEN_FILE=${units}/run/credentials/xvault-nightly.service/token`,
+  ]);
+  await assertBacksUp([...seen.argv, 'systemd-1']);
+  writeFileSync(file, unit.replace('TimeoutStartSec=12h', 'TimeoutStartSec=12parsecs'));
+  assert.match(String(readUnits(units, 'xvault-nightly').complaints), /TimeoutStartSec/);
 });
 
 test('GitHub Actions', { skip }, async () => {
+  const { wrong, runs } = await readWorkflow(read('github-actions.yaml'));
+  assert.deepEqual(wrong, []);
+  const misspelt = await readWorkflow(read('github-actions.yaml').replace('runs-on', 'run-on'));
+  assert.match(String(misspelt.wrong), /Unexpected value 'run-on'/);
   const workflow = parse(read('github-actions.yaml'), { strict: true });
   const step = at(workflow, 'jobs', 'backup', 'steps', 1);
   assert.deepEqual(at(step, 'env'), {
@@ -191,8 +219,10 @@ test('GitHub Actions', { skip }, async () => {
     XVAULT_TOKEN: '$' + '{{ secrets.XVAULT_TOKEN }}',
   });
   assert.equal(at(step, 'shell'), 'bash');
+  const [script = '', ...more] = runs;
+  assert.equal(more.length, 0);
   const summary = join(folder, 'summary');
-  const { run } = await assertBacksUp([...SHELLS.github, String(at(step, 'run'))], {
+  const { run } = await assertBacksUp([...SHELLS.github, script], {
     XVAULT_TOKEN: TOKEN,
     GITHUB_RUN_ID: '42',
     GITHUB_RUN_ATTEMPT: '1',
@@ -200,7 +230,7 @@ test('GitHub Actions', { skip }, async () => {
   });
   assert.equal(run.request.deadline, '8h');
   assert.match(readFileSync(summary, 'utf8'), /^succeeded: /);
-  const failing = await execute([...SHELLS.github, String(at(step, 'run'))], {
+  const failing = await execute([...SHELLS.github, script], {
     XVAULT_TOKEN: 'wrong',
     GITHUB_RUN_ID: '43',
     GITHUB_RUN_ATTEMPT: '1',
@@ -209,15 +239,25 @@ test('GitHub Actions', { skip }, async () => {
   assert.equal(failing.code, 1, 'a pipe does not hide it');
 });
 
-test('GitLab CI', { skip }, async () => {
-  const { backup } = parse(read('gitlab-ci.yaml'), { strict: true });
-  const script = [...(backup.before_script as string[]), ...(backup.script as string[])].join('\n');
-  const { run } = await assertBacksUp([...SHELLS.gitlab, script], {
-    XVAULT_TOKEN: TOKEN,
-    CI_JOB_ID: '7',
-  });
+test('GitLab CI: the job of the pipeline, and partial success is a warning', {
+  skip: skipWithout('git', 'rsync'),
+}, async () => {
+  const pipeline = read('gitlab-ci.yaml');
+  const variables = { XVAULT_URL: env.XVAULT_URL, XVAULT_TOKEN: TOKEN };
+  const job = (name: string, text: string) =>
+    gitlabJob(
+      { folder: join(folder, name), cwd: FOLDER },
+      { pipeline: text, script: SCRIPT, variables },
+    );
+  const alone = { HOME: folder, XVAULT_URL: '', XVAULT_TOKEN_FILE: '' };
+  const { run } = await assertBacksUp(job('whole', pipeline), alone, /> succeeded: /);
   assert.equal(run.request.note, 'before a deployment');
-  assert.deepEqual(backup.allow_failure, { exit_codes: [3] });
+  const both = pipeline.replace('"tags": ["nightly"]', '"all": true');
+  const partial = await execute(job('partial', both), alone);
+  assert.equal(partial.code, 0, partial.out + partial.err);
+  assert.match(partial.out, /> partial: 1 of 2 machines[\s\S]* WARN {2}backup/);
+  const misspelt = await execute(job('no', pipeline.replace('allow_failure', 'allow_fail')), alone);
+  assert.notEqual(misspelt.code, 0, 'the schema is GitLab’s own');
 });
 
 test('Jenkins', { skip }, async () => {
@@ -234,7 +274,9 @@ test('Jenkins', { skip }, async () => {
 });
 
 test('Kubernetes: a CronJob with the script of this folder', { skip }, async () => {
-  const spec = at(parse(read('kubernetes-cronjob.yaml'), { strict: true }), 'spec');
+  const cronJob = parse(read('kubernetes-cronjob.yaml'), { strict: true });
+  assert.deepEqual(await faultsOf([cronJob]), []);
+  const spec = at(cronJob, 'spec');
   assert.equal(at(spec, 'concurrencyPolicy'), 'Forbid');
   const pod = at(spec, 'jobTemplate', 'spec', 'template', 'spec');
   const container = at(pod, 'containers', 0);
@@ -250,16 +292,20 @@ test('Kubernetes: a CronJob with the script of this folder', { skip }, async () 
   });
 });
 
-test('Ansible', { skip }, async () => {
-  const [play] = parse(read('ansible.yaml'), { strict: true });
-  const task = at(play, 'tasks', 0, 'ansible.builtin.command');
-  const argv = at(task, 'argv') as string[];
-  const [, format = ''] = /'date (\+\S+)'/.exec(argv.at(-1) ?? '') ?? [];
-  const { out: stamp } = await execute(['date', format]);
-  assert.equal(at(task, 'chdir'), '{{ playbook_dir }}');
-  const key = (argv.at(-1) ?? '').replace(/\{\{.*\}\}/, stamp.trim());
-  assert.match(key, /^ansible-\d{4}-\d\d-\d\dT\d{4}$/);
-  await assertBacksUp([...argv.slice(0, -1), key]);
+test('Ansible goes on when all is backed up, and not otherwise', {
+  skip: skipWithout('ansible-playbook'),
+}, async () => {
+  const more = { HOME: folder, ANSIBLE_LOCALHOST_WARNING: 'false' };
+  const play = ['ansible-playbook', '-v', join(FOLDER, 'ansible.yaml')];
+  const { run } = await assertBacksUp(play, more, /changed: \[localhost\].*"stdout": "succeeded: /);
+  assert.equal(run.request.note, 'before a change');
+  const other = join(folder, 'ansible');
+  mkdirSync(other);
+  cpSync(SCRIPT, join(other, 'xvault-run.sh'));
+  writeFileSync(join(other, 'play.yaml'), read('ansible.yaml').replace('web-1', 'stick'));
+  const refused = await execute(['ansible-playbook', join(other, 'play.yaml')], more);
+  assert.equal(refused.code, 2, refused.err);
+  assert.match(refused.out, /"rc": 1,[\s\S]*failed=1/);
 });
 
 test('the Slack app calls the route there is, and asks for no more than commands', () => {
