@@ -19,6 +19,8 @@ export interface RedisServer extends AsyncDisposable {
   readonly client: Redis;
 }
 
+/** It ends when its stdin does: with the test's process, too, however that ends. */
+const WATCHED = '"$@" & read -r _; kill -9 $!; wait';
 const PROGRAMS = ['redis-server', 'valkey-server'];
 
 /** Why there is none here; undefined when there is one. */
@@ -39,7 +41,7 @@ export async function startRedis(): Promise<RedisServer> {
   const stop = async () => {
     if (server.exitCode !== null || server.signalCode !== null) return;
     const ended = once(server, 'exit');
-    server.kill('SIGKILL');
+    server.stdin.end();
     await ended;
   };
   return {
@@ -74,8 +76,8 @@ function program(): string | undefined {
 async function launch({ path, port, folder }: { path: string; port: number; folder: string }) {
   const options = { bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no' };
   const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
-  const child = spawn(path, ['--port', String(port), ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+  const child = spawn('sh', ['-c', WATCHED, 'sh', path, '--port', String(port), ...args], {
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   await new Promise<void>((resolve, reject) => {
     let output = '';
