@@ -1,7 +1,7 @@
 /** Runs as the commands get them: from an engine in this process, or from a running service. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Service } from '../backup/service.ts';
-import { type Run, type RunRequest, runRequestSchema } from '../catalog/run.ts';
+import { isRunEnded, type Run, type RunRequest, runRequestSchema } from '../catalog/run.ts';
 import { systemClock } from '../clock.ts';
 import { BackupError } from '../errors.ts';
 import { type RunView, runView } from '../http/run-answers.ts';
@@ -10,6 +10,8 @@ import { parseTime } from '../time.ts';
 
 /** A run that was left is gone on with by the same wish of the same night; the next night's wants every machine again. */
 const SAME_NIGHT_MS = 12 * 3_600_000;
+/** Newest runs among which one that is under way is looked for: some a day are made. */
+const NEWEST = 50;
 
 export type RunWishes = Partial<Omit<RunRequest, 'select'>> & {
   select: Partial<RunRequest['select']>;
@@ -33,8 +35,11 @@ export interface RunClient {
     input: { status?: string; pageSize: number; pageToken?: string },
     options: Cancellable,
   ): Promise<RunsPage>;
-  /** The run of the same wishes that an earlier process left and this one took over, if it is of tonight. */
-  leftRun?(wishes: RunWishes): RunView | undefined;
+  /**
+   * The run of the same wishes, if it is of tonight: one that an earlier process left and this one took over, or one that
+   * another instance is at. Should that instance be gone, this process goes on with it when the lease has run out.
+   */
+  openRun?(wishes: RunWishes, options: Cancellable): Promise<RunView | undefined>;
 }
 
 /** From an engine in this process. */
@@ -63,14 +68,18 @@ export function createDirectRuns(
       const { items, nextPageToken } = await service.listRuns(input, options);
       return { runs: items.map(runView), next_page_token: nextPageToken ?? '' };
     },
-    leftRun: (wishes) => {
+    openRun: async (wishes, options) => {
       const request = requestOf(wishes);
       const nowMs = systemClock.now();
-      const found = service.leftRuns().findLast((run) => {
+      const isWanted = (run: Run) => {
         const isOpen = nowMs < parseTime(run.deadline_at) && !run.cancel_requested;
         const isTonight = nowMs < parseTime(run.created_at) + SAME_NIGHT_MS;
         return isOpen && isTonight && isDeepStrictEqual(run.request, request);
-      });
+      };
+      const left = service.leftRuns().findLast(isWanted);
+      if (left !== undefined || request.dry_run) return left && runView(left);
+      const { items } = await service.listRuns({ pageSize: NEWEST }, options);
+      const found = items.find((run) => !isRunEnded(run) && isWanted(run));
       return found && runView(found);
     },
   };

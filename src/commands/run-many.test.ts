@@ -120,7 +120,7 @@ test('after SIGTERM the run is shown as it was left, nothing is cancelled', asyn
   assert.match(terminal.text.err, /left to the next xvault run/);
 });
 
-test('the run that an earlier process left is gone on with: the same wish, of the same night', async () => {
+test('a run of the same wish and night that is under way is the answer, left here or at another instance', async () => {
   const { service } = createHarness();
   const runs = createDirectRuns(service, () => 'test');
   const now = Date.now();
@@ -143,9 +143,50 @@ test('the run that an earlier process left is gone on with: the same wish, of th
     ['another wish', [left({ request: { ...request, skip: [] } })], false],
     ['none', [], false],
   ];
+  const options = { signal: new AbortController().signal };
+  const open = async () => (await runs.openRun?.(wishes, options)) !== undefined;
   for (const [name, found, expected] of cases) {
     service.leftRuns = () => found;
-    assert.equal(runs.leftRun?.(wishes) !== undefined, expected, name);
+    service.listRuns = async () => ({ items: [] });
+    assert.equal(await open(), expected, name);
+    service.leftRuns = () => [];
+    service.listRuns = async () => ({ items: found });
+    assert.equal(await open(), expected, `${name}, at another instance`);
+  }
+  service.listRuns = async () => ({ items: [left({ status: 'succeeded' })] });
+  assert.equal(await open(), false, 'what has ended is no answer: somebody wants it again');
+});
+
+test('the same run at another instance is watched to its end; Ctrl-C only stops watching', async () => {
+  const elsewhere = { instance: 'other-1' };
+  const mine = { instance: 'here-1' };
+  for (const isStopped of [false, true]) {
+    const looks = [BEGUN, elsewhere, mine, { status: 'succeeded' as const }];
+    const { client, clock, cancels } = scripted([elsewhere, ...looks]);
+    let starts = 0;
+    const watcher = {
+      ...client,
+      instance: 'here-1',
+      openRun: async () => runView({ ...exampleRun(), ...elsewhere }),
+      startRun: async () => {
+        starts += 1;
+        return await client.startRun();
+      },
+    };
+    const stop = new AbortController();
+    const terminal = createTestTerminal();
+    const running = runMany(
+      { client: watcher, terminal, json: true, clock, signal: stop.signal },
+      WISHES,
+    );
+    running.catch(() => undefined);
+    await clock.advance(0);
+    if (isStopped) stop.abort(new BackupError('cancelled', 'stop'));
+    for (let second = 0; second < 30; second++) await clock.advance(1000);
+    if (isStopped) await assert.rejects(running, { code: 'cancelled' });
+    else assert.equal(await running, 0);
+    assert.match(terminal.text.err, /other-1 is at this run/);
+    assert.deepEqual([starts, cancels], [0, []]);
   }
 });
 

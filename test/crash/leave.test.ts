@@ -154,3 +154,35 @@ test('SIGTERM in xvault run --all: the run is left, and the same wish goes on wi
   assert.equal(cluster.jobs().filter(({ status }) => status === 'succeeded').length, 3);
   await cluster.check(await cluster.start('b'));
 });
+
+test('SIGKILL in xvault run --all: the same wish watches the run until its lease is over, then goes on with it', {
+  skip: !LONG,
+}, async () => {
+  await using cluster = await startCluster(machines(3));
+  const one = { XVAULT_CONCURRENCY: '1' };
+  const program = start(cluster, ['--all'], one);
+  let exports = 0;
+  const unwatch = cluster.watch((seen) => {
+    if (!before('UploadPart archive')(seen) || ++exports !== 3) return;
+    unwatch();
+    program.child.kill('SIGKILL');
+  });
+  await program.ended;
+  const next = start(cluster, ['--all'], one);
+  const joined = Promise.withResolvers<void>();
+  next.child.stderr?.on('data', () => {
+    if (next.output.err.includes('is at this run')) joined.resolve();
+  });
+  await Promise.race([joined.promise, next.ended]);
+  await cluster.expireLeases();
+  assert.equal(await next.ended, 0, next.output.err);
+  const ended = answerOf<Run>(next);
+  assert.deepEqual(
+    ended.machines.map(({ status }) => status),
+    ['succeeded', 'succeeded', 'succeeded'],
+  );
+  const runs = cluster.s3.inspect.keys(BUCKET).filter((key) => key.startsWith('xv/runs/'));
+  assert.equal(runs.length, 1, 'no second run');
+  assert.equal(cluster.jobs().filter(({ status }) => status === 'succeeded').length, 3);
+  await cluster.check(await cluster.start('b'));
+});
