@@ -538,6 +538,16 @@ test('a bucket that is away stops nothing: the alarms go on', async () => {
   delete world.store.onCall;
   world.container.die();
   while (world.container.starts.length < 2) await world.alarm();
+  // one that stays away is no reason to pay for ever
+  world.store.onCall = () => {
+    throw new Error('R2 is away');
+  };
+  await world.alarm();
+  await world.clock.advance(25 * 3_600_000);
+  await world.alarm();
+  assert.equal(world.container.running, false);
+  delete world.store.onCall;
+  while (world.container.starts.length < 3) await world.alarm();
 });
 
 test('a run that is given up ends, with the jobs it had begun', async () => {

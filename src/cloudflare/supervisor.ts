@@ -38,6 +38,8 @@ import {
 const TOUCH_EVERY_MS = 10_000;
 /** One look at everything; an alarm may take 15 minutes. */
 const ROUND_LIMIT_MS = 5 * 60_000;
+/** A bucket that could not be looked at for so long (a wrong binding, say) keeps no container, whatever that does. */
+const BLIND_MS = 24 * 3_600_000;
 /** Between two looks whether the Worker was mended. */
 const REFUSED_ALARM_MS = 60_000;
 const RETRY_AFTER_SECONDS = 10;
@@ -91,13 +93,8 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
   const underWay = createUnderWay(clock);
   const engine = createEngineProcess(deps, settings);
   const { touch, forget } = createTouch(deps, settings);
+  const sight = createSight(deps);
   let alarms: Promise<void> | undefined;
-
-  const remember = async (answer: Response): Promise<void> => {
-    const name = answer.status === 202 ? nameIn(answer.headers.get('location')) : undefined;
-    if (name === undefined) return;
-    await watch(storage, { ...name, starts: 1, startedAt: clock.now(), milestone: 0 });
-  };
 
   /** Nothing of ours is at work: stopped when it has been idle for long; forgotten when nothing is watched, either. */
   const rest = async (
@@ -141,9 +138,11 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
     await storage.setAlarm(clock.now() + settings.alarmMs);
     try {
       await limited(clock, ROUND_LIMIT_MS, (signal) => round({ signal }));
+      await sight.regained();
     } catch (error) {
       // nothing is lost by looking later, and the next alarm is set
       log.error('look at engine failed', { error: toBackupError(error) });
+      if ((await sight.lostForMs()) >= BLIND_MS && !underWay.busy()) await engine.stop();
     }
   };
 
@@ -154,7 +153,7 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
         await touch();
         await engine.ready();
         const answer = await engine.forward(request);
-        await remember(answer);
+        await remember(deps, answer);
         return underWay.until(answer, done);
       } catch (thrown) {
         done();
@@ -186,6 +185,21 @@ function createTouch({ storage, clock }: Deps, { idleMs, alarmMs }: SupervisorSe
     },
     forget: (): void => {
       touchedAt = Number.NEGATIVE_INFINITY;
+    },
+  };
+}
+
+/** Since when no look succeeded. */
+function createSight({ storage, clock }: Deps) {
+  const key = 'blind_since';
+  return {
+    regained: async (): Promise<void> => {
+      if ((await storage.get<number>(key)) !== undefined) await storage.delete(key);
+    },
+    lostForMs: async (): Promise<number> => {
+      const since = await storage.get<number>(key);
+      if (since === undefined) await storage.put(key, clock.now());
+      return since === undefined ? 0 : clock.now() - since;
     },
   };
 }
@@ -258,6 +272,13 @@ async function giveUp(
   const given = await deps.records.giveUp(watched, error, options);
   if (given) deps.log.error('gave up', { ...nameOf(watched), starts, last_end: lastEnd });
   return given;
+}
+
+/** What a 202 names is watched from now on. */
+async function remember({ storage, clock }: Deps, answer: Response): Promise<void> {
+  const name = answer.status === 202 ? nameIn(answer.headers.get('location')) : undefined;
+  if (name === undefined) return;
+  await watch(storage, { ...name, starts: 1, startedAt: clock.now(), milestone: 0 });
 }
 
 /** One that is watched already keeps its count. */

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LONGEST_PAUSE_MS, nameIn, nextStep, pauseMs, type Seen, type Watched } from './watched.ts';
+import {
+  LONGEST_PAUSE_MS,
+  lookedAt,
+  nameIn,
+  nextStep,
+  pauseMs,
+  type Seen,
+  startedAgain,
+  UNATTENDED_MS,
+  type Watched,
+} from './watched.ts';
 
 const ID = '019b8bab-0681-7930-9356-4ed57b350d79';
 const ALARM_MS = 30_000;
@@ -34,6 +44,29 @@ test('what is done about one that is watched', () => {
     [nextStep(last, { ...seen, milestone: 6 }, late), 'start'],
   ];
   for (const [index, [got, wanted]] of steps.entries()) assert.equal(got, wanted, `row ${index}`);
+});
+
+test('one that nobody works on though the container runs is given up, one that waits its turn is not', () => {
+  const watched: Watched = { kind: 'job', id: ID, starts: 1, startedAt: 0, milestone: 0 };
+  const seen = (holder: Seen['holder']): Seen => ({
+    ended: false,
+    updatedAt: '',
+    milestone: 0,
+    holder,
+  });
+  const now = { running: true, nowMs: 7, maxStarts: 6, alarmMs: ALARM_MS };
+  const idle = lookedAt(watched, seen('nobody'), now);
+  assert.equal(idle.idleSince, 7);
+  const later = { ...now, nowMs: 7 + UNATTENDED_MS };
+  assert.equal(lookedAt(idle, seen('nobody'), later), idle);
+  assert.equal(nextStep(idle, seen('nobody'), { ...later, nowMs: later.nowMs - 1 }), 'wait');
+  assert.equal(nextStep(idle, seen('nobody'), later), 'give_up');
+  for (const holder of ['ours', 'other', 'queue'] as const) {
+    assert.equal(nextStep(idle, seen(holder), later), 'wait', holder);
+    assert.deepEqual(lookedAt(idle, seen(holder), later), watched, holder);
+  }
+  assert.deepEqual(lookedAt(idle, seen('nobody'), { ...later, running: false }), watched);
+  assert.equal(startedAgain(idle, seen('nobody'), 8).idleSince, undefined);
 });
 
 test('six starts last a quarter of an hour', () => {
