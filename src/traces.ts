@@ -22,6 +22,8 @@ const FLUSH_MS = 3_000;
 const TOLD_EVERY_MS = 60_000;
 /** A command is often over before the exporter gives up: without this a wrong address is never told. */
 const NO_ANSWER = 'the collector gave no answer before the process ended';
+/** As long as the key of an object may be; anybody's path and program name can be longer, and 2,048 spans wait in memory. */
+const MAX_VALUE_LENGTH = 1_024;
 const TRACEPARENT = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/;
 
 export interface Traces {
@@ -61,6 +63,7 @@ export async function startTraces(
   const provider = new sdk.TracerProvider({
     resource,
     sampler: samplerOf(sampler, sdk),
+    spanLimits: { attributeValueLengthLimit: MAX_VALUE_LENGTH },
     spanProcessors: [new sdk.BatchSpanProcessor({ exporter })],
   });
   const tracer = createTracer(api, provider.getTracer('xvault', version));

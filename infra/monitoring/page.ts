@@ -43,7 +43,7 @@ function alertText({ alert, labels, annotations, expr, for: lasting }: Alert): s
   const time = lasting === undefined ? '' : `, for ${lasting}`;
   return `### ${alert}
 
-${labels.severity}${time}: ${readable(annotations.summary)}. **What to do:** ${readable(annotations.action)}.
+${labels.severity}${time}: ${readable(annotations.summary)}. **What to do:** ${readable(annotations.action).replace(/[^?]$/, '$&.')}
 
 \`\`\`text
 ${expr.trim()}
@@ -158,8 +158,10 @@ POST /v1/runs ─ run                the jobs of a run have traces of their own,
 - A traceparent is sent along to guest hooks and to targets of kind \`webhook\` and \`cloudevents\` (there also as the event's attribute). Not to pools, which take 1,024
   bytes of request head, nor to the store, chats and monitors, which are somebody else's.
 - No span holds a password, token, session, query of a URL or address of a target. Keys of objects and uuids of machines are in them.
-- A collector that is slow or away costs no job anything: 2,048 spans wait for it, what comes more is dropped, and the log says
-  so once a minute. At the end of the process the last ones have three seconds.
+- A collector that is slow or away costs no job anything: 2,048 spans wait for it, what comes more is dropped, and the log says so
+  once a minute. At the end of the process the last ones have three seconds; then the log says that they were not sent. Values are cut at
+  1,024 characters.
+- On, they cost 0.2 s of CPU at the start; of backups and requests, no difference could be measured.
 
 ## How old is too old
 

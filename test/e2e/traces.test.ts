@@ -99,7 +99,7 @@ test('a backup is one trace, from the caller to the calls; a run and its jobs ar
   const begun = await server.post('/v1/runs', {}, { select: { names: ['other'] } });
   const run = await server.call('GET', `/v1/runs/${begun.id}`);
   assert.equal(run.status, 'succeeded', JSON.stringify(run));
-  const missing = await server.post('/v1/vms/nobody/backups');
+  const missing = await server.post(`/v1/vms/${'nobody'.repeat(500)}/backups`);
   assert.equal(missing.code, 'not_found');
   const { out, err } = await server.stop();
   assert.match(err, /LOADED .*exporter-trace-otlp-proto/);
@@ -116,6 +116,9 @@ test('a backup is one trace, from the caller to the calls; a run and its jobs ar
     ['GET /v1/runs/{id}', 'POST /v1/runs', 'POST /v1/vms/{vm}/backups', 'begin job'],
   );
   assert.doesNotMatch(spans.map(({ name }) => name).join(), /UploadPart|task\.get/);
+  // whatever strangers send, what waits to be sent is bounded
+  const paths = spans.map(({ attributes }) => String(attributes['url.path']));
+  assert.equal(Math.max(...paths.map(({ length }) => length)), 1_024);
   for (const { path, headers } of collector.requests) {
     assert.equal(path, '/v1/traces');
     assert.equal(headers.authorization, 'Bearer of-the-collector');
