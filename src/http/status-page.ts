@@ -55,7 +55,7 @@ function summary(report: StatusReport): Html {
     .toSorted((a, b) => ((a.expires_at ?? '') < (b.expires_at ?? '') ? -1 : 1));
   return html`<p>${good} of ${vms.length} backed up as they should be.${
     next?.expires_at === undefined
-      ? ''
+      ? good > 0 && ' No rule that is known deletes a last good backup.'
       : html` The first last good backup to be deleted is that of <a href="${vmPath(next.vm)}">${next.vm.name || next.vm.uuid}</a>, on ${day(next.expires_at)}.`
   }</p>
 ${report.machines_from === 'bucket' ? html`<p class="quiet">No pool is asked for this page: these are the machines that have backups or jobs.</p>` : ''}

@@ -5,7 +5,17 @@ import type { Html } from '../page.ts';
 import { jobView } from '../views.ts';
 import { kindText, lastedText, progressBar } from './job-table.ts';
 import { paceOf } from './pace.ts';
-import { amountText, bytesText, command, durationText, facts, tag, time, vmPath } from './words.ts';
+import {
+  amountText,
+  bytesText,
+  command,
+  durationText,
+  facts,
+  runPath,
+  tag,
+  time,
+  vmPath,
+} from './words.ts';
 
 /** Sections by id. `nowMs`: the end of the phase that still runs. */
 export function jobSections(job: Job, nowMs: number): Record<string, Html> {
@@ -16,7 +26,7 @@ export function jobSections(job: Job, nowMs: number): Record<string, Html> {
     phases: html`<h2>Phases</h2>${timeline(job, nowMs)}`,
     result: outcome(job),
     facts: html`<h2>About it</h2>${facts([
-      ['asked for by', job.triggered_by],
+      ['asked for by', asker(job)],
       ['asked for at', time(job.created_at)],
       ['ended at', job.finished_at && time(job.finished_at)],
       ['took', lastedText(job)],
@@ -27,6 +37,12 @@ export function jobSections(job: Job, nowMs: number): Record<string, Html> {
     ])}${told(job)}
 <p><a href="/v1/jobs/${job.id}">The record as JSON</a></p>`,
   };
+}
+
+/** A job of a run leads to its run. */
+function asker({ triggered_by: by }: Job): Html {
+  const [, who, run] = /^(.*)\(run ([0-9a-f-]{36})\)$/s.exec(by) ?? [];
+  return run === undefined ? html`${by}` : html`${who}(<a href="${runPath(run)}">run ${run}</a>)`;
 }
 
 function wrong({ error, last_error, next_attempt_at, status, waiting_because }: Job): Html {

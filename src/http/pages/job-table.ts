@@ -6,11 +6,17 @@ import { jobView } from '../views.ts';
 import { paceOf } from './pace.ts';
 import { bytesText, durationText, jobPath, tag, time, vmPath } from './words.ts';
 
-/** What runs and waits now. */
+/** What is looked for, of those that run and of those that wait, and shown in all. */
+export const MAX_ACTIVE = 100;
+
+/** What runs and waits now, the running first. */
 export function activeJobs(jobs: readonly Job[]): Html {
   if (jobs.length === 0) return html`<p class="quiet">Nothing.</p>`;
-  return html`<table><thead><tr><th scope="col">machine</th><th scope="col">job</th><th scope="col">progress</th><th scope="col" class="n">read</th><th scope="col" class="n">sent</th><th scope="col" class="n">rate</th><th scope="col" class="n">time left</th><th scope="col" class="wide">by</th></tr></thead>
-<tbody>${jobs.map(activeRow)}</tbody></table>`;
+  const waiting = jobs.filter(({ status }) => status === 'queued').length;
+  const orMore = waiting >= MAX_ACTIVE ? ' or more' : '';
+  const hidden = jobs.length > MAX_ACTIVE ? ` The first ${MAX_ACTIVE} are shown.` : '';
+  return html`<p>${jobs.length - waiting} at work, ${waiting}${orMore} waiting.${hidden}</p><table><thead><tr><th scope="col">machine</th><th scope="col">job</th><th scope="col">progress</th><th scope="col" class="n">read</th><th scope="col" class="n">sent</th><th scope="col" class="n">rate</th><th scope="col" class="n">time left</th><th scope="col" class="wide">by</th></tr></thead>
+<tbody>${jobs.slice(0, MAX_ACTIVE).map(activeRow)}</tbody></table>`;
 }
 
 function activeRow(job: Job): Html {

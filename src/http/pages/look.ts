@@ -7,7 +7,7 @@ import { NEVER } from '../../signals.ts';
 import type { Call } from '../route.ts';
 import { jobsSection, statusSections } from '../status-page.ts';
 import { jobSections } from './job-page.ts';
-import { kindText } from './job-table.ts';
+import { kindText, MAX_ACTIVE } from './job-table.ts';
 import { type Look, wantsEvents } from './live.ts';
 import { type Remembered, remembered } from './remembered.ts';
 import { latestRuns } from './run-look.ts';
@@ -16,7 +16,6 @@ import { vmSections } from './vm-page.ts';
 const SLOW_EVERY_MS = 15_000;
 /** Jobs begun since the last slow look are among the newest. */
 const NEWEST_JOBS = 50;
-const MAX_ACTIVE = 100;
 /** As many as the status itself looks at: they are at hand. */
 const RECENT_JOBS = 500;
 const FORECAST_DAYS = 30;
@@ -100,7 +99,7 @@ async function activeNow(
     known.filter(({ id }) => !seen.has(id)).map(({ id }) => service.getJob(id, options)),
   );
   const all = [...newest, ...older.filter((job) => job !== undefined)];
-  const active = all.filter((job) => !isEnded(job)).slice(0, MAX_ACTIVE);
+  const active = all.filter((job) => !isEnded(job));
   return [
     ...active.filter(({ status }) => status === 'running'),
     ...active.filter(({ status }) => status === 'queued'),

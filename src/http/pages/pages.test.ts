@@ -85,6 +85,41 @@ test('a machine has a page with its backups, what is deleted when, and how to br
   assert.match(page, /Last 1 runs: 1 succeeded, 0 failed/);
 });
 
+test('what has no backup yet says so once, and what is deleted next is named, or that nothing is', async () => {
+  const { service, pageOf } = world();
+  assert.match(await pageOf('/'), /should be\. No rule that is known deletes a last good backup\./);
+  service.backups.clear();
+  const page = await pageOf(VM_PAGE);
+  assert.match(page, /<h2>Backups<\/h2><p class="quiet">None yet\.<\/p>/);
+  assert.doesNotMatch(page, /<h2>(What is deleted|Size and|Bring)/);
+  const other = world();
+  const vms = STATUS_EXAMPLE.vms.map((vm) => ({ ...vm, expires_at: '2026-12-08T00:00:00.000Z' }));
+  other.service.status = async () => ({ ...STATUS_EXAMPLE, vms });
+  assert.match(await other.pageOf('/'), /should be\. The first last good backup to be deleted is/);
+});
+
+test('jobs are counted by what they do, and one of a run leads there', async () => {
+  const { service, pageOf } = world();
+  const waiting = { ...exampleJob(), id: '019aaf4a-2f3e-7c51-8f0a-000000000001', status: 'queued' };
+  service.change(ID, { ...exampleJob(), id: ID, triggered_by: `nightly (run ${RUN})` });
+  service.change(waiting.id, waiting as never);
+  assert.match(await pageOf('/'), /<p>2 at work, 1 waiting\.<\/p>/);
+  const link = `nightly (<a href="/runs/${RUN}">run ${RUN}</a>)`;
+  assert.ok((await pageOf(`/jobs/${ID}`)).includes(link));
+});
+
+test('what runs is shown before whatever waits, however much that is', async () => {
+  const { service, pageOf } = world();
+  for (let at = 0; at < 150; at++) {
+    const id = `019fffff-2f3e-7c51-8f0a-000000000${String(at).padStart(3, '0')}`;
+    service.change(id, { ...exampleJob(), id, status: 'queued' });
+  }
+  const page = await pageOf('/');
+  assert.match(page, /<p>1 at work, \d+ or more waiting\. The first 100 are shown\.<\/p>/);
+  assert.ok(page.indexOf(exampleJob().id) > 0);
+  assert.ok(page.indexOf(exampleJob().id) < page.indexOf('019fffff'));
+});
+
 test('a machine that is gone still has its page; one that nobody knows has none', async () => {
   const { service, get, pageOf } = world();
   service.status = async () => ({ ...STATUS_EXAMPLE, vms: [] });

@@ -51,13 +51,16 @@ export function vmSections(input: VmPageInput): Record<string, Html> {
 <h2>Last runs</h2>${runBar(jobs.filter(isRun))}${pastJobs(jobs.filter(ended).slice(0, SHOWN_JOBS))}`
         : trouble(jobs)
     }`,
-    backups: Array.isArray(backups)
-      ? html`${bringBack(backups, input.origin)}
+    backups: Array.isArray(backups) ? stored(backups, input) : trouble(backups),
+  };
+}
+
+function stored(backups: readonly ListedBackup[], { vm, origin, hasMore }: VmPageInput): Html {
+  if (backups.length === 0) return html`<h2>Backups</h2><p class="quiet">None yet.</p>`;
+  return html`${bringBack(backups, origin)}
 <h2>Size and what was sent</h2>${sizeChart(backups)}${spent(backups)}
 <h2>What is deleted when</h2>${ends(backups)}
-<h2>Backups</h2>${backupTable(backups)}${input.hasMore ? html`<p class="quiet">Older ones: <code>xvault list ${vm.uuid}</code></p>` : ''}`
-      : trouble(backups),
-  };
+<h2>Backups</h2>${backupTable(backups)}${hasMore ? html`<p class="quiet">Older ones: <code>xvault list ${vm.uuid}</code></p>` : ''}`;
 }
 
 const GUARD_WORDS: Record<NonNullable<StatusReport['vms'][number]['guard']>, string | undefined> = {
@@ -86,7 +89,7 @@ function standing({ vm, row }: VmPageInput): Html {
 /** Of the newest backup that is not known to be damaged. */
 function bringBack(backups: readonly ListedBackup[], origin: string): Html {
   const best = backups.find(({ verified }) => verified?.problem?.part !== 'archive');
-  if (best === undefined) return html`<p class="quiet">No backup yet.</p>`;
+  if (best === undefined) return html`<p class="quiet">No backup that is not damaged.</p>`;
   return html`<h2>Bring it back</h2>${commands(best, origin)}`;
 }
 
