@@ -54,7 +54,7 @@ export function readFrontSettings(env: Readonly<Record<string, unknown>>): Front
       throw Object.assign(new Error('no file'), { code: 'a Worker has no files' });
     },
   });
-  const mistakes = [...report.mistakes];
+  const mistakes = report.mistakes.map(inWorkerWords);
   const required = (name: string, example: string): string => {
     const value = texts[name] ?? '';
     const isKnown = mistakes.some((mistake) => mistake.name === name);
@@ -65,8 +65,8 @@ export function readFrontSettings(env: Readonly<Record<string, unknown>>): Front
     'XVAULT_S3_ENDPOINT',
     'XVAULT_S3_ENDPOINT=https://<account id>.r2.cloudflarestorage.com',
   );
-  const accessKeyId = required('AWS_ACCESS_KEY_ID', 'wrangler secret put AWS_ACCESS_KEY_ID');
-  const secret = required('AWS_SECRET_ACCESS_KEY', 'wrangler secret put AWS_SECRET_ACCESS_KEY');
+  const accessKeyId = required('AWS_ACCESS_KEY_ID', secretExample('AWS_ACCESS_KEY_ID'));
+  const secret = required('AWS_SECRET_ACCESS_KEY', secretExample('AWS_SECRET_ACCESS_KEY'));
   if (texts.XVAULT_SSE_C_KEY) {
     const message =
       'cannot be used here: the binding reads records without it; R2 encrypts by itself';
@@ -85,6 +85,19 @@ export function readFrontSettings(env: Readonly<Record<string, unknown>>): Front
     warnings: report.warnings,
   };
 }
+
+/** A secret is put there by wrangler, and there is no address to listen on. */
+function inWorkerWords(mistake: SettingMistake): SettingMistake {
+  const { name, message, example } = mistake;
+  if (message.includes('XVAULT_LISTEN')) {
+    return { name, message: 'is required, or XVAULT_TOKENS', example: secretExample(name) };
+  }
+  return example?.startsWith(`${name}_FILE=`)
+    ? { ...mistake, example: secretExample(name) }
+    : mistake;
+}
+
+const secretExample = (name: string) => `npx wrangler secret put ${name}`;
 
 function textsOf(env: Readonly<Record<string, unknown>>): Record<string, string> {
   const texts: Record<string, string> = {};

@@ -11,7 +11,7 @@ import { createMemoryStore } from '../../test/sim/memory-store.ts';
 import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys, leaseKey } from '../catalog/keys.ts';
 import { createLeases, leaseTiming } from '../catalog/lease.ts';
-import type { Job } from '../catalog/record.ts';
+import type { Job, Problem } from '../catalog/record.ts';
 import { type Run, runRequestSchema } from '../catalog/run.ts';
 import { createRunStore } from '../catalog/run-store.ts';
 import { systemIds } from '../clock.ts';
@@ -351,11 +351,13 @@ test('an engine that took over the job of another container is not stopped under
 test('a start that hangs is a 503 in bounded time; the next request finds the same container', async () => {
   const world = createWorld();
   world.container.livez = 'hangs';
-  const answer = await world.fetch('/v1/vms/web/backups', POST);
+  const asked = { ...POST, headers: { 'request-id': 'r-1' } };
+  const answer = await world.fetch('/v1/vms/web/backups', asked);
   assert.equal(answer.status, 503);
   assert.equal(answer.headers.get('retry-after'), '10');
   assert.equal(answer.headers.get('content-type'), 'application/problem+json');
-  assert.equal(((await answer.json()) as { code: string }).code, 'engine_unavailable');
+  const { code, request_id } = (await answer.json()) as Problem;
+  assert.deepEqual([code, request_id], ['engine_unavailable', 'r-1']);
   assert.equal(world.container.requests.length, 0);
   world.container.livez = 'yes';
   assert.equal((await world.fetch('/v1/vms/web/backups', POST)).status, 200);

@@ -73,7 +73,7 @@ export function refuseAll(
   { storage, clock, log }: Pick<SupervisorDeps, 'storage' | 'clock' | 'log'>,
 ): Supervisor {
   return {
-    fetch: async () => problem(error),
+    fetch: async (request) => problem(error, request),
     alarm: async () => {
       if ((await storage.list({ prefix: '' })).size === 0) return;
       await storage.setAlarm(clock.now() + REFUSED_ALARM_MS);
@@ -159,7 +159,7 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
         done();
         const error = toBackupError(thrown);
         log.warn('request not answered by the engine', { error });
-        return problem(error);
+        return problem(error, request);
       }
     },
     // the platform runs one at a time; one that comes twice all the same is the same look
@@ -296,8 +296,9 @@ function nameOf({ kind, id }: WatchedName): Record<string, string> {
   return { [`${kind}_id`]: id };
 }
 
-function problem(error: BackupError): Response {
-  const body = problemOf(error);
+function problem(error: BackupError, { headers }: Request): Response {
+  const requestId = headers.get('request-id');
+  const body = problemOf(error, requestId === null ? {} : { requestId });
   return new Response(JSON.stringify(body), {
     status: body.status,
     headers: {

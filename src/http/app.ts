@@ -219,7 +219,10 @@ async function handleHere(call: Call, route: AnyRoute): Promise<Answer | Respons
     const body = changes(c) && c.req.raw.body !== null ? await c.req.arrayBuffer() : null;
     const request = new Request(url, { method, headers, body, redirect: 'manual' });
     const { wanted } = error;
-    return await deps.elsewhere({ wanted, request, path: route.path, identity });
+    const answer = await deps.elsewhere({ wanted, request, path: route.path, identity });
+    // with our own headers where it has none: it may come from what keeps the engine
+    const { status, headers: theirs, body: bytes } = answer;
+    return respond(c, { status, headers: Object.fromEntries(theirs), body: bytes });
   }
 }
 

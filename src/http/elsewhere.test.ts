@@ -45,6 +45,9 @@ test('what changes something goes on as it came, and nothing of it is remembered
   const good = await app.request('/v1/vms/web-1/backups', { method: 'POST', headers, body });
   assert.equal(good.status, 202);
   assert.deepEqual(await good.json(), { from: 'engine' });
+  assert.equal(good.headers.get('content-type'), 'application/json');
+  assert.match(good.headers.get('request-id') ?? '', /./);
+  assert.equal(good.headers.get('cache-control'), 'no-store');
   assert.equal(good.headers.get('location'), '/v1/jobs/1');
   assert.equal(asked.length, 1);
   const [{ wanted, request: passed, path, identity }] = asked as [Elsewhere];

@@ -182,6 +182,10 @@ test('what changes something reaches its engine byte for byte, and only with the
   assert.equal(asked.length, 0);
   const good = await post({ ...BEARER, 'idempotency-key': 'k-1', prefer: 'wait=1' });
   assert.equal(good.status, 202);
+  // the engine's answer, with our own headers where it has none
+  assert.equal(good.headers.get('x-engine'), 'said so');
+  assert.equal(good.headers.get('cache-control'), 'no-store');
+  assert.equal(await good.text(), '{}');
   const [{ engine, headers, body: passed, method, path }] = asked as [(typeof asked)[0]];
   assert.deepEqual([engine, method, path], ['vm:/web', 'POST', '/v1/vms/Web/backups']);
   assert.deepEqual(passed, body);

@@ -108,7 +108,10 @@ export async function startFrontWorld() {
           asked.push(one);
           const { refuse } = world;
           world.onAsked(one);
-          if (refuse === false) return new MiniflareResponse('{}', { status: 202 });
+          if (refuse === false) {
+            const headers = { 'x-engine': 'said so' };
+            return new MiniflareResponse('{}', { status: 202, headers });
+          }
           const headers = typeof refuse === 'string' ? { 'retry-after': refuse } : {};
           return new MiniflareResponse('{}', { status: 503, headers });
         },

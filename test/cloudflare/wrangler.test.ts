@@ -57,6 +57,9 @@ test('the variables of wrangler.toml are settings, and its secrets are what is m
       .mistakes.map(({ name }) => name)
       .sort();
   assert.deepEqual(named({ ...vars, ...bindings }), secrets.required.toSorted());
+  for (const { message, example } of readFrontSettings({ ...vars, ...bindings }).mistakes) {
+    assert.doesNotMatch(`${message} ${example}`, /_FILE=|XVAULT_LISTEN/);
+  }
   const wrong = {
     ...vars,
     ...given,
