@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { type EngineWorld, keys, leave, options, setUp } from '../../test/backup/engine-world.ts';
 import { nextId, sampleJob } from '../../test/records.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
+import { runRequestSchema } from '../catalog/run.ts';
 
 const SR = { uuid: 'sr-1', name: 'nfs' };
 
@@ -106,6 +107,43 @@ test('a drain leaves waiting jobs to the next instance as they are', async () =>
   assert.equal((await world.ended(id)).status, 'succeeded');
   assert.equal(world.counts.get('jobs_queued'), 0);
 });
+
+for (const what of ['a job', 'a run'] as const) {
+  test(`a drain that comes while ${what} is being recorded ends when it is left, unlocked`, async () => {
+    const world = setUp();
+    const prefix = what === 'a job' ? keys.jobsPrefix : keys.runsPrefix;
+    const gate = Promise.withResolvers<void>();
+    let isHeld = false;
+    const put: EngineWorld['store']['put'] = async (key, ...rest) => {
+      if (key.startsWith(prefix)) {
+        isHeld = true;
+        await gate.promise;
+      }
+      return await world.store.put(key, ...rest);
+    };
+    const service = world.instance('a', { ...world.store, put });
+    const request = runRequestSchema.parse({ select: { all: true } });
+    const started =
+      what === 'a job'
+        ? world.start(service)
+        : service.startRun({ request, triggeredBy: 'test' }, options);
+    await world.until('the record', () => isHeld);
+    let isDrained = false;
+    const drained = service.drain({ drainMs: 0 }).then(() => {
+      isDrained = true;
+    });
+    await world.clock.advance(1000);
+    assert.equal(isDrained, false);
+    gate.resolve();
+    await started;
+    await world.until('the end of the drain', () => isDrained);
+    await drained;
+    const leases = [...world.store.objects.keys()].filter((key) =>
+      key.startsWith(keys.leasesPrefix),
+    );
+    assert.deepEqual(leases, []);
+  });
+}
 
 test('what runs longer than the drain may is tried again by the next instance, if that is wanted', async () => {
   const world = setUp({ retry: { attempts: 2, firstPauseMs: 60_000 } });

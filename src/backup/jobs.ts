@@ -91,6 +91,9 @@ export function createJobRunner(engine: Engine, settings: RunnerSettings): JobRu
   /** What is read from a stream that this process was given, no other can do. */
   const holderOf = ({ kind }: Job): HeldJobs => (kind === 'adopt' ? local : (shared ?? local));
 
+  /** Being written down: a drain that came meanwhile waits until they are left, too. */
+  const accepting = new Set<Promise<Job>>();
+
   const { refuseIfBusy, takePlace } = createPlaces(queue, {
     waiting: settings.limits.waiting,
     total: shared === undefined ? settings.limits.total : 0,
@@ -111,7 +114,9 @@ export function createJobRunner(engine: Engine, settings: RunnerSettings): JobRu
     const waiting = reason === undefined ? made : { ...made, waiting_because: reason };
     options.signal.throwIfAborted();
     // asked again: others came, or a drain began, while the pool was asked
-    return await accept(engine, waiting, { takePlace, add: holderOf(waiting).add });
+    const accepted = accept(engine, waiting, { takePlace, add: holderOf(waiting).add });
+    accepting.add(accepted);
+    return await accepted.finally(() => accepting.delete(accepted));
   };
 
   const leasedJobs = createLeasedJobs(engine, settings);
@@ -138,6 +143,7 @@ export function createJobRunner(engine: Engine, settings: RunnerSettings): JobRu
     takeTurns: () => shared?.begin(),
     drain: async (input) => {
       await Promise.all(all.map((held) => held.drain(input)));
+      await Promise.allSettled(accepting);
     },
     reason: queue.reason,
     waitingBecause: queue.reasonOf,

@@ -89,8 +89,7 @@ export function createLocalJobs(engine: Engine, settings: JobSettings, queue: Jo
       const held = { ...createEntry(engine, lease), state, waits: false, left: false };
       live.set(state.job.id, held);
       waits(held, true);
-      if (draining) track(leave(held));
-      else await queue.add(ticketOf(state.job));
+      await (draining ? leave(held) : queue.add(ticketOf(state.job)));
     },
     cancel: (id) => {
       const held = live.get(id);

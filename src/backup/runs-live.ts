@@ -44,6 +44,8 @@ export function createLiveRuns(context: RunContext): LiveRuns {
   const { engine, store } = context;
   const { clock, log, meter, keys, leases } = engine;
   const live = new Map<string, Entry>();
+  /** Being written down: who stops meanwhile waits until they are left, too. */
+  const accepting = new Set<Promise<Run>>();
   let stopped = false;
 
   const follow = async (id: string, driver: RunDriver): Promise<void> => {
@@ -75,23 +77,30 @@ export function createLiveRuns(context: RunContext): LiveRuns {
     live.set(id, { controller, driver, gone });
   };
 
+  const record = (run: Run): Promise<Run> =>
+    withDeadline(clock, START_MS, async (signal) => {
+      const lease = await leases.take({ key: keys.runLease(run.id), jobId: run.id }, { signal });
+      try {
+        hold(await store.create({ ...run, ...traceOf(engine) }, { signal }), lease);
+        return run;
+      } catch (error) {
+        await release(engine, lease);
+        throw error;
+      }
+    });
+
   return {
     has: (id) => live.has(id),
     get size() {
       return live.size;
     },
     // from here on the caller may leave: half a start would be a run nobody knows of
-    accept: (run) =>
-      withDeadline(clock, START_MS, async (signal) => {
-        const lease = await leases.take({ key: keys.runLease(run.id), jobId: run.id }, { signal });
-        try {
-          hold(await store.create({ ...run, ...traceOf(engine) }, { signal }), lease);
-          return run;
-        } catch (error) {
-          await release(engine, lease);
-          throw error;
-        }
-      }),
+    accept: async (run) => {
+      if (stopped) throw draining();
+      const accepted = record(run);
+      accepting.add(accepted);
+      return await accepted.finally(() => accepting.delete(accepted));
+    },
     takeOver: async (id, options) => {
       const left = await leftRun(context, id, options);
       if (left !== undefined) hold(left.state, left.lease);
@@ -101,9 +110,9 @@ export function createLiveRuns(context: RunContext): LiveRuns {
     gone: async (id) => await live.get(id)?.gone,
     stop: async () => {
       stopped = true;
-      const all = [...live.values()];
-      for (const { controller } of all) controller.abort(draining());
-      await Promise.all(all.map(({ gone }) => gone));
+      for (const { controller } of live.values()) controller.abort(draining());
+      await Promise.allSettled(accepting);
+      await Promise.all([...live.values()].map(({ gone }) => gone));
     },
     get stopped() {
       return stopped;
