@@ -2,7 +2,7 @@
  * The one table of exit codes.
  *
  * 0 and 1 mean what they mean everywhere, 2 is wrong usage or wrong settings, 10 and up tell a script what to do
- * next, 130 is what a shell gives for Ctrl-C. `check` alone answers with the four codes of Nagios instead.
+ * next, 130 and 143 are what a shell gives for Ctrl-C and SIGTERM. `check` alone answers with the four codes of Nagios instead.
  */
 import type { ErrorCode } from '../errors.ts';
 
@@ -16,7 +16,8 @@ export const EXIT_CODES = {
   11: 'conflict: something else is at work on it',
   12: 'not authorised',
   13: 'unavailable: try later',
-  130: 'interrupted: cancelled, or left to the next run',
+  130: 'interrupted: cancelled',
+  143: 'stopped by SIGTERM: what was under way is left to the next run',
 } as const;
 
 export type ExitCode = keyof typeof EXIT_CODES;

@@ -153,7 +153,7 @@ test('who is to leave cancels nothing and shows the job as it was left', async (
   leave.abort(new BackupError('cancelled', 'stop'));
   const job = await ended;
   assert.equal(job.status, 'queued');
-  assert.equal(jobExitCode(job), 130);
+  assert.equal(jobExitCode(job), 143);
 });
 
 test('a job of another instance is a conflict', async () => {

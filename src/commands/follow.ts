@@ -129,7 +129,7 @@ export async function follow(input: FollowInput, started: JobView): Promise<JobV
 /** The exit code for how a job ended, or was left. */
 export function jobExitCode(job: JobView): ExitCode {
   if (job.status === 'succeeded') return 0;
-  if (!isOver(job)) return 130;
+  if (!isOver(job)) return 143;
   return job.status === 'cancelled' ? 130 : exitCodeOf(job.error?.code);
 }
 

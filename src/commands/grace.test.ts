@@ -39,7 +39,7 @@ test('work that ends is told as it ended; work that hangs is left before the gra
   const late: number[] = [];
   const tellLate = () => {
     late.push(clock.elapsed());
-    return 130 as const;
+    return 143 as const;
   };
   const hanging = Promise.withResolvers<number>();
   const ended = withinGrace(input, () => hanging.promise, tellLate);
@@ -50,7 +50,7 @@ test('work that ends is told as it ended; work that hangs is left before the gra
   await clock.advance(4_400);
   assert.deepEqual(late, []);
   await clock.advance(200);
-  assert.equal(await ended, 130);
+  assert.equal(await ended, 143);
   assert.deepEqual(late, [64_500]);
   await assert.rejects(
     withinGrace(input, () => Promise.reject(stop()), tellLate),

@@ -114,7 +114,7 @@ test('after SIGTERM the run is shown as it was left, nothing is cancelled', asyn
   await clock.advance(500);
   leave.abort(new BackupError('cancelled', 'stop'));
   await clock.advance(0);
-  assert.equal(await running, 130);
+  assert.equal(await running, 143);
   assert.deepEqual(cancels, []);
   assert.equal(JSON.parse(terminal.text.out).id, exampleRun().id);
   assert.match(terminal.text.err, /left to the next xvault run/);

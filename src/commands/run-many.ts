@@ -26,8 +26,8 @@ const CANCEL_LIMIT_MS = 180_000;
 const SHOWN = 8;
 
 const EXIT: Record<RunView['status'], ExitCode> = {
-  queued: 130,
-  running: 130,
+  queued: 143,
+  running: 143,
   succeeded: 0,
   partial: 3,
   failed: 1,

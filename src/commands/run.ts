@@ -4,7 +4,7 @@ import { backupRequestSchema } from '../catalog/record.ts';
 import { selectSchema } from '../catalog/run.ts';
 import { systemClock } from '../clock.ts';
 import { readSettings } from '../config.ts';
-import { BackupError } from '../errors.ts';
+import { BackupError, isBackupError } from '../errors.ts';
 import type { RunView } from '../http/run-answers.ts';
 import type { JobView } from '../http/views.ts';
 import { parseTime } from '../time.ts';
@@ -24,7 +24,7 @@ import type { RunWishes } from './run-client.ts';
 import { runMany } from './run-many.ts';
 import { runWaiting } from './run-waiting.ts';
 
-const INTERRUPTED: ExitCode = 130;
+const LEFT: ExitCode = 143;
 /** A backup that an earlier process began is as good as a new one, its snapshot being younger than this. */
 const AS_OF_NOW_MS = 3_600_000;
 
@@ -91,7 +91,7 @@ With --all, --tag, --name or --select each machine is a job of its own, begun as
 was backed up longest ago. Machines with the tag xvault:skip and disks with [nobackup] in their name are left out. The report
 comes at the end (docs/runs.md); the exit code is 0 when all succeeded, 3 when some did.
 --waiting begins nothing new: it does what waits and ends (docs/queue.md), with the exit code of the first job that failed.
-SIGTERM: what runs is stopped and left to the next run or a service, cleaned up as far as the grace goes; exit code 130, and
+SIGTERM: what runs is stopped and left to the next run or a service, cleaned up as far as the grace goes; exit code 143, and
 with --json the job or run as it was left. Ctrl-C cancels and cleans up. Exit codes: xvault help exit-codes.`,
   async run(invocation) {
     const { options, json, terminal, signal } = invocation;
@@ -119,9 +119,15 @@ with --json the job or run as it was left. Ctrl-C cancels and cleans up. Exit co
       if (seen.code !== undefined) return seen.code;
       terminal.err(`the ${graceMs / 1000} s of grace are over: ending with work under way\n`);
       if (json && seen.latest !== undefined) terminal.out(`${JSON.stringify(seen.latest)}\n`);
-      return INTERRUPTED;
+      return LEFT;
     };
-    return await withinGrace({ leave, graceMs, clock: systemClock }, work, late);
+    try {
+      return await withinGrace({ leave, graceMs, clock: systemClock }, work, late);
+    } catch (error) {
+      if (!leave.aborted || !isBackupError(error, 'cancelled')) throw error;
+      terminal.err('stopped before it was begun\n');
+      return LEFT;
+    }
   },
 };
 
@@ -187,7 +193,7 @@ async function runAsked(
   const { asked, client, cancel: signal, leave, seen } = input;
   const { vm = '', many, wishes } = asked;
   if (asked.waiting) {
-    return await runWaiting({ client, terminal, json, stop: AbortSignal.any([signal, leave]) });
+    return await runWaiting({ client, terminal, json, signal, leave });
   }
   const look = (latest: JobView | RunView) => {
     seen.latest = latest;

@@ -88,7 +88,7 @@ describe('SIGTERM in xvault run --vm', { concurrency: 3 }, () => {
       terminateAt(cluster, program, at);
       const code = await program.ended;
       const [job] = cluster.jobs();
-      assert.equal(code, job?.status === 'succeeded' ? 0 : 130, program.output.err);
+      assert.equal(code, job?.status === 'succeeded' ? 0 : 143, program.output.err);
       assert.notEqual(job?.status, 'cancelled');
       if (job !== undefined) assert.equal(answerOf<Job>(program).id, job.id);
       if (job?.status === 'succeeded') return await cluster.check(await cluster.start('b'));
@@ -106,7 +106,7 @@ describe('SIGTERM in xvault run --vm', { concurrency: 3 }, () => {
       });
       const code = await program.ended;
       release();
-      assert.equal(code, 130, program.output.err);
+      assert.equal(code, 143, program.output.err);
       const [job] = cluster.jobs();
       assert.equal(answerOf<Job>(program).id, job?.id);
       if (side === 'bucket') {
@@ -129,7 +129,7 @@ describe('SIGTERM in xvault run --vm', { concurrency: 3 }, () => {
     const release = hang(cluster, 'bucket');
     const code = await program.ended;
     release();
-    assert.equal(code, 130, program.output.err);
+    assert.equal(code, 143, program.output.err);
     assert.equal(cluster.jobs().length, 0);
   });
 });
@@ -140,7 +140,7 @@ test('SIGTERM in xvault run --all: the run is left, and the same wish goes on wi
   const program = start(cluster, ['--all'], one);
   let exports = 0;
   terminateAt(cluster, program, (seen) => before('UploadPart archive')(seen) && ++exports === 3);
-  assert.equal(await program.ended, 130, program.output.err);
+  assert.equal(await program.ended, 143, program.output.err);
   const left = answerOf<Run>(program);
   assert.equal(left.status, 'running');
   const next = start(cluster, ['--select', '{"all":true}'], one);

@@ -59,8 +59,12 @@ describe('infra/kubernetes', () => {
     for (const job of jobs) {
       assert.equal(at(job, 'spec', 'concurrencyPolicy'), 'Forbid');
       const rules = at(job, 'spec', 'jobTemplate', 'spec', 'podFailurePolicy', 'rules');
-      assert.deepEqual(at(rules, 0, 'onExitCodes', 'values'), [2, 10, 12]);
+      // what somebody cancelled is not begun again, what had to go is
+      assert.deepEqual(at(rules, 0, 'onExitCodes', 'values'), [2, 10, 12, 130]);
       assert.equal(at(rules, 0, 'action'), 'FailJob');
+      assert.deepEqual(at(rules, 1, 'onExitCodes', 'values'), [143]);
+      assert.equal(at(rules, 1, 'action'), 'Ignore');
+      assert.equal(at(rules, 2, 'onPodConditions', 0, 'type'), 'DisruptionTarget');
     }
   });
 });
