@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { convertV4MiniflareOptions, Miniflare, Response as WorkerdResponse } from 'miniflare';
 import type { Job } from '../../src/catalog/record.ts';
+import type { Run } from '../../src/catalog/run.ts';
 import { systemClock } from '../../src/clock.ts';
 import { bundle, readConfig } from './bundle.ts';
 
@@ -63,6 +64,8 @@ export interface EngineWorld extends AsyncDisposable {
   expireLeases(): Promise<void>;
   /** The job's record, as soon as it is as wanted: the bucket tells nobody of a write. */
   see(id: string, wanted: (job: Job) => boolean): Promise<Job>;
+  /** The same of a run. */
+  seeRun(id: string, wanted: (run: Run) => boolean): Promise<Run>;
 }
 
 /** Starts it; `bindings` are put over the settings of the supervisor. */
@@ -82,10 +85,12 @@ export async function startEngineWorld(
     return found === null ? undefined : Buffer.from(await found.arrayBuffer());
   };
   const jobKey = (id: string) => `xv/jobs/${id}.json`;
-  const job = async (id: string): Promise<Job | undefined> => {
-    const bytes = await read(jobKey(id));
+  const runKey = (id: string) => `xv/runs/${id}.json`;
+  const record = async <T>(key: string): Promise<T | undefined> => {
+    const bytes = await read(key);
     return bytes && JSON.parse(bytes.toString('utf8'));
   };
+  const job = (id: string) => record<Job>(jobKey(id));
   return {
     ...host.seen,
     get running() {
@@ -118,21 +123,29 @@ export async function startEngineWorld(
         await (await bucket()).put(key, JSON.stringify({ ...lease, expires_at }));
       }
     },
-    see: async (id, wanted) => {
-      const hang = AbortSignal.timeout(HANG_MS);
-      for (;;) {
-        const now = await job(id);
-        if (now !== undefined && wanted(now)) return now;
-        assert.ok(!hang.aborted, `waited in vain for job ${JSON.stringify(now)}`);
-        await setTimeout(LOOK_AGAIN_MS);
-      }
-    },
+    see: async (id, wanted) => await seen(`job ${id}`, () => job(id), wanted),
+    seeRun: async (id, wanted) => await seen(`run ${id}`, () => record<Run>(runKey(id)), wanted),
     [Symbol.asyncDispose]: async () => {
       await miniflare.dispose();
       host.end();
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Looks again until it is as wanted. */
+async function seen<T>(
+  what: string,
+  look: () => Promise<T | undefined>,
+  wanted: (found: T) => boolean,
+): Promise<T> {
+  const hang = AbortSignal.timeout(HANG_MS);
+  for (;;) {
+    const now = await look();
+    if (now !== undefined && wanted(now)) return now;
+    assert.ok(!hang.aborted, `waited in vain for ${what}: ${JSON.stringify(now)}`);
+    await setTimeout(LOOK_AGAIN_MS);
+  }
 }
 
 function optionsFor(input: {

@@ -57,6 +57,8 @@ function startServe(env: Record<string, string>, endpoint: string): Process {
 
 interface Way {
   title: string;
+  /** One machine by itself, or a run of all. */
+  asked: 'a backup' | 'a run';
   /** Of the container, in the middle of the export. */
   signal: number;
   /** How the process ends of it. */
@@ -65,17 +67,19 @@ interface Way {
 }
 
 const WAYS: Way[] = [
-  { title: 'killed', signal: 9, end: /^exit code null/, env: {} },
+  { title: 'killed', asked: 'a backup', signal: 9, end: /^exit code null/, env: {} },
+  { title: 'killed', asked: 'a run', signal: 9, end: /^exit code null/, env: {} },
   {
     title: 'stopped by a deploy',
+    asked: 'a backup',
     signal: 15,
     end: /^in good order$/,
     env: { XVAULT_DRAIN_SECONDS: '0' },
   },
 ];
 
-for (const { title, signal, end, env } of LONG ? WAYS : WAYS.slice(0, 1)) {
-  test(`${title} in the middle of an export, the engine is started again, ends the backup, and is stopped`, async () => {
+for (const { title, asked, signal, end, env } of LONG ? WAYS : WAYS.slice(0, 1)) {
+  test(`${title} in the middle of ${asked}, the engine is started again, ends it, and is stopped`, async () => {
     const sim = await startSimPool({ machines: machines(1) });
     let serve: Process | undefined;
     let world: EngineWorld | undefined;
@@ -89,9 +93,7 @@ for (const { title, signal, end, env } of LONG ? WAYS : WAYS.slice(0, 1)) {
       );
       world = started;
       sim.faults.set('export-silent', { afterBytes: 5_000_000, silentMs: 600_000 });
-      const answer = await world.fetch('/v1/vms/m0/backups', { ...POST, body: '{}' });
-      assert.equal(answer.status, 202, await answer.clone().text());
-      const { id } = (await answer.json()) as Job;
+      const id = await (asked === 'a run' ? beginRun(world) : beginBackup(world));
       await world.see(id, ({ progress }) => progress.read_bytes > 1_000_000);
       sim.faults.clear();
       serve?.signal(signal);
@@ -102,6 +104,10 @@ for (const { title, signal, end, env } of LONG ? WAYS : WAYS.slice(0, 1)) {
 
       const job = await world.job(id);
       assert.equal(job?.status, 'succeeded', JSON.stringify(job?.error));
+      for (const key of await world.keys()) {
+        if (!key.startsWith('xv/runs/')) continue;
+        assert.equal(JSON.parse((await world.read(key)).toString('utf8')).status, 'succeeded');
+      }
       // a start too many tells why the process before it ended
       const ends = world.ends.map((reason) => reason ?? 'in good order');
       assert.equal(ends.length, 2, ends.join('\n\n'));
@@ -116,6 +122,23 @@ for (const { title, signal, end, env } of LONG ? WAYS : WAYS.slice(0, 1)) {
       await sim.close();
     }
   });
+}
+
+async function beginBackup(world: EngineWorld): Promise<string> {
+  return await begin(world, '/v1/vms/m0/backups', '{}');
+}
+
+/** The job of its one machine. */
+async function beginRun(world: EngineWorld): Promise<string> {
+  const id = await begin(world, '/v1/runs', '{"select":{"all":true}}');
+  const run = await world.seeRun(id, ({ machines: [one] }) => one?.status === 'running');
+  return run.machines[0]?.job_id ?? '';
+}
+
+async function begin(world: EngineWorld, path: string, body: string): Promise<string> {
+  const answer = await world.fetch(path, { ...POST, body });
+  assert.equal(answer.status, 202, await answer.clone().text());
+  return ((await answer.json()) as { id: string }).id;
 }
 
 function settingsOf(sim: SimPool): Record<string, string> {
