@@ -1,8 +1,9 @@
 /**
  * The engine inside the container: brought up for a request, kept, listened to, ended.
  *
- * What is known of it in memory is only how fresh its last answer is; everything else is asked anew, since this object may
- * have been away while the container ran on. Why it ended last is written down for whoever has to tell it.
+ * What is known of it in memory is only how fresh its last answer is, and how it ended if somebody listened; everything else
+ * is asked anew, since this object may have been away while the container ran on. Why it ended last is written down for
+ * whoever has to tell it.
  */
 import { BackupError } from '../errors.ts';
 import { NEVER } from '../signals.ts';
@@ -95,7 +96,7 @@ export function createEngineProcess(deps: Deps, settings: SupervisorSettings): E
     start: async () => {
       if (container.running) return; // for a request that came meanwhile
       try {
-        launch(context);
+        await launch(context);
       } catch (error) {
         await storage.put('last_end', messageOf(error));
         deps.log.warn('engine not started', { error: messageOf(error) });
@@ -129,19 +130,19 @@ async function bringUp(context: Context): Promise<void> {
   const { container, clock } = deps;
   const until = clock.elapsed() + settings.readyMs;
   let launched = false;
-  const begin = () => {
+  const begin = async () => {
     try {
-      launch(context);
+      await launch(context);
       launched = true;
     } catch (error) {
       throw notReady(`it cannot be started: ${messageOf(error)}`, error);
     }
   };
-  if (!container.running) begin();
+  if (!container.running) await begin();
   while (!(await lives(context))) {
     if (ear.heard !== undefined) {
       if (launched) throw notReady(`it ended: ${ear.heard}`);
-      begin(); // it had ended while nobody listened
+      await begin(); // it had ended while nobody listened
     }
     if (clock.elapsed() >= until) {
       throw notReady(
@@ -165,10 +166,11 @@ async function lives({ deps: { container, clock } }: Context): Promise<boolean> 
   }
 }
 
-/** Starts the container, and hears how it ends. Errors: the platform's. */
-function launch({ deps: { container }, settings, ear }: Context): void {
-  container.start(settings.env);
+/** Starts the container at once, and hears how it ends. Errors: the platform's. */
+async function launch({ deps, settings, ear }: Context): Promise<void> {
+  deps.container.start(settings.env);
   ear.listen();
+  await forgetSilence(deps.storage);
 }
 
 interface Ear {

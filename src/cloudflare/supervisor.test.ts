@@ -527,6 +527,19 @@ test('a container that runs and gives no sign of life is ended and started again
   assert.equal(world.container.starts.length, 2);
 });
 
+test('a container that starts slowly is not ended for the silence of the one before', async () => {
+  const world = createWorld();
+  const id = world.begins();
+  await world.fetch('/v1/vms/web/backups', POST);
+  await world.change(id, { status: 'running' });
+  world.container.livez = 'hangs';
+  for (let i = 0; i < 10; i++) await world.alarm();
+  world.container.die();
+  for (let i = 0; i < 9; i++) await world.alarm();
+  assert.equal(world.container.starts.length, 2);
+  assert.equal(world.container.running, true);
+});
+
 test('a bucket that is away stops nothing: the alarms go on', async () => {
   const world = createWorld();
   const id = world.begins();
