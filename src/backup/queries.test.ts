@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setUp } from '../../test/backup/engine-world.ts';
 import { createScriptedPool } from '../../test/backup/scripted-pool.ts';
 import { exampleJob } from '../../test/http/records.ts';
-import { nextId, sampleBackup } from '../../test/records.ts';
+import { nextId, sampleBackup, sampleJob } from '../../test/records.ts';
 import { createSimClock } from '../../test/sim/clock.ts';
 import { createMemoryStore } from '../../test/sim/memory-store.ts';
 import { createKeys } from '../catalog/keys.ts';
 import { createLeases } from '../catalog/lease.ts';
+import type { Job } from '../catalog/record.ts';
 import type { Log } from '../ports.ts';
 import { NEVER } from '../signals.ts';
 import { createService } from './create-service.ts';
@@ -156,4 +158,26 @@ test('where no pool is asked the status tells of who has a backup or had a job, 
     one.vms.map(({ vm }) => vm.name),
     ['web-1'],
   );
+});
+
+test('jobs that wait are looked for without reading again what has ended', async () => {
+  const world = setUp();
+  const write = (job: Job) => world.store.put(keys.job(job.id), JSON.stringify(job), options);
+  const records = 2500; // more than are kept in memory
+  for (let i = 0; i < records; i++) await write(sampleJob({ status: 'succeeded' }));
+  const waiting = sampleJob({ status: 'queued' });
+  await write(waiting);
+  const service = world.instance('a');
+  const poll = async () => {
+    const before = world.store.calls.get('get') ?? 0;
+    const { items } = await service.listJobs({ pageSize: 1000, status: 'queued' }, options);
+    assert.deepEqual(
+      items.map(({ id }) => id),
+      [waiting.id],
+    );
+    await world.clock.advance(60_000);
+    return (world.store.calls.get('get') ?? 0) - before;
+  };
+  assert.ok((await poll()) > records);
+  assert.ok((await poll()) < 10);
 });

@@ -17,6 +17,8 @@ import type { Unreadable } from './unreadable.ts';
 const FRESH_MS = 1000;
 /** Records of 2–4 kB each: a few MiB at most. */
 const CACHE_LIMIT = 2000;
+/** Ids of some 80 bytes each. */
+const ENDED_LIMIT = 100_000;
 const CAS_ATTEMPTS = 5;
 /** After that nobody tells of it any more. */
 const TELLING_MS = 25 * 3_600_000;
@@ -42,6 +44,8 @@ export interface JobStore {
   read(id: string): Promise<Job | undefined>;
   /** The same for lists: undefined also for a record that cannot be read. */
   readable(id: string): Promise<Job | undefined>;
+  /** Seen here to have ended, for good: who looks for what has not need not read it again. */
+  hasEnded(id: string): boolean;
   /** How many records this process has created: a listing made before the last one lacks it. */
   readonly created: number;
   /** Ids of all records, newest first; the listing goes on where the last one stopped. */
@@ -63,6 +67,7 @@ export function createJobStore(deps: {
 }): JobStore {
   const { store, keys, clock, unreadable } = deps;
   const cache = new Map<string, Cached>();
+  const ended = new Set<string>();
   const listIds = createIdList(store, keys);
   let created = 0;
 
@@ -75,6 +80,7 @@ export function createJobStore(deps: {
     job.then(
       (found) => {
         entry.ended = found !== undefined && isSettled(found, clock.now());
+        if (found && isEnded(found) && ended.size < ENDED_LIMIT) ended.add(id);
       },
       () => cache.delete(id),
     );
@@ -111,6 +117,7 @@ export function createJobStore(deps: {
     load,
     save,
     read,
+    hasEnded: (id) => ended.has(id),
     readable: async (id) => {
       try {
         return await read(id);
