@@ -16,8 +16,8 @@ import { createGeneratedDisk } from '../sim/disk.ts';
 
 const FACTOR = 8;
 const MIB = 1_048_576;
-/** In the middle of the export the host is silent: that is what is watched. */
-const SILENCE = { afterBytes: 6 * MIB, silentMs: 3_000 };
+/** In the middle of the export the host is silent until all was looked at, however slow the browser is. */
+const SILENCE = { afterBytes: 6 * MIB, silentMs: 60_000 };
 
 /** Time of day and durations alike: what is computed from records is right, too. */
 function createQuickClock(): Clock {
@@ -37,7 +37,8 @@ export async function startLiveWorld() {
   const world = await startWorld({
     pool: { machines: [{ name: 'web-1', power: 'Running', disks }] },
   });
-  world.sim.faults.set('export-silent', SILENCE);
+  const spoken = new AbortController();
+  world.sim.faults.set('export-silent', { ...SILENCE, until: spoken.signal });
   const clock = createQuickClock();
   const service = world.secondService({ clock });
   const shared = { clock, ids: systemIds, log: SILENT_LOG };
@@ -56,8 +57,11 @@ export async function startLiveWorld() {
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
   return {
+    /** Ends the silence. */
+    goOn: () => spoken.abort(),
     origin: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`,
     [Symbol.asyncDispose]: async () => {
+      spoken.abort();
       listener.closeAllConnections();
       listener.close();
       await service.drain({ drainMs: 0 });

@@ -52,7 +52,11 @@ export function planAccidents(
   if (silent !== undefined) {
     add(silent.afterBytes, async () => {
       const cancelled = () => isCancelled(sim, task) || undefined;
-      await waitFor(sim, cancelled, { signal, timeoutMs: silent.silentMs });
+      const { silentMs: timeoutMs, until } = silent;
+      const ends = until === undefined ? signal : AbortSignal.any([signal, until]);
+      await waitFor(sim, cancelled, { signal: ends, timeoutMs }).catch((reason) => {
+        if (until?.aborted !== true) throw reason;
+      });
     });
   }
   return accidents;

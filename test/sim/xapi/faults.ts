@@ -15,8 +15,8 @@ export interface FaultParams {
   'export-reset': { afterBytes: number };
   /** xapi fails in the middle: a whole HTTP 500 answer is appended to the body, the task fails. */
   'export-error': { afterBytes: number; code?: string; params?: string[] };
-  /** The host writes nothing for so long, or until the task is cancelled, then goes on. */
-  'export-silent': { afterBytes: number; silentMs: number };
+  /** The host writes nothing for so long, or until the task is cancelled or `until` says so, then goes on. */
+  'export-silent': { afterBytes: number; silentMs: number; until?: AbortSignal };
   /** The socket just closes, without any answer, as when no host can see the storage. */
   'export-no-response': { code?: string; params?: string[] };
   /** The answer is 500 before the headers, and the task fails with the same error. */
