@@ -481,7 +481,7 @@ test('a job that a running engine does not take up ends, and the container with 
   await rest(world);
   const ended = await world.job(job.id);
   assert.equal(ended?.status, 'failed');
-  assert.match(ended.error?.detail ?? '', /runs and has not worked on it for 30 minutes/);
+  assert.match(ended.error?.detail ?? '', /runs and has not worked on it for 60 minutes/);
   assert.equal(world.container.running, false);
 });
 

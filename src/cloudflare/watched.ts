@@ -43,10 +43,10 @@ export interface Seen {
 export const LONGEST_PAUSE_MS = 10 * 60_000;
 
 /**
- * An engine takes up what was left within two minutes of the end of its lease. What it has not by then it never will (too many newer
- * jobs, a record it refuses): without an end its container would run, and cost, for ever.
+ * An engine that can reach the bucket takes up what was left within two minutes of the end of its lease. What it leaves
+ * alone for an hour it never will (too many newer jobs, a record it refuses), and its container would run for ever.
  */
-export const UNATTENDED_MS = 30 * 60_000;
+export const UNATTENDED_MS = 60 * 60_000;
 
 export type Step = 'forget' | 'wait' | 'start' | 'give_up';
 
