@@ -46,7 +46,7 @@ export interface RunService {
   listRuns(input: PageInput & { status?: string }, options: Cancellable): Promise<Page<Run>>;
   /** What waits is not begun, what runs is asked to stop. An ended run is returned as it is. */
   cancelRun(id: string, options: Cancellable): Promise<Run | undefined>;
-  /** Runs of instances that are gone, which this one goes on with: as they were found. */
+  /** Runs of instances that are gone, which this one goes on with: as they were found, but for its name. */
   leftRuns(): readonly Run[];
 }
 
@@ -128,7 +128,7 @@ export function createRuns(
         if (live.stopped || live.has(id) || settled.has(id)) continue;
         const run = await readable(store, id);
         if (run === undefined || isRunEnded(run)) settled.add(id);
-        else if (await live.takeOver(id, options)) left.push(run);
+        else if (await live.takeOver(id, options)) left.push({ ...run, instance });
       }
     },
     stop: live.stop,

@@ -145,6 +145,7 @@ test('SIGTERM in xvault run --all: the run is left, and the same wish goes on wi
   assert.equal(left.status, 'running');
   const next = start(cluster, ['--select', '{"all":true}'], one);
   assert.equal(await next.ended, 0, next.output.err);
+  assert.match(next.output.err, /^going on with the run that an earlier one left/m);
   const ended = answerOf<Run>(next);
   assert.equal(ended.id, left.id);
   assert.deepEqual(
