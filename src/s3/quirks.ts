@@ -22,7 +22,6 @@ export interface Quirks {
   copyParts: boolean;
   /** UploadPartCopy refuses a source that is not the one named by its ETag. */
   copyConditions: boolean;
-  objectTags: boolean;
   maxParts: number;
   minPartBytes: number;
   maxPartBytes: number;
@@ -53,7 +52,6 @@ const GENERIC: Quirks = {
   equalParts: false,
   copyParts: true,
   copyConditions: false,
-  objectTags: true,
   maxParts: 10_000,
   minPartBytes: 5 * MIB,
   maxPartBytes: 5 * GIB,
@@ -86,14 +84,14 @@ const ROWS: Row[] = [
     },
   },
   {
-    // Equal parts: developers.cloudflare.com/r2/objects/multipart-objects. No tags, no ListParts in the local
-    // edition; copy conditions answer 501; full-object checksums only as CRC64NVME; one write a second and key, so few requests at once.
+    // Equal parts: developers.cloudflare.com/r2/objects/multipart-objects. No tags, but we give none to anybody; no
+    // ListParts in the local edition; copy conditions answer 501; full-object checksums only as CRC64NVME; one write
+    // a second and key, so few requests at once.
     hosts: /(^|\.)r2\.cloudflarestorage\.com$/,
     quirks: {
       ...GENERIC,
       name: 'r2',
       equalParts: true,
-      objectTags: false,
       maxObjectBytes: Math.floor(4.995 * TIB),
       partsInFlight: 2,
       checksum: 'none',
@@ -131,7 +129,6 @@ const ROWS: Row[] = [
       name: 'garage',
       conditionalWrites: 'no',
       conditionalComplete: 'no',
-      objectTags: false,
       lifecycle: {
         ...ALL_RULES,
         noncurrent: false,
@@ -158,7 +155,6 @@ const ROWS: Row[] = [
       name: 'b2',
       conditionalWrites: 'no',
       conditionalComplete: 'no',
-      objectTags: false,
       maxObjectBytes: 10 * 10 ** 12,
       // Docs of b2 "Lifecycle Rules": every bucket keeps versions, an expired file is hidden first; at most 100 rules.
       lifecycle: {
@@ -193,7 +189,6 @@ const ROWS: Row[] = [
       conditionalWrites: 'no',
       conditionalComplete: 'no',
       copyParts: false,
-      objectTags: false,
       checksum: 'none',
       // Its XML has other elements than S3's.
       lifecycle: {
