@@ -124,7 +124,7 @@ with --json the job or run as it was left. Ctrl-C cancels and cleans up. Exit co
     try {
       return await withinGrace({ leave, graceMs, clock: systemClock }, work, late);
     } catch (error) {
-      if (!leave.aborted || !isBackupError(error, 'cancelled')) throw error;
+      if (!leave.aborted || !isBackupError(error, 'cancelled', 'draining')) throw error;
       terminal.err('stopped before it was begun\n');
       return LEFT;
     }

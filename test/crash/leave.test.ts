@@ -72,6 +72,7 @@ async function again(cluster: Cluster): Promise<void> {
 
 describe('SIGTERM in xvault run --vm', { concurrency: 3 }, () => {
   const moments: { title: string; at: (seen: Seen) => boolean }[] = [
+    { title: 'the machine being looked at', at: before('SR.get_record') },
     { title: 'the job being recorded', at: before('PutObject jobs') },
     { title: 'the job waiting', at: ({ job }) => job?.status === 'queued' },
     { title: 'the snapshot being made', at: before('Async.VM.snapshot') },
