@@ -160,4 +160,13 @@ describe('the Durable Object in workerd', { concurrency: 2 }, () => {
     assert.match(await gone.text(), /same Idempotency-Key/);
     assert.equal(world.count(ASKED), 1);
   });
+
+  test('an object with wrong settings says so, and starts nothing', async () => {
+    const { world } = await createWorld({ XVAULT_STATE_BUCKET: 'state' });
+    await using _ = world;
+    const answer = await world.fetch(PATH, POST);
+    assert.equal(answer.status, 500);
+    assert.match(await answer.text(), /STATE_BUCKET: is no binding/);
+    assert.equal(world.count('start'), 0);
+  });
 });
