@@ -30,7 +30,7 @@ export const notifySettings = {
     .meta({
       group: 'Notifications',
       description:
-        'Where people reach the pages of this service: messages to chats, mail and webhooks link to the job, run or machine they are about. Whoever follows a link signs in as ever.',
+        'Where people reach the pages of this service: messages to chats, mail and webhooks link to the job, run or machine they are about, and commands to copy on the pages call it (unless set, the address the browser used, which behind a proxy that ends TLS says http). Whoever follows a link signs in as ever.',
       example: 'https://xvault.example.com',
     } satisfies SettingMeta),
   XVAULT_NOTIFY_FILE: z

@@ -106,12 +106,18 @@ async function activeNow(
   ];
 }
 
+/** Of this service, for commands to copy: as it was asked, which behind a proxy that ends TLS is http, unless the settings know. */
+export function addressOf({ settings, c }: Pick<Call, 'settings' | 'c'>): string {
+  return settings.publicUrl ?? new URL(c.req.url).origin;
+}
+
 /** Of a machine. Errors: `not_found` when nobody knows it. */
 export function vmLook(
   { deps: { service, clock }, settings, c }: Call,
   { pool, uuid }: { pool: string; uuid: string },
 ): Looker {
   const { maxAgeSeconds } = settings;
+  const origin = addressOf({ settings, c });
   const slow = remembered(clock, SLOW_EVERY_MS, async () => {
     const options = { signal: NEVER };
     const [status, page] = await Promise.all([
@@ -124,7 +130,6 @@ export function vmLook(
         : undefined;
     return { row, page };
   });
-  const { origin } = new URL(c.req.url);
   return async (options) => {
     const { row, page } = await slow.get();
     const jobs = await orProblem(jobsOf(service, { vm: uuid, pool, pageSize: VM_JOBS }, options));

@@ -17,8 +17,8 @@ const { id: RUN } = exampleRun();
 const EVENTS = { accept: 'text/event-stream' };
 
 /** A machine with a backup, a job that has ended and one that runs. */
-function world() {
-  const harness = createHarness();
+function world(settings: Parameters<typeof createHarness>[0] = {}) {
+  const harness = createHarness(settings);
   const { service } = harness;
   service.backups.set(ID, exampleBackup());
   service.change(ID, endedJob());
@@ -118,6 +118,19 @@ test('what runs is shown before whatever waits, however much that is', async () 
   assert.match(page, /<p>1 at work, \d+ or more waiting\. The first 100 are shown\.<\/p>/);
   assert.ok(page.indexOf(exampleJob().id) > 0);
   assert.ok(page.indexOf(exampleJob().id) < page.indexOf('019fffff'));
+});
+
+test('commands to copy lead to the public address where there is one: tokens go where they say', async () => {
+  const { pageOf } = world({ publicUrl: 'https://xvault.example.com' });
+  const asked = world();
+  const curls = async (path: string, { pageOf: page } = { pageOf }) =>
+    (await page(path)).match(/curl [^\n<]*https?:\/\/[^/]*/g) ?? [];
+  for (const path of [VM_PAGE, '/docs']) {
+    const lines = await curls(path);
+    assert.ok(lines.length > 0, path);
+    for (const line of lines) assert.ok(line.endsWith('https://xvault.example.com'), line);
+    for (const line of await curls(path, asked)) assert.ok(line.includes('http://'), line);
+  }
 });
 
 test('a machine that is gone still has its page; one that nobody knows has none', async () => {

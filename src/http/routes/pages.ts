@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { docsPage } from '../docs-page.ts';
 import { pageAnswer } from '../page.ts';
 import { liveAnswer } from '../pages/live.ts';
-import { jobLook, statusLook, vmLook } from '../pages/look.ts';
+import { addressOf, jobLook, statusLook, vmLook } from '../pages/look.ts';
 import { runListLook, runLook } from '../pages/run-look.ts';
 import { type AnyRoute, defineRoute, jsonAnswer } from '../route.ts';
 import { idOf, problemDoc } from './common.ts';
@@ -99,8 +99,8 @@ const docs = defineRoute({
   scope: 'none',
   summary: 'The API for people',
   answers: { 200: pageDoc },
-  handle: async ({ routes, c }) =>
-    await pageAnswer('xvault API', docsPage(routes, new URL(c.req.url).origin)),
+  handle: async ({ routes, settings, c }) =>
+    await pageAnswer('xvault API', docsPage(routes, addressOf({ settings, c }))),
 });
 
 export const PAGE_ROUTES: readonly AnyRoute[] = [status, machine, job, runs, run, document, docs];
