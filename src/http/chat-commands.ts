@@ -5,9 +5,10 @@
  * name is the whole rest of the command, so it may hold spaces. Names are foreign text: they are made plain, and what a chat
  * would read as markup or as calling somebody is escaped.
  */
+import { z } from 'zod';
 import type { Service } from '../backup/service.ts';
 import { backupRequestSchema, type Chat, isEnded, type Job } from '../catalog/record.ts';
-import { ERROR_CODES, toBackupError } from '../errors.ts';
+import { type BackupError, ERROR_CODES, toBackupError } from '../errors.ts';
 import { unsteered } from '../plain-text.ts';
 import type { Cancellable } from '../ports.ts';
 import { ageText, bytesText, jobPath } from './pages/words.ts';
@@ -72,8 +73,16 @@ export async function doChatCommand(input: ChatInput, options: Cancellable): Pro
   } catch (thrown) {
     const error = toBackupError(thrown);
     if (error.code === 'internal') throw thrown;
-    return { text: `Not done: ${shown(error.message)}. ${ERROR_CODES[error.code]}` };
+    const lines = [`Not done: ${shown(error.message)}. ${ERROR_CODES[error.code]}`];
+    return { text: [...lines, ...namesakes(error)].join('\n') };
   }
+}
+
+/** The machines of one name: whoever reads "use a uuid" needs one. */
+function namesakes({ details: { candidates } }: BackupError): string[] {
+  const known = z.array(z.object({ uuid: z.string(), pool: z.string() })).safeParse(candidates);
+  const lines = (known.data ?? []).map(({ uuid, pool }) => `\`${shown(uuid)}\` (${shown(pool)})`);
+  return lines.slice(0, MAX_LINES);
 }
 
 /** What is told of a job that ended. */
@@ -122,9 +131,12 @@ const COMMANDS: Record<ChatCommand, Do> = {
     const report = await service.status({ maxAgeSeconds }, options);
     const rows = report.vms.filter((row) => vm === '' || isNamed(row.vm, vm));
     if (rows.length === 0) return { text: vm === '' ? 'No machines.' : `No machine ${shown(vm)}.` };
+    const names = rows.map((row) => row.vm.name);
     const lines = rows.map(({ status, vm: { name, uuid }, age_seconds: age, reason }) => {
       const when = age === undefined ? 'never' : `${ageText(age)} ago`;
-      return `${status}: ${shown(name || uuid)}, ${when}${status === 'ok' ? '' : `: ${shown(reason)}`}`;
+      const isOneOf = name !== '' && names.indexOf(name) !== names.lastIndexOf(name);
+      const who = isOneOf ? `${shown(name)} (\`${uuid}\`)` : shown(name || uuid);
+      return `${status}: ${who}, ${when}${status === 'ok' ? '' : `: ${shown(reason)}`}`;
     });
     return { text: listed(lines) };
   },

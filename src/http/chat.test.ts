@@ -5,6 +5,7 @@ import { createHarness } from '../../test/http/harness.ts';
 import { endedJob, exampleBackup } from '../../test/http/records.ts';
 import { BackupError } from '../errors.ts';
 import { createSecret } from '../secret.ts';
+import { STATUS_EXAMPLE } from './examples.ts';
 import { ANSWER_MS } from './follow-ups.ts';
 import { readDelivery, type Sender } from './senders.ts';
 
@@ -216,6 +217,22 @@ test('who may name a machine by its uuid may stop its job, too, and one without 
   service.change(id, { vm: { ...exampleBackup().vm, name: '' } });
   assert.match(await say(`cancel ${id}`), new RegExp(`^Stopping the job of ${uuid};`));
   assert.equal(service.calls.get('cancelJob')?.length, 1);
+});
+
+test('machines of one name are told apart by their uuids', async () => {
+  const { say, service } = createChat();
+  const [row] = STATUS_EXAMPLE.vms;
+  const twins = ['6a3c2d6e-8a61-4a0e-9d4f-3f8f4f6f0a11', '7b3c2d6e-8a61-4a0e-9d4f-3f8f4f6f0a12'];
+  const candidates = twins.map((uuid) => ({ uuid, name: 'twin', pool: 'dc1', power_state: 'On' }));
+  const error = new BackupError('vm_ambiguous', 'find machine twin: 2', {
+    details: { candidates },
+  });
+  service.failures.set('startBackup', error);
+  const lines = twins.map((uuid) => `\n\`${uuid}\` (dc1)`).join('');
+  assert.ok((await say('run web-1')).endsWith(`one of the listed uuids.${lines}`));
+  const vms = twins.map((uuid) => ({ ...row, vm: { uuid, name: 'twin', pool: 'dc1' } }) as never);
+  service.status = async () => ({ ...STATUS_EXAMPLE, vms });
+  for (const uuid of twins) assert.ok((await say('status')).includes(`twin (\`${uuid}\`)`));
 });
 
 test('a refusal is told with its mend, and a bug without its words', async () => {
