@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createTestTerminal } from '../../test/commands/terminal.ts';
 import { sampleJob } from '../../test/records.ts';
+import { createSimClock } from '../../test/sim/clock.ts';
 import type { Job } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import { jobView } from '../http/views.ts';
 import type { ServiceClient } from './client.ts';
-import { backUp, follow, jobExitCode } from './follow.ts';
+import { backUp, follow, jobExitCode, runToEnd } from './follow.ts';
 
 const never = () => Promise.reject(new Error('not asked for in this test'));
 
@@ -161,4 +162,39 @@ test('a job of another instance is a conflict', async () => {
   const signal = new AbortController().signal;
   const input = { client, terminal: createTestTerminal(), signal };
   await assert.rejects(backUp(input, { vm: 'web', wishes: {} }), { code: 'job_conflict' });
+});
+
+test('a lease that nobody renews is waited for; who lives, or waits in a queue, is a conflict', async () => {
+  const at = (until: number, owner = 'b') => ({ owner, until });
+  type Look = ReturnType<typeof at> | undefined;
+  const cases: [what: string, look: (second: number) => Look, code: string, seconds: number][] = [
+    ['killed', (s) => (s < 120 ? at(90) : undefined), 'done', 120],
+    ['alive', (s) => at(s < 30 ? 90 : 120), 'job_conflict', 30],
+    ['another took it over', (s) => at(90, s < 100 ? 'b' : 'c'), 'job_conflict', 100],
+    ['never free', () => at(90), 'job_conflict', 185],
+    ['in a queue', () => at(-1), 'job_conflict', 0],
+  ];
+  for (const [what, look, code, seconds] of cases) {
+    const clock = createSimClock();
+    const begun = clock.now();
+    const { client, started } = scriptedClient({});
+    const input = { client, terminal: createTestTerminal(), signal: new AbortController().signal };
+    const start = async () => {
+      const found = look((clock.now() - begun) / 1000);
+      if (found === undefined) return { ...started, status: 'succeeded' as const };
+      const expires = new Date(begun + found.until * 1000).toISOString();
+      const details = { job_id: started.id, owner: found.owner, expires_at: expires };
+      throw new BackupError('job_conflict', 'start job', { details });
+    };
+    let end: unknown;
+    const ended = (how: string) => {
+      end = [how, (clock.now() - begun) / 1000];
+    };
+    runToEnd({ ...input, waitForLease: clock }, start).then(
+      () => ended('done'),
+      (error: BackupError) => ended(error.code),
+    );
+    for (let i = 0; i < 60 && end === undefined; i++) await clock.advance(i === 0 ? 0 : 5000);
+    assert.deepEqual(end, [code, seconds], what);
+  }
 });

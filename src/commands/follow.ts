@@ -7,13 +7,21 @@
 import { systemClock } from '../clock.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { JobView } from '../http/views.ts';
+import type { Clock } from '../ports.ts';
+import { parseTime } from '../time.ts';
 import type { ServiceClient, Wishes } from './client.ts';
 import type { Terminal } from './command.ts';
 import { type ExitCode, exitCodeOf } from './exit-code.ts';
+import { plain } from './format.ts';
 import { createProgressView } from './progress.ts';
 
 /** Snapshot removal may have to wait for a busy host; longer than that nobody waits at a prompt. */
 const CANCEL_LIMIT_MS = 180_000;
+
+/** A start that met another instance's lease is tried again so often. */
+const AGAIN_MS = 5000;
+/** After its end: clocks differ, and what was left is looked for once a minute. */
+const TAKE_OVER_MS = 90_000;
 
 /** What is told when the process is asked to leave. */
 export const LEAVING = 'stopping: what is under way is left to the next xvault run, or a service';
@@ -26,6 +34,8 @@ export interface FollowInput {
   leave?: AbortSignal;
   /** Called with the job whenever it changed. */
   seen?(job: JobView): void;
+  /** With it, a start waits for a lease that nobody renews: its holder was killed, and this process will go on with the job. */
+  waitForLease?: Clock;
   /** Whether a job that an earlier run left, and that has ended here, is the backup that is asked for now. */
   isAnswer?(left: JobView): boolean;
 }
@@ -51,7 +61,7 @@ export async function runToEnd(
   start: () => Promise<JobView>,
 ): Promise<JobView> {
   const { client, terminal, signal } = input;
-  const started = await start().catch(async (error: unknown) => {
+  const started = await startWhenFree(input, start).catch(async (error: unknown) => {
     const left = await takenOver(client, error, signal);
     if (left === undefined) throw error;
     terminal.err(`first the job that an earlier run left: ${left.id}\n`);
@@ -61,6 +71,42 @@ export async function runToEnd(
     return await start();
   });
   return isOver(started) ? started : await follow(input, started);
+}
+
+/** A killed process looks like a slow one until its lease has run out. Who renews it lives, and is a conflict. */
+async function startWhenFree(
+  { client, terminal, signal, leave, waitForLease: clock }: FollowInput,
+  start: () => Promise<JobView>,
+): Promise<JobView> {
+  const stop = AbortSignal.any([signal, ...(leave ? [leave] : [])]);
+  let first: Holder | undefined;
+  for (;;) {
+    try {
+      return await start();
+    } catch (error) {
+      const now = holderOf(error);
+      if (clock === undefined || now === undefined || now.owner === client.instance) throw error;
+      if (first === undefined) {
+        if (now.expiresAtMs <= clock.now()) throw error; // it waits in a queue
+        terminal.err(`${plain(now.owner)} is at it: waiting whether its lease is renewed\n`);
+      } else if (now.owner !== first.owner || now.expiresAtMs > first.expiresAtMs) throw error;
+      first ??= now;
+      if (clock.now() > first.expiresAtMs + TAKE_OVER_MS) throw error;
+    }
+    await clock.sleep(AGAIN_MS, { signal: stop });
+  }
+}
+
+interface Holder {
+  owner: string;
+  expiresAtMs: number;
+}
+
+function holderOf(error: unknown): Holder | undefined {
+  if (!isBackupError(error, 'job_conflict')) return undefined;
+  const { owner, expires_at: expiresAt } = error.details;
+  if (typeof owner !== 'string' || typeof expiresAt !== 'string') return undefined;
+  return { owner, expiresAtMs: parseTime(expiresAt) };
 }
 
 /** The job in the way, if it is this process that works on it. */

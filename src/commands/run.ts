@@ -86,7 +86,8 @@ export const command: Command = {
   words: { min: 0, max: 0 },
   notes: `What an earlier run left is gone on with first. If that was the same wish, it is the answer: the run of the last twelve
 hours, or the backup whose snapshot is less than an hour old. Otherwise comes the backup asked for. A run of the same wish that
-another instance is at is watched to its end, and gone on with should that instance die.
+another instance is at is watched to its end, and gone on with should that instance die; with --vm its lease is waited for,
+and one that is renewed is a conflict (exit code 11).
 With --all, --tag, --name or --select each machine is a job of its own, begun as the limits allow: first what has no backup, then what
 was backed up longest ago. Machines with the tag xvault:skip and disks with [nobackup] in their name are left out. The report
 comes at the end (docs/runs.md); the exit code is 0 when all succeeded, 3 when some did.
@@ -209,7 +210,7 @@ async function runAsked(
   }
   const isAnswer = answersTo(wishes, systemClock.now());
   const ended = await backUp(
-    { client, terminal, signal, leave, seen: look, isAnswer },
+    { client, terminal, signal, leave, seen: look, isAnswer, waitForLease: systemClock },
     { vm, wishes },
   );
   if (json) terminal.out(`${JSON.stringify(ended)}\n`);

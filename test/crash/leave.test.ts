@@ -188,3 +188,17 @@ test('SIGKILL in xvault run --all: the same wish watches the run until its lease
   assert.equal(cluster.jobs().filter(({ status }) => status === 'succeeded').length, 3);
   await cluster.check(await cluster.start('b'));
 });
+
+test('SIGKILL in xvault run --vm: the same wish waits for the lease, then goes on with the job', {
+  skip: !LONG,
+}, async () => {
+  await using cluster = await startCluster();
+  const program = start(cluster, ['--vm', 'm0']);
+  const unwatch = cluster.watch((seen) => {
+    if (!before('UploadPart archive')(seen)) return;
+    unwatch();
+    program.child.kill('SIGKILL');
+  });
+  await program.ended;
+  await again(cluster);
+});
