@@ -5,7 +5,8 @@ import { endedJob, exampleBackup } from '../../test/http/records.ts';
 import type { StatusReport } from '../backup/service.ts';
 import { problemOf } from '../catalog/problem.ts';
 import { BackupError } from '../errors.ts';
-import { statusText, vmTable } from './text-views.ts';
+import { jobTable, statusTable, statusText, vmTable } from './text-views.ts';
+import { jobView } from './views.ts';
 
 const TEXT = { accept: 'text/plain', authorization: 'Bearer all-token' };
 const HOSTILE = 'web\u202e-1\u001b[2J\nok: all is well';
@@ -112,4 +113,20 @@ test('a machine says what is done with it now', () => {
   );
   assert.match(rows[1] ?? '', /^web +p +running +– +– +being backed up +u$/);
   assert.match(rows[2] ?? '', / a tag +u$/);
+});
+
+test('machines of one name are told apart by their uuids, and no others have them', () => {
+  const line = { status: 'ok', reason: 'young enough' } as const;
+  const vms = ['u1', 'u2', 'u3'].map((uuid, i) => ({
+    ...line,
+    vm: { uuid, name: i < 2 ? 'twin' : 'web-1', pool: 'dc1' },
+  }));
+  const [, ...rows] = statusTable({ vms } as never, 0);
+  assert.deepEqual(
+    rows.map((row) => row.split(/ {2,}/)[1]),
+    ['twin u1', 'twin u2', 'web-1'],
+  );
+  // two jobs of one machine are no two machines
+  const job = { ...jobView(endedJob()), vm: { uuid: 'u1', name: 'web-1', pool: 'dc1' } };
+  for (const row of jobTable([job, job], 0).slice(1)) assert.match(row, /web-1 {2,}dc1/);
 });

@@ -43,6 +43,15 @@ const noStyle: Style = (verdict) => verdict;
 
 const nameOf = (vm: { name: string; uuid: string }) => plain(vm.name) || vm.uuid;
 
+/** In a list a name that several machines carry does not say which. */
+function namesIn(rows: readonly { vm: { name: string; uuid: string } }[]) {
+  const uuids = Map.groupBy(rows, ({ vm }) => vm.name);
+  const isShared = (name: string) =>
+    new Set(uuids.get(name)?.map(({ vm }) => vm.uuid)).size > 1 && name !== '';
+  return (vm: { name: string; uuid: string }) =>
+    isShared(vm.name) ? `${nameOf(vm)} ${vm.uuid}` : nameOf(vm);
+}
+
 const STATUS_COLUMNS = ['STATUS', 'MACHINE', 'POOL', 'LAST GOOD', 'DELETED ON', 'WHY'].map(
   (title) => ({ title }),
 );
@@ -53,9 +62,10 @@ export function statusTable(
   nowMs: number,
   style: Style = noStyle,
 ): string[] {
+  const nameIn = namesIn(vms);
   const rows = vms.map((line) => [
     style(line.status),
-    nameOf(line.vm),
+    nameIn(line.vm),
     line.vm.pool,
     formatAgo(line.last_backup_at, nowMs),
     deletionText(line),
@@ -108,8 +118,9 @@ const BACKUP_COLUMNS = [
 
 /** A line for each backup. */
 export function backupTable(backups: readonly BackupView[], nowMs: number): string[] {
+  const nameIn = namesIn(backups);
   const rows = backups.map((backup) => [
-    nameOf(backup.vm),
+    nameIn(backup.vm),
     backup.vm.pool,
     formatAgo(backup.created_at, nowMs),
     sizeText(backup.archive),
@@ -150,9 +161,10 @@ const JOB_COLUMNS = ['JOB', 'MACHINE', 'POOL', 'STARTED', 'STATUS', 'WHAT'].map(
 
 /** A line for each job. */
 export function jobTable(jobs: readonly JobView[], nowMs: number): string[] {
+  const nameIn = namesIn(jobs);
   const rows = jobs.map((job) => [
     job.id,
-    nameOf(job.vm),
+    nameIn(job.vm),
     job.vm.pool,
     formatAgo(job.started_at ?? job.created_at, nowMs),
     job.status,
