@@ -18,6 +18,7 @@ import type { Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { findVm } from './find-vm.ts';
 import { release } from './keep-lease.ts';
+import { createLeasedJobs } from './leased-jobs.ts';
 import { createLocalJobs } from './local-jobs.ts';
 import { createLocalQueue } from './local-queue.ts';
 import { checkKind } from './preflight.ts';
@@ -28,7 +29,7 @@ import { createSharedJobs } from './shared-jobs.ts';
 import { endedIn, leftJob } from './take-over.ts';
 import { traceOf } from './traced.ts';
 
-/** Newest records looked at for jobs a dead instance left; older ones are reported by the status, not resumed. */
+/** Newest records looked at for jobs a dead instance left; a sweep finds older ones by their leases. */
 const RESUME_WINDOW = 500;
 /** Two small writes, each tried for some seconds. */
 const START_MS = 30_000;
@@ -213,28 +214,6 @@ async function takeOverLeft(
     engine.log.info('job taken over', { job_id: id, phase: left.state.job.phase });
     await local.add(left.state, left.lease);
   });
-}
-
-/** Every job that waits or runs has a lease: read when the shared queue may have lost jobs, of whatever age. */
-function createLeasedJobs(engine: Engine, { shared, onDoubt }: RunnerSettings) {
-  let inDoubt = true;
-  shared?.onDoubt(() => {
-    inDoubt = true;
-    onDoubt?.();
-  });
-  return async (options: Cancellable): Promise<string[]> => {
-    if (!inDoubt || shared?.problem !== undefined) return [];
-    inDoubt = false;
-    try {
-      const holders = await engine.leases.list(engine.keys.leasesPrefix, options);
-      return [...holders.values()].map(({ jobId }) => jobId);
-    } catch (error) {
-      inDoubt = true;
-      if (!isBackupError(error, 'data_corrupt')) throw error;
-      engine.log.warn('jobs of all leases not looked at', { error: error.message });
-      return []; // the newest are looked at all the same
-    }
-  };
 }
 
 /** Its instance wrote its end and died before it told anybody. */

@@ -3,7 +3,7 @@
  *
  * Each keeps its lease from the first moment to after the last write of its record, so nobody takes it for one that was
  * left. A drain is the exception: a job that waits would only be started to be stopped, so it is left as it is, its lease
- * given back, and the next instance that looks takes it over at once.
+ * parked, and the next instance that looks takes it over at once.
  */
 import type { Versioned } from '../catalog/job-store.ts';
 import { isBackupError } from '../errors.ts';
@@ -48,18 +48,18 @@ export function createLocalJobs(engine: Engine, settings: JobSettings, queue: Jo
     held.waits = now;
   };
 
-  const letGo = async (held: Held): Promise<void> => {
+  const letGo = async (held: Held, how: 'giveBack' | 'park' = 'giveBack'): Promise<void> => {
     const { id } = held.state.job;
-    await held.lease.giveBack();
+    await held.lease[how]();
     live.delete(id);
     held.gone.resolve();
   };
 
-  /** Its record says that it waits; with the lease free, whoever looks next takes it over at once. */
+  /** Its record says that it waits; whoever looks next takes it over at once, and finds it by its parked lease. */
   const leave = async (held: Held): Promise<void> => {
     held.left = true;
     waits(held, false);
-    await letGo(held);
+    await letGo(held, 'park');
     log.info('waiting job left to the next instance', { job_id: held.state.job.id });
   };
 
