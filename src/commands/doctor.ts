@@ -1,4 +1,4 @@
-/** `xvault doctor`: checks settings, memory, pools and bucket, and says the mend of what it finds. */
+/** `xvault doctor`: checks settings, memory, queue, pools and bucket, and says the mend of what it finds. */
 import { availableParallelism, totalmem } from 'node:os';
 import { systemClock, systemIds } from '../clock.ts';
 import { inspectSettings, type Settings } from '../config.ts';
@@ -8,6 +8,7 @@ import { checkBucket } from './doctor-bucket.ts';
 import type { Finding, FindingState, Report } from './doctor-checks.ts';
 import { checkPool } from './doctor-pool.ts';
 import { checkProtection } from './doctor-protection.ts';
+import { checkQueue } from './doctor-queue.ts';
 import { count, formatBytes, plain } from './format.ts';
 import { styler } from './help.ts';
 import { ARENA_UNIT_BYTES, wireAdapters } from './wire.ts';
@@ -89,6 +90,7 @@ async function checkAll(
   signal: AbortSignal,
 ): Promise<void> {
   reportMemory(settings, about('memory'));
+  if (settings.queueUrl) await checkQueue(settings.queueUrl, about('shared queue'), { signal });
   await using adapters = wireAdapters(settings, { log: SILENT_LOG });
   for (const pool of adapters.pools) {
     await checkPool(pool, about(`pool ${pool.name}`), { signal });

@@ -101,7 +101,7 @@ function openLane(link: Link, pool: string, { prefix, lockMs }: LaneSettings): L
   const worker = new Worker<Ticket>(
     name,
     null,
-    { ...shared, ...stalled, autorun: false },
+    { ...shared, ...stalled, autorun: false, removeOnComplete: { count: 0 } },
     (lane, options) =>
       // without a connection that waits: jobs are asked for, not waited for
       createRedisBackend(lane, options, {}),

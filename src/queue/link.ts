@@ -4,7 +4,7 @@
  * Nobody waits for Redis to come back: a command fails at once while it is away, and whoever asked goes on without. It is
  * away from the first failure to the next round of the queue that went well.
  */
-import { Redis } from 'ioredis';
+import { Redis, type RedisOptions } from 'ioredis';
 import type { Clock, Log } from '../ports.ts';
 import type { Secret } from '../secret.ts';
 
@@ -81,12 +81,14 @@ export function openLink(
   };
 }
 
-function connect(url: Secret): Redis {
+/** A client that does not wait for a server. `more` changes how. */
+export function connect(url: Secret, more: RedisOptions = {}): Redis {
   return new Redis(url.reveal(), {
     connectTimeout: CONNECT_MS,
     commandTimeout: COMMAND_MS,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     retryStrategy: (times) => Math.min(times * RECONNECT_STEP_MS, RECONNECT_MAX_MS),
+    ...more,
   });
 }

@@ -15,6 +15,7 @@ import type { Secret } from '../secret.ts';
 import { NEVER } from '../signals.ts';
 import { createLanes, type Lanes } from './lanes.ts';
 import { type Link, openLink } from './link.ts';
+import { KEEPS_ALL, readServer } from './server.ts';
 import { createSlots, type Slots } from './slots.ts';
 import { createTurns, type TurnLimits, type Turns, whyNot } from './turns.ts';
 
@@ -169,6 +170,7 @@ async function round(context: Context, { isDue }: { isDue: boolean }): Promise<v
   if (!lanes.areOpen) {
     await lanes.open();
     await enterLimits(context);
+    await warnOfEviction(context);
   }
   let mayBeLost = false;
   if (isDue && (await turns.keep())) {
@@ -207,6 +209,16 @@ async function enterLimits({ slots, log, limits }: Context): Promise<void> {
   });
 }
 
+async function warnOfEviction({ link, log }: Context): Promise<void> {
+  const asked = readServer(link.redis);
+  const { eviction } = await asked.catch(() => ({ eviction: '' })); // not allowed to ask
+  if (eviction === '' || eviction === KEEPS_ALL) return;
+  log.warn('this Redis evicts keys when it is full: jobs then wait until they are found again', {
+    maxmemory_policy: eviction,
+    mend: `maxmemory-policy ${KEEPS_ALL}`,
+  });
+}
+
 async function add(context: Context, ticket: Ticket): Promise<boolean> {
   const { link, lanes, clock } = context;
   if (link.problem !== undefined) return false;
@@ -224,7 +236,7 @@ async function add(context: Context, ticket: Ticket): Promise<boolean> {
 }
 
 async function remove(
-  { link, lanes }: Context,
+  { link, lanes, slots }: Context,
   { id, pool }: Pick<Ticket, 'id' | 'pool'>,
 ): Promise<boolean> {
   if (link.problem !== undefined) return false;
@@ -232,7 +244,9 @@ async function remove(
     const lane = lanes.of(pool);
     // removing tells nothing of one that is not there
     const isThere = (await lane.queue.getJob(id)) !== undefined;
-    return (await lane.queue.remove(id)) === 1 && isThere;
+    const isGone = (await lane.queue.remove(id)) === 1;
+    if (isGone) await slots.forget(id);
+    return isGone && isThere;
   } catch {
     return false; // it has its turn
   }

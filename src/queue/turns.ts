@@ -7,9 +7,9 @@
 import type { Job } from 'bullmq';
 import type { Clock, Log } from '../ports.ts';
 import type { QueuePlace, Ticket, TurnEnd } from '../queue-port.ts';
-import type { Lane, Lanes } from './lanes.ts';
+import type { Lanes } from './lanes.ts';
 import type { Link } from './link.ts';
-import type { Slots } from './slots.ts';
+import type { Refused, Slots } from './slots.ts';
 
 /** A job that found its SR full asks again after this at the latest; usually it is called before. */
 const REFUSED_MS = 15_000;
@@ -41,7 +41,6 @@ export interface Turns {
 interface Held {
   job: Job<Ticket>;
   token: string;
-  lane: Lane;
 }
 
 interface Context {
@@ -68,7 +67,7 @@ export function createTurns(
   let settlesAt = 0;
   /** Turns that are not given back yet; a place is free a moment earlier. */
   let open = 0;
-  let idlers: (() => void)[] = [];
+  const idlers: (() => void)[] = [];
 
   const run = async (one: Held, turn: (ticket: Ticket) => Promise<TurnEnd>): Promise<void> => {
     const end = await turn(one.job.data);
@@ -76,13 +75,12 @@ export function createTurns(
     await giveBack(context, one, end);
     link.announce();
     open -= 1;
-    if (open > 0) return;
-    for (const done of idlers) done();
-    idlers = [];
+    if (open === 0) for (const done of idlers.splice(0)) done();
   };
 
   const begin = async (one: Held): Promise<void> => {
     const ticket = one.job.data;
+    if (!isTicket(ticket)) return throwOut(context, one);
     // taken for silent, and given its own job again
     const slot = held.has(ticket.id) ? OWN : await slots.take(ticket);
     if (slot.got === 'taken' && serve !== undefined) {
@@ -111,19 +109,22 @@ export function createTurns(
           tokens += 1;
           const token = `${instance}:${tokens}`;
           const job = await lane.worker.getNextJob(token, { block: false });
-          if (job) await begin({ job, token, lane });
+          if (job) await begin({ job, token });
           found ||= job !== undefined;
         }
       }
     },
     keep: async () => {
       const all = [...held.values()];
-      const { wasEmpty, settlingMs } = await slots.renew(all.map(({ job }) => job.data));
+      const kept = all.map(({ job }) => job.data);
+      const { wasEmpty, settlingMs, free } = await slots.renew(kept);
       settlesAt = settlingMs === 0 ? 0 : clock.elapsed() + settlingMs + CLOCKS_MS;
       for (const { job, token } of all) {
         // another may have it by now: the machine's lease decides who works
         await job.extendLock(token, lockMs).catch(() => undefined);
       }
+      // a slot that ran out was given back by nobody
+      await call(context, free);
       return wasEmpty;
     },
     get running() {
@@ -139,12 +140,20 @@ export function createTurns(
   };
 }
 
+/** What Redis evicted of a job leaves its id in the order, and nothing of it. */
+function isTicket({ id, pool, srs }: Partial<Ticket>): boolean {
+  return typeof id === 'string' && typeof pool === 'string' && Array.isArray(srs);
+}
+
+/** So that whoever looks into the bucket finds it without a place, and adds it again. */
+async function throwOut({ log }: Context, { job, token }: Held): Promise<void> {
+  log.warn('job of which Redis forgot half thrown out of the queue', { job_id: job.id });
+  await job.moveToCompleted('', token, false);
+}
+
 /** A lock that ran out, or a wiped Redis, is no error of the job: its record says what became of it. */
-async function giveBack(
-  { clock, log, slots }: Context,
-  { job, token, lane }: Held,
-  end: TurnEnd,
-): Promise<void> {
+async function giveBack(context: Context, { job, token }: Held, end: TurnEnd): Promise<void> {
+  const { clock, log, slots } = context;
   const { id } = job.data;
   const told = (error: unknown) => log.debug('turn not given back', { job_id: id, error });
   const called = await slots.giveBack(id).catch(told);
@@ -153,8 +162,14 @@ async function giveBack(
       ? job.moveToCompleted('', token, false)
       : job.moveToDelayed(end.againAtMs - clock.now() + Date.now(), token);
   await ending.catch(told);
-  for (const other of called ?? []) {
-    const waiting = await lane.queue.getJob(other).catch(told);
+  await call(context, called ?? []).catch(told);
+}
+
+/** They ask again now, not when their pause is over. Errors: the client's. */
+async function call({ lanes, slots }: Context, refused: readonly Refused[]): Promise<void> {
+  for (const { id, pool } of refused) {
+    const waiting = await lanes.of(pool).queue.getJob(id);
+    if (waiting === undefined) await slots.forget(id);
     await waiting?.promote().catch(() => undefined); // has its turn already
   }
 }

@@ -1,7 +1,7 @@
 /** A real Redis or Valkey of this machine, on a free port of loopback, that keeps nothing. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -28,15 +28,30 @@ export function redisMissing(): string | undefined {
   return program() === undefined ? 'redis-server and valkey-server are not installed' : undefined;
 }
 
+/** What it is started with beside the usual. */
+export interface RedisWish {
+  /** Of redis.conf. */
+  settings?: Record<string, string>;
+  password?: string;
+  /** TLS only, with this certificate and key. */
+  tls?: { certPem: string; keyPem: string };
+}
+
 /** Starts one. */
-export async function startRedis(): Promise<RedisServer> {
+export async function startRedis(wish: RedisWish = {}): Promise<RedisServer> {
   const path = program();
   if (path === undefined) throw new Error(redisMissing());
   const port = await findPorts(1);
   const folder = mkdtempSync(join(tmpdir(), 'xvault-redis-'));
-  const url = `redis://127.0.0.1:${port}`;
-  let server = await launch({ path, port, folder });
-  const client = new Redis(url, { maxRetriesPerRequest: 20, retryStrategy: () => 50 });
+  const login = wish.password === undefined ? '' : `:${wish.password}@`;
+  const url = `${wish.tls ? 'rediss' : 'redis'}://${login}127.0.0.1:${port}`;
+  const settings = settingsOf(wish, { port, folder });
+  let server = await launch(path, settings);
+  const client = new Redis(url, {
+    ...(wish.tls ? { tls: { ca: wish.tls.certPem } } : {}),
+    maxRetriesPerRequest: 20,
+    retryStrategy: () => 50,
+  });
   client.on('error', () => undefined); // stopped by a test
   const stop = async () => {
     if (server.exitCode !== null || server.signalCode !== null) return;
@@ -49,7 +64,7 @@ export async function startRedis(): Promise<RedisServer> {
     client,
     stop,
     start: async () => {
-      server = await launch({ path, port, folder });
+      server = await launch(path, settings);
     },
     wipe: async () => {
       await client.flushall();
@@ -73,10 +88,23 @@ function program(): string | undefined {
   });
 }
 
-async function launch({ path, port, folder }: { path: string; port: number; folder: string }) {
-  const options = { bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no' };
-  const args = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value]);
-  const child = spawn('sh', ['-c', WATCHED, 'sh', path, '--port', String(port), ...args], {
+function settingsOf(
+  { settings = {}, password, tls }: RedisWish,
+  { port, folder }: { port: number; folder: string },
+): Record<string, string> {
+  const usual = { bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no', ...settings };
+  const login = password === undefined ? {} : { requirepass: password };
+  if (tls === undefined) return { port: String(port), ...usual, ...login };
+  const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
+  writeFileSync(cert, tls.certPem);
+  writeFileSync(key, tls.keyPem);
+  const files = { 'tls-cert-file': cert, 'tls-key-file': key, 'tls-auth-clients': 'no' };
+  return { port: '0', 'tls-port': String(port), ...files, ...usual, ...login };
+}
+
+async function launch(path: string, settings: Record<string, string>) {
+  const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
+  const child = spawn('sh', ['-c', WATCHED, 'sh', path, ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   await new Promise<void>((resolve, reject) => {

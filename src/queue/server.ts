@@ -1,0 +1,54 @@
+/**
+ * What kind of Redis it is: one that evicts keys forgets jobs and slots one by one, one that is a cluster or too old
+ * cannot be used.
+ */
+import type { Redis } from 'ioredis';
+import type { Cancellable } from '../ports.ts';
+import type { Secret } from '../secret.ts';
+import { connect } from './link.ts';
+
+/** BullMQ uses commands of it. */
+export const OLDEST = '6.2.0';
+/** The one policy that never takes a key away. */
+export const KEEPS_ALL = 'noeviction';
+
+export interface ServerFacts {
+  /** Of Redis, or that of Redis which a Valkey stands for. */
+  version: string;
+  isCluster: boolean;
+  /** Empty where it does not say. */
+  eviction: string;
+}
+
+/** Asks it. Errors: the client's. */
+export async function readServer(redis: Redis): Promise<ServerFacts> {
+  const text = await redis.info();
+  const fact = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(text)?.[1] ?? '';
+  return {
+    version: fact('redis_version'),
+    isCluster: fact('redis_mode') === 'cluster',
+    eviction: fact('maxmemory_policy'),
+  };
+}
+
+/** Connects once, asks and leaves. Errors: the client's. */
+export async function probeServer(url: Secret, { signal }: Cancellable): Promise<ServerFacts> {
+  const redis = connect(url, { lazyConnect: true, retryStrategy: () => null });
+  const { promise, reject } = Promise.withResolvers<never>();
+  const leave = () => reject(signal.reason);
+  // the first says why; what the command says after it is only that there is no connection
+  redis.on('error', reject);
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    const asked = redis.connect().then(() => readServer(redis));
+    return await Promise.race([promise, asked]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+    redis.disconnect();
+  }
+}
+
+/** Whether it is as old as `OLDEST` or newer; what does not say its version is believed. */
+export function isNewEnough({ version }: Pick<ServerFacts, 'version'>): boolean {
+  return version === '' || version.localeCompare(OLDEST, 'en', { numeric: true }) >= 0;
+}
