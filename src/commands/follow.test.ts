@@ -178,10 +178,14 @@ test('a lease that nobody renews is waited for; who lives, or waits in a queue, 
     const clock = createSimClock();
     const begun = clock.now();
     const { client, started } = scriptedClient({});
+    const done = { ...started, status: 'succeeded' as const };
+    client.watchJob = async function* () {
+      yield done;
+    };
     const input = { client, terminal: createTestTerminal(), signal: new AbortController().signal };
     const start = async () => {
       const found = look((clock.now() - begun) / 1000);
-      if (found === undefined) return { ...started, status: 'succeeded' as const };
+      if (found === undefined) return done;
       const expires = new Date(begun + found.until * 1000).toISOString();
       const details = { job_id: started.id, owner: found.owner, expires_at: expires };
       throw new BackupError('job_conflict', 'start job', { details });

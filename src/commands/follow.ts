@@ -61,16 +61,20 @@ export async function runToEnd(
   start: () => Promise<JobView>,
 ): Promise<JobView> {
   const { client, terminal, signal } = input;
+  let answer: JobView | undefined;
   const started = await startWhenFree(input, start).catch(async (error: unknown) => {
     const left = await takenOver(client, error, signal);
     if (left === undefined) throw error;
     terminal.err(`first the job that an earlier run left: ${left.id}\n`);
     const ended = await follow(input, left);
-    if (!isOver(ended) || input.isAnswer?.(ended)) return ended;
+    if (!isOver(ended) || input.isAnswer?.(ended)) {
+      answer = ended;
+      return ended;
+    }
     signal.throwIfAborted();
     return await start();
   });
-  return isOver(started) ? started : await follow(input, started);
+  return started === answer ? started : await follow(input, started);
 }
 
 /** A killed process looks like a slow one until its lease has run out. Who renews it lives, and is a conflict. */
