@@ -133,7 +133,7 @@ function createContext(
   const prefix = `{xvault:${settings.name}}`;
   const link = openLink({ clock, log }, { url, channel: `${prefix}:changed` });
   const settleMs = keepMsOf(settings) + SETTLE_EXTRA_MS;
-  const slots = createSlots(link.redis, { ...limits, prefix, ttlMs: lockMs, settleMs });
+  const slots = createSlots(link.redis, { ...limits, prefix, instance, ttlMs: lockMs, settleMs });
   const lanes = createLanes(link, { prefix, pools, perPool: limits.perPool, lockMs });
   const turns = createTurns({ clock, log, link, lanes, slots }, { instance, limits, lockMs });
   const shared = { clock, log, meter, link, lanes, slots, turns, limits };

@@ -6,6 +6,9 @@
  * was found empty nobody gets a slot until every living instance has had the time to enter its own again: a wiped Redis
  * never lets more jobs run on a pool than it carries.
  *
+ * A slot is its instance's: one that has a second turn of the job, or wakes when another goes on with it, does not give
+ * that one's slot back.
+ *
  * A job that finds its pool or SR full is noted. When a slot is given back, or ran out with its instance, those noted
  * that could use it are named, the oldest first, so that they need not ask all the time. One that needs several SRs is
  * passed some times, then they are kept free for it, as in backup/queue.ts.
@@ -14,7 +17,7 @@
  * |---------|--------|----------------------------------------------------------------------------|
  * | held    | zset   | job id → when its slot expires, by the clock of Redis                      |
  * | refused | zset   | job id → when it was refused first                                         |
- * | place   | hash   | job id → pool, SRs, passes and time of the last refusal, as JSON           |
+ * | place   | hash   | job id → pool, SRs, whose slot, passes, time of the last refusal, as JSON  |
  * | limits  | hash   | per_pool, per_sr: as the instance that started last has them               |
  * | epoch   | string | when Redis was found empty; without it nobody gets a slot                  |
  */
@@ -50,6 +53,10 @@ end
 local function forget(id)
   redis.call('ZREM', refused, id)
   if not redis.call('ZSCORE', held, id) then redis.call('HDEL', place, id) end
+end
+local function isOthers(id, by)
+  local at = redis.call('ZSCORE', held, id) and placeOf(id)
+  return at and at.by ~= by
 end
 local function busyBut(id)
   local inPool, inSr = {}, {}
@@ -116,12 +123,15 @@ for _, one in ipairs(passed) do
   redis.call('HSET', place, one[1], cjson.encode(one[2]))
 end
 redis.call('ZREM', refused, id)
-redis.call('ZADD', held, now + ttl, id)
-redis.call('HSET', place, id, ARGV[4])
+if not isOthers(id, mine.by) then
+  redis.call('ZADD', held, now + ttl, id)
+  redis.call('HSET', place, id, ARGV[4])
+end
 return {'taken'}
 `;
 
 const GIVE_BACK = `${COMMON}
+if isOthers(ARGV[3], ARGV[4]) then return {} end
 redis.call('ZREM', held, ARGV[3])
 forget(ARGV[3])
 return named()
@@ -135,8 +145,10 @@ const RENEW = `${COMMON}
 local ttl, settle = tonumber(ARGV[3]), tonumber(ARGV[4])
 local empty = redis.call('SET', epoch, now, 'NX')
 for i = 5, #ARGV, 2 do
-  redis.call('ZADD', held, now + ttl, ARGV[i])
-  redis.call('HSET', place, ARGV[i], ARGV[i + 1])
+  if not isOthers(ARGV[i], cjson.decode(ARGV[i + 1]).by) then
+    redis.call('ZADD', held, now + ttl, ARGV[i])
+    redis.call('HSET', place, ARGV[i], ARGV[i + 1])
+  end
 end
 local ms = tonumber(redis.call('GET', epoch)) + settle - now
 return {empty and 1 or 0, ms > 0 and ms or 0, named()}
@@ -177,6 +189,7 @@ export interface Slots {
 interface SlotSettings {
   /** Put before every key. */
   prefix: string;
+  instance: string;
   perPool: number;
   perSr: number;
   /** A slot that is not renewed is free after it. */
@@ -189,7 +202,7 @@ const KEYS = 5;
 
 /** Slots under `prefix`. Errors: the client's. */
 export function createSlots(redis: Redis, settings: SlotSettings): Slots {
-  const { prefix, perPool, perSr, ttlMs, settleMs } = settings;
+  const { prefix, instance, perPool, perSr, ttlMs, settleMs } = settings;
   const keys = ['held', 'refused', 'place', 'limits', 'epoch'].map((name) => `${prefix}:${name}`);
   const scripts = { take: TAKE, giveBack: GIVE_BACK, forget: FORGET, renew: RENEW, held: HELD };
   const run = async (name: keyof typeof scripts, ...args: (string | number)[]) =>
@@ -197,17 +210,17 @@ export function createSlots(redis: Redis, settings: SlotSettings): Slots {
   const limitsKey = `${prefix}:limits`;
   return {
     take: async (job) => {
-      const args = [job.id, placeText(job), ttlMs, settleMs];
+      const args = [job.id, placeText(job, instance), ttlMs, settleMs];
       const [got, more] = (await run('take', ...args)) as [Slot['got'], string | number];
       if (got === 'settling') return { got, ms: Number(more) };
       return got === 'refused' ? { got, why: String(more) } : { got };
     },
-    giveBack: async (id) => pairs((await run('giveBack', id)) as string[]),
+    giveBack: async (id) => pairs((await run('giveBack', id, instance)) as string[]),
     forget: async (id) => {
       await run('forget', id);
     },
     renew: async (jobs) => {
-      const held = jobs.flatMap((job) => [job.id, placeText(job)]);
+      const held = jobs.flatMap((job) => [job.id, placeText(job, instance)]);
       const answer = (await run('renew', ttlMs, settleMs, ...held)) as [number, number, string[]];
       const [empty, settlingMs, free] = answer;
       return { wasEmpty: empty === 1, settlingMs, free: pairs(free) };
@@ -226,9 +239,9 @@ export function createSlots(redis: Redis, settings: SlotSettings): Slots {
   };
 }
 
-function placeText({ pool, srs }: QueuePlace): string {
+function placeText({ pool, srs }: QueuePlace, by: string): string {
   // an empty list comes back from the script as an empty object
-  return JSON.stringify({ pool, srs: srs.map(({ uuid }) => uuid) });
+  return JSON.stringify({ pool, srs: srs.map(({ uuid }) => uuid), by });
 }
 
 /** Of id, pool, id, pool, … */
