@@ -7,7 +7,7 @@ import { createLeases, leaseTiming } from '../catalog/lease.ts';
 import type { Job } from '../catalog/record.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { createVerifications } from '../catalog/verifications.ts';
-import { isBackupError, toBackupError } from '../errors.ts';
+import { toBackupError } from '../errors.ts';
 import type {
   Arena,
   Clock,
@@ -40,6 +40,7 @@ import { createNotices } from './notices.ts';
 import { createPinService } from './pin-service.ts';
 import { createQueries, type Queries } from './queries.ts';
 import type { QueueLimits } from './queue.ts';
+import { repeat } from './repeat.ts';
 import { createRestoreService } from './restore-service.ts';
 import { createRotationService } from './rotation-service.ts';
 import { createRuns } from './runs.ts';
@@ -389,22 +390,5 @@ async function warnOfStore({ stateStore, log }: ServiceDeps): Promise<void> {
     log.warn(`this bucket has no safe conditional writes: ${mend}`, { provider, bucket });
   } catch (error) {
     log.warn('bucket not reached at start', { error: toBackupError(error).message });
-  }
-}
-
-async function repeat(
-  clock: Clock,
-  everyMs: number,
-  stop: AbortSignal,
-  work: () => Promise<void>,
-): Promise<void> {
-  while (!stop.aborted) {
-    try {
-      await clock.sleep(everyMs, { signal: stop });
-    } catch (error) {
-      if (stop.aborted || isBackupError(error, 'cancelled')) return;
-      throw error;
-    }
-    await work();
   }
 }
