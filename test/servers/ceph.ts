@@ -86,8 +86,11 @@ async function startInstance({ limitedUser }: { limitedUser?: boolean }): Promis
     }),
   };
   const timeoutMs = START_TIMEOUT_MS;
+  const createBucket = bucketMaker(facts);
   try {
     await runScript(join(SCRIPTS, 'start.sh'), [folder, String(port)], { env, timeoutMs });
+    // its gateway answers before its storage writes, and has once not come to that at all
+    await createBucket('first');
   } catch (error) {
     await stop();
     throw error;
@@ -97,7 +100,7 @@ async function startInstance({ limitedUser }: { limitedUser?: boolean }): Promis
     ...facts,
     endpointTls: `https://${address}:${port + 1}`,
     caPem: certPem,
-    createBucket: bucketMaker(facts),
+    createBucket,
     stop,
   };
 }

@@ -23,6 +23,10 @@ export interface Skipped {
   skipped: string;
 }
 
+/** A server just started makes one in a second; one that has not by then is asked again, a few times. */
+const BUCKET_TIMEOUT_MS = 20_000;
+const BUCKET_TRIES = 3;
+
 /** `createBucket` for servers that have the call. */
 export function bucketMaker(
   server: Pick<S3Server, 'endpoint' | 'accessKeyId' | 'secretAccessKey' | 'region'>,
@@ -31,15 +35,27 @@ export function bucketMaker(
   return async (name, options = {}) => {
     const credentials = { accessKeyId, secretAccessKey };
     const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
+    const lock = options.objectLock && { ObjectLockEnabledForBucket: true };
     try {
-      const lock = options.objectLock && { ObjectLockEnabledForBucket: true };
-      await client.send(new CreateBucketCommand({ Bucket: name, ...lock }));
-      return name;
+      for (let tries = BUCKET_TRIES; ; tries--) {
+        const abortSignal = AbortSignal.timeout(BUCKET_TIMEOUT_MS);
+        try {
+          await client.send(new CreateBucketCommand({ Bucket: name, ...lock }), { abortSignal });
+          return name;
+        } catch (error) {
+          // the answer to an earlier try may have been what was missing
+          if (tries < BUCKET_TRIES && isOurs(error)) return name;
+          if (tries === 1 || !abortSignal.aborted) throw error;
+        }
+      }
     } finally {
       client.destroy();
     }
   };
 }
+
+const isOurs = (error: unknown) =>
+  error instanceof Error && error.name === 'BucketAlreadyOwnedByYou';
 
 /** False when `XVAULT_TEST_SERVERS` names others only. */
 export function isWanted(name: S3Server['name']): boolean {
