@@ -4,7 +4,7 @@ import { delimiter, join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 
 /** Kept after the tests; .ci/run says where and what (docs/tests.md). */
-const ARTIFACTS = process.env.XVAULT_ARTIFACTS || join(import.meta.dirname, '../../artifacts');
+const ARTIFACTS = process.env.TEST_ARTIFACTS || join(import.meta.dirname, '../../artifacts');
 const SCREENSHOTS = join(ARTIFACTS, 'screenshots');
 
 /** Where it is; undefined where it is not installed. */
