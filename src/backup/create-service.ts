@@ -3,7 +3,7 @@ import { createBackupCatalog } from '../catalog/backups.ts';
 import { DAY_MS } from '../catalog/forecast.ts';
 import { createJobStore } from '../catalog/job-store.ts';
 import { createKeys } from '../catalog/keys.ts';
-import { createLeases, leaseTiming } from '../catalog/lease.ts';
+import { CLOCK_SKEW_MS, createLeases, leaseTiming } from '../catalog/lease.ts';
 import type { Job } from '../catalog/record.ts';
 import { createUnreadable } from '../catalog/unreadable.ts';
 import { createVerifications } from '../catalog/verifications.ts';
@@ -23,6 +23,7 @@ import { DEFAULT_PRICES, type Prices } from '../prices.ts';
 import type { SharedQueue } from '../queue-port.ts';
 import { DEFAULT_ROTATION, type RotationSettings } from '../settings-rotation.ts';
 import { NEVER } from '../signals.ts';
+import { parseTime } from '../time.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
 import { loadHasher } from '../xva/hash.ts';
 import { createNormaliser } from '../xva/normaliser.ts';
@@ -56,6 +57,8 @@ import { createWorkOff } from './work-off.ts';
 /** A dead instance's jobs are looked for at start and then this often, or more often where leases are short. */
 const RESUME_EVERY_MS = 60_000;
 
+/** A listing of the bucket's backups serves this long, unless something is known to have changed. */
+const LISTING_KEPT_MS = 30_000;
 /** Machines and jobs are listed this often at most, however many ask; as often as a job's record is read. */
 const LISTED_EVERY_MS = 1000;
 
@@ -339,20 +342,23 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
     loading ??= (deps.loadHasher ?? loadHasher)();
     return loading;
   };
+  const kept = { ttlMs: settings.catalogTtlMs ?? LISTING_KEPT_MS };
+  const catalog = createBackupCatalog({ store, keys, clock, unreadable }, kept);
+  const verifications = createVerifications({ store, keys, clock, log }, kept);
+  // whoever saw a job succeed, on whichever instance, finds here what it made
+  const onEnd = ({ finished_at: at }: Job) => {
+    if (at !== undefined && clock.now() - parseTime(at) > kept.ttlMs + CLOCK_SKEW_MS) return;
+    catalog.changed();
+    verifications.changed();
+  };
   return {
     pools: new Map(deps.pools.map((pool) => [pool.name, pool])),
     store,
     keys,
-    catalog: createBackupCatalog(
-      { store, keys, clock, unreadable },
-      { ttlMs: settings.catalogTtlMs ?? 30_000 },
-    ),
+    catalog,
     adoptions: new Map(),
-    verifications: createVerifications(
-      { store, keys, clock, log },
-      { ttlMs: settings.catalogTtlMs ?? 30_000 },
-    ),
-    jobs: createJobStore({ store: stateStore, keys, clock, unreadable }),
+    verifications,
+    jobs: createJobStore({ store: stateStore, keys, clock, unreadable, onEnd }),
     leases: createLeases(
       { store: stateStore, clock, ids },
       { owner: settings.instance, timing: leaseTiming(settings.leaseMs) },

@@ -181,3 +181,16 @@ test('jobs that wait are looked for without reading again what has ended', async
   assert.ok((await poll()) > records);
   assert.ok((await poll()) < 10);
 });
+
+test('whoever sees a job succeed finds its backup in the list, on every instance', async () => {
+  const world = setUp();
+  const [a, b] = [world.instance('a'), world.instance('b')];
+  const listed = async () =>
+    (await b.listBackups({ pageSize: 10 }, options)).items.map(({ id }) => id);
+  assert.deepEqual(await listed(), []);
+  const { id } = await world.start(a);
+  await world.ended(id);
+  const job = await b.getJob(id, options);
+  assert.equal(job?.status, 'succeeded');
+  assert.deepEqual(await listed(), [job?.result?.id]);
+});

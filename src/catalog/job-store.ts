@@ -58,16 +58,20 @@ interface Cached {
   ended: boolean;
 }
 
-/** The job records under `keys.jobsPrefix` of `store`. */
-export function createJobStore(deps: {
+export interface JobStoreDeps {
   store: ObjectStore;
   keys: Keys;
   clock: Clock;
   unreadable?: Unreadable;
-}): JobStore {
-  const { store, keys, clock, unreadable } = deps;
+  /** Called for each job first read or written here as ended, before whoever asked learns of it. */
+  onEnd?: (job: Job) => void;
+}
+
+/** The job records under `keys.jobsPrefix` of `store`. */
+export function createJobStore(deps: JobStoreDeps): JobStore {
+  const { store, keys, clock, unreadable, onEnd } = deps;
   const cache = new Map<string, Cached>();
-  const ended = new Set<string>();
+  const ended = createEnded(onEnd);
   const listIds = createIdList(store, keys);
   let created = 0;
 
@@ -80,7 +84,7 @@ export function createJobStore(deps: {
     job.then(
       (found) => {
         entry.ended = found !== undefined && isSettled(found, clock.now());
-        if (found && isEnded(found) && ended.size < ENDED_LIMIT) ended.add(id);
+        if (found !== undefined) ended.note(found);
       },
       () => cache.delete(id),
     );
@@ -117,7 +121,7 @@ export function createJobStore(deps: {
     load,
     save,
     read,
-    hasEnded: (id) => ended.has(id),
+    hasEnded: ended.has,
     readable: async (id) => {
       try {
         return await read(id);
@@ -149,6 +153,22 @@ export function createJobStore(deps: {
     ids: listIds,
     get created() {
       return created;
+    },
+  };
+}
+
+/** Which jobs were seen to have ended; `onEnd` hears of each once. */
+function createEnded(onEnd: JobStoreDeps['onEnd']): {
+  has(id: string): boolean;
+  note(job: Job): void;
+} {
+  const ids = new Set<string>();
+  return {
+    has: (id) => ids.has(id),
+    note: (job) => {
+      if (!isEnded(job) || ids.has(job.id)) return;
+      onEnd?.(job);
+      if (ids.size < ENDED_LIMIT) ids.add(job.id);
     },
   };
 }

@@ -28,6 +28,8 @@ export interface Verifications {
   of(backupIds: readonly string[], options: Cancellable): Promise<Map<string, Verification>>;
   /** Writes it beside those of other kinds. Errors: the store's. */
   keep(backupId: string, verification: Verification, options: Cancellable): Promise<void>;
+  /** The next answer lists anew: something was written. */
+  changed(): void;
 }
 
 interface Listing {
@@ -104,6 +106,9 @@ export function createVerifications(
             throw error;
         }
       }
+    },
+    changed: () => {
+      listing = undefined;
     },
   };
 }
