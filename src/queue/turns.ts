@@ -34,6 +34,7 @@ export interface Turns {
   readonly running: number;
   /** Why it was refused last here. */
   refusalOf(id: string): string | undefined;
+  /** No turn begins any more; one that is just being fetched goes back. */
   stop(): void;
   idle(): Promise<void>;
 }
@@ -83,6 +84,7 @@ export function createTurns(
     if (!isTicket(ticket)) return throwOut(context, one);
     // taken for silent, and given its own job again
     const slot = held.has(ticket.id) ? OWN : await slots.take(ticket);
+    if (slot.got === 'taken' && stopped) return giveBack(context, one, { againAtMs: clock.now() });
     if (slot.got === 'taken' && serve !== undefined) {
       refusals.delete(ticket.id);
       held.set(ticket.id, one);
