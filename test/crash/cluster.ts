@@ -334,6 +334,7 @@ async function check(
   assert.deepEqual(await sim.auditWhenQuiet({ ignore: OF_THE_DEAD }), [], 'nor after a sweep');
   const records = keys.filter((key) => key.endsWith('/backup.json'));
   const wanted = jobs.filter(({ status }) => status === 'succeeded').map((job) => job.result?.id);
+  for (const id of wanted) await untilKnown(asked, String(id));
   const listed = await listBackups(asked);
   assert.deepEqual(listed.sort(), wanted.sort(), 'listed is what succeeded, each once');
   assert.equal(records.length, wanted.length);
@@ -349,6 +350,18 @@ async function sweep({ url }: Instance): Promise<void> {
   const post = { method: 'POST', headers, body: '{"dry_run":false}' };
   const answer = await fetch(`${url}/v1/sweep`, post);
   assert.equal(answer.status, 200, await answer.text());
+}
+
+/** An instance's listing may be half a minute old; asked for a backup that is not in it, it lists anew. */
+async function untilKnown({ url }: Instance, id: string): Promise<void> {
+  const limit = AbortSignal.timeout(HANG_MS);
+  for (;;) {
+    const answer = await fetch(`${url}/v1/backups/${id}`, { signal: limit });
+    await answer.body?.cancel();
+    if (answer.status === 200) return;
+    assert.equal(answer.status, 404);
+    await setTimeout(ASK_AGAIN_MS, undefined, { signal: limit });
+  }
 }
 
 async function listBackups({ url }: Instance): Promise<string[]> {
