@@ -345,11 +345,11 @@ function createEngine(deps: ServiceDeps, settings: ServiceSettings): Engine {
   const kept = { ttlMs: settings.catalogTtlMs ?? LISTING_KEPT_MS };
   const catalog = createBackupCatalog({ store, keys, clock, unreadable }, kept);
   const verifications = createVerifications({ store, keys, clock, log }, kept);
-  // whoever saw a job succeed, on whichever instance, finds here what it made
-  const onEnd = ({ finished_at: at }: Job) => {
-    if (at !== undefined && clock.now() - parseTime(at) > kept.ttlMs + CLOCK_SKEW_MS) return;
-    catalog.changed();
-    verifications.changed();
+  // whoever saw a job succeed finds here what it made; what this instance made is known without it
+  const onEnd = ({ finished_at: at, instance }: Job) => {
+    const isOld = at && clock.now() - parseTime(at) > kept.ttlMs + CLOCK_SKEW_MS;
+    if (isOld || instance === settings.instance) return;
+    for (const listing of [catalog, verifications]) listing.changed();
   };
   return {
     pools: new Map(deps.pools.map((pool) => [pool.name, pool])),
