@@ -1,7 +1,7 @@
 /**
  * The Durable Object in workerd: its storage, its alarms and its bucket are the runtime's, its container is played.
  *
- * What the supervisor decides is tested in src/cloudflare/supervisor.test.ts, in simulated time; here it is whether the
+ * What the supervisor decides is tested in src/cloudflare/supervisor*.test.ts, in simulated time; here it is whether the
  * runtime does what that takes for granted: alarms that come again after a crash, storage that is there before an answer
  * leaves, records that are written on a condition.
  */
