@@ -14,7 +14,8 @@ import { type CallOptions, storeStatus } from './calls.ts';
 import { abandon } from './cleanup.ts';
 import type { StoreContext } from './context.ts';
 import { decodeCrc32 } from './crc32.ts';
-import { createMultipart, differs, type Multipart, type PartReceipt } from './multipart.ts';
+import { createMultipart, type Multipart, type PartReceipt } from './multipart.ts';
+import { differs } from './proof.ts';
 import { TRANSFER_BUDGET } from './retry.ts';
 import { createSender } from './sender.ts';
 

@@ -6,7 +6,7 @@ import { BackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import type { Stretch } from './compose.ts';
 import type { PartSink } from './cutter.ts';
-import { differs } from './multipart.ts';
+import { differs } from './proof.ts';
 import { getObject } from './read.ts';
 import {
   addSend,

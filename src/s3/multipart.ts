@@ -1,18 +1,16 @@
 /**
  * One multipart upload of S3: create, send or copy parts, complete with proof, abort.
  *
- * Proof is layered by what the store can do. With CRC32 (echoed when the upload is created) every part is verified by the store
- * as it arrives and the whole object's CRC, where the store gives it, is compared after completing (RGW 20 gives none for an
- * object of one part, which it has verified); without it the parts are listed and compared in number, size and ETag before
- * completing. The stored size is compared always. Providers differ in what a repeated Complete answers (RGW 200, R2 404), so an
- * unclear one is resolved by looking.
+ * Proof is layered by what the store can do (proof.ts). With CRC32 (echoed when the upload is created) every part is
+ * verified by the store as it arrives and the whole object's CRC, where the store gives it, is compared after completing
+ * (RGW 20 gives none for an object of one part, which it has verified); without it the parts are listed and compared in
+ * number, size and ETag before completing. The stored size is compared always. Providers differ in what a repeated
+ * Complete answers (RGW 200, R2 404), so an unclear one is resolved by looking.
  */
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
-  HeadObjectCommand,
-  ListPartsCommand,
   UploadPartCommand,
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3';
@@ -21,6 +19,17 @@ import type { Cancellable, StoredObject } from '../ports.ts';
 import { type CallOptions, type SendOptions, storeStatus } from './calls.ts';
 import type { StoreContext } from './context.ts';
 import { encodeCrc32 } from './crc32.ts';
+import {
+  compareParts,
+  compareStored,
+  differs,
+  type Expected,
+  explainRefusal,
+  isOurs,
+  look,
+  type SentPart,
+  type UploadTarget,
+} from './proof.ts';
 import { errorFacts, TRANSFER_BUDGET } from './retry.ts';
 
 export interface CopySource {
@@ -35,10 +44,7 @@ export interface CopySource {
   ifMatch?: string | undefined;
 }
 
-export interface PartReceipt {
-  partNumber: number;
-  etag: string;
-  sizeBytes: number;
+export interface PartReceipt extends SentPart {
   /** Ours; undefined where the store takes none, and for a copy of bytes that are not at hand. */
   crc: number | undefined;
   isCopy: boolean;
@@ -71,12 +77,9 @@ export interface Multipart {
 /** Told of every try, for the upload's counters. */
 export type Watch = Pick<CallOptions, 'onRequest' | 'onRetry'>;
 
-interface Target {
-  context: StoreContext;
-  upload: { Bucket: string; Key: string; UploadId: string };
+interface Target extends UploadTarget {
   /** `full`: CRC of the whole object too; `parts`: of each part only. */
   checksum: 'full' | 'parts' | 'none';
-  call: (options: Cancellable) => CallOptions;
 }
 
 /** Creates the upload, asking for a CRC32 of the whole object where the store may know it. */
@@ -254,118 +257,6 @@ function refuseDigest(key: string): (error: unknown) => never {
   };
 }
 
-/** A 400 to Complete: `data_corrupt` if the store's list of parts is not ours, else what the store said. */
-async function explainRefusal(
-  target: Target,
-  parts: PartReceipt[],
-  refusal: BackupError,
-  options: Cancellable,
-): Promise<BackupError> {
-  try {
-    await compareParts(target, parts, options);
-    return refusal;
-  } catch (error) {
-    options.signal.throwIfAborted();
-    // If the list cannot be had, the refusal itself still says most.
-    return isBackupError(error, 'data_corrupt') ? error : refusal;
-  }
-}
-
-interface Expected {
-  sizeBytes: number;
-  parts: number;
-  checksum?: string;
-}
-
-/** The object at the key as the store sees it. */
-async function look({ context, upload, call }: Target, options: Cancellable) {
-  const { client, calls } = context;
-  const input = { Bucket: upload.Bucket, Key: upload.Key, ChecksumMode: 'ENABLED' as const };
-  const answer = await calls(
-    'HeadObject',
-    (to) => client.send(new HeadObjectCommand(input), to),
-    call(options),
-  ).catch((error) => {
-    if (isBackupError(error) && storeStatus(error) === 404) return undefined;
-    throw error;
-  });
-  if (answer === undefined) return undefined;
-  const { ChecksumCRC32: value, ChecksumType: type } = answer;
-  const stored: StoredObject = { sizeBytes: answer.ContentLength ?? -1, etag: answer.ETag ?? '' };
-  const lockedUntil = answer.ObjectLockRetainUntilDate?.getTime();
-  if (lockedUntil !== undefined) stored.lockedUntil = lockedUntil;
-  // A composite value (`…-N`) is no checksum of the object's bytes.
-  if (value !== undefined && type !== 'COMPOSITE' && !value.includes('-')) {
-    stored.checksum = { algorithm: 'crc32', value };
-  }
-  return stored;
-}
-
-/** After an unclear Complete: is what lies there the object we meant? */
-async function isOurs(target: Target, expected: Expected, options: Cancellable): Promise<boolean> {
-  const stored = await look(target, options);
-  if (stored === undefined || stored.sizeBytes !== expected.sizeBytes) return false;
-  const count = /-(\d+)"?$/.exec(stored.etag)?.[1];
-  if (count !== undefined && Number(count) !== expected.parts) return false;
-  if (stored.checksum === undefined || expected.checksum === undefined) return true;
-  return stored.checksum.value === expected.checksum;
-}
-
-function compareStored(key: string, stored: StoredObject, expected: Expected): void {
-  if (stored.sizeBytes !== expected.sizeBytes) {
-    throw differs('object', {
-      key,
-      sent_bytes: expected.sizeBytes,
-      stored_bytes: stored.sizeBytes,
-    });
-  }
-  const storedValue = stored.checksum?.value;
-  if (storedValue === undefined || expected.checksum === undefined) return;
-  if (storedValue !== expected.checksum) {
-    throw differs('object', { key, sent_crc32: expected.checksum, stored_crc32: storedValue });
-  }
-}
-
-/** Number, size and ETag of every part as the store lists them. Stores without ListParts are not asked. */
-async function compareParts(
-  { context, upload, call }: Target,
-  parts: PartReceipt[],
-  options: Cancellable,
-): Promise<void> {
-  const { client, calls, quirks } = context;
-  if (!quirks.listParts) return;
-  let at = 0;
-  let marker: string | undefined;
-  do {
-    const input = { ...upload, ...(marker === undefined ? {} : { PartNumberMarker: marker }) };
-    const page = await calls(
-      'ListParts',
-      (to) => client.send(new ListPartsCommand(input), to),
-      call(options),
-    ).catch((error) => {
-      if (isBackupError(error) && [501, 405].includes(storeStatus(error))) return undefined;
-      throw error;
-    });
-    if (page === undefined) return; // Not offered: size is still compared after completing.
-    for (const { PartNumber, Size, ETag } of page.Parts ?? []) {
-      const part = parts[at++];
-      if (
-        part?.partNumber !== PartNumber ||
-        part?.sizeBytes !== Size ||
-        bare(part?.etag ?? '') !== bare(ETag ?? '')
-      ) {
-        throw differs('part', {
-          part: PartNumber,
-          sent_bytes: part?.sizeBytes,
-          stored_bytes: Size,
-        });
-      }
-    }
-    marker = page.IsTruncated ? page.NextPartNumberMarker : undefined;
-  } while (marker !== undefined);
-  if (at !== parts.length) throw differs('upload', { sent_parts: parts.length, stored_parts: at });
-}
-
 async function abort({ context, upload, call }: Target, options: Cancellable): Promise<void> {
   const { client, calls } = context;
   await calls(
@@ -374,22 +265,6 @@ async function abort({ context, upload, call }: Target, options: Cancellable): P
     call(options),
   ).catch((error) => {
     if (!(isBackupError(error) && storeStatus(error) === 404)) throw error;
-  });
-}
-
-const bare = (etag: string) => etag.replaceAll('"', '');
-
-/** What is stored is not what was sent. */
-export function differs(
-  what: string,
-  details: Record<string, unknown>,
-  cause?: unknown,
-): BackupError {
-  const values = Object.entries(details).map(([name, value]) => `${name}=${value}`);
-  return new BackupError('data_corrupt', `find the stored ${what} as sent, ${values.join(' ')}`, {
-    details,
-    retry: 'later',
-    cause,
   });
 }
 

@@ -36,8 +36,9 @@ import { abandon, removeStaged } from './cleanup.ts';
 import { createGrowing } from './growing.ts';
 import { joinStaged } from './joiner.ts';
 import { type Layout, partsInFlight, planLayout, planWindow } from './layout.ts';
-import { createMultipart, differs, type Multipart, type Watch } from './multipart.ts';
+import { createMultipart, type Multipart, type Watch } from './multipart.ts';
 import { createOutlet } from './outlet.ts';
+import { differs } from './proof.ts';
 import { createSeams } from './seams.ts';
 import {
   budgetOf,
