@@ -134,6 +134,23 @@ test('a record that cannot be read does not keep others from being taken over', 
   assert.equal((await world.ended(job.id)).status, 'succeeded');
 });
 
+test('a job that could not be taken over keeps its machine until somebody can', async () => {
+  const world = setUp();
+  const job = await leave(world, { phase: 'exporting' });
+  let away = true;
+  const put: ObjectStore['put'] = async (key, ...rest) => {
+    if (away && key === keys.job(job.id)) throw new BackupError('store_unavailable', 'put');
+    return await world.store.put(key, ...rest);
+  };
+  const service = world.instance('b', { ...world.store, put });
+  await service.start();
+  assert.equal(world.record(job.id).instance, 'dead');
+  await assert.rejects(world.start(service), { code: 'job_conflict' });
+  away = false;
+  assert.equal((await world.ended(job.id)).status, 'succeeded');
+  await world.start(service);
+});
+
 test('a job whose instances die again and again is given up and cleaned', async () => {
   const world = setUp();
   const job = await leave(world, { phase: 'exporting', attempt: 5 });

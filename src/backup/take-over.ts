@@ -12,7 +12,7 @@ import { isEnded, type Job } from '../catalog/record.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import type { Engine } from './context.ts';
-import { release } from './keep-lease.ts';
+import { park, release } from './keep-lease.ts';
 
 /** Instances that may begin a job without ending it; then it is taken to be the reason. */
 const MAX_INSTANCES = 5;
@@ -41,7 +41,8 @@ export async function leftJob(
       return { lease, state: await engine.jobs.save(state, again, options) };
     }
   } catch (error) {
-    await release(engine, lease);
+    // it has not ended, as far as anybody knows: no other job of the machine may begin before it
+    await park(engine, lease);
     // its instance is alive after all and wrote: it will notice that its lease is gone
     if (isBackupError(error, 'precondition_failed')) return undefined;
     throw error;

@@ -85,7 +85,7 @@ export interface Leases {
   list(prefix: string, options: Cancellable): Promise<Map<string, LeaseHolder>>;
 }
 
-/** Left there on purpose: its job waits in a queue that instances share. */
+/** Left there on purpose: its job has not ended and waits for whoever goes on with it. */
 export function isParked({ expiresAt }: Pick<LeaseHolder, 'expiresAt'>): boolean {
   return expiresAt === PARKED_AT_MS;
 }
