@@ -1,4 +1,5 @@
 /** What a bench hands over: tables and targets, and how they are printed. */
+import type { Scenario } from './scale-scenario.ts';
 
 export interface Table {
   title: string;
@@ -31,7 +32,7 @@ export interface BenchInput {
   folder: string;
   log(line: string): void;
   /** Figures of the simulated night that are not to be the usual ones. */
-  scenario: Record<string, unknown>;
+  scenario: Partial<Scenario>;
 }
 
 export type Bench = (input: BenchInput) => Promise<Section>;

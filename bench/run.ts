@@ -1,15 +1,14 @@
 /**
  * All measurements, one command: `npm run bench -- [--quick] [--only <name>] [--json <file>] [--write-docs]`; of the simulated
- * night also `[--vms <n>] [--pools <n>] [--scenario <file>]`.
+ * night also `[--vms <n>] [--pools <n>] [--scenario <file>]`. A wrong command line ends with exit code 2 before anything runs.
  *
  * Prints tables with medians and ratios, then every figure the project set itself beside what was measured (a missed
  * one never fails the run), and keeps all of it in bench/results/. The machine is named by its processor, cores, memory,
  * Node and kernel. Tools that are missing are named, and their rows skipped.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { measureCatalog } from './catalog.ts';
 import { measureDelta } from './delta.ts';
 import { writeDocs } from './docs.ts';
@@ -17,6 +16,7 @@ import { measureLargeMachine } from './large-machine.ts';
 import { describeMachine, machineLabel } from './machine.ts';
 import { measureManyStreams } from './many-streams.ts';
 import { measureOneStream } from './one-stream.ts';
+import { type BenchOptions, readOptions, UsageError } from './options.ts';
 import { type Bench, formatTable, isMet, type Section, targetTable } from './report.ts';
 import { measureRestore } from './restore.ts';
 import { simulateScale } from './scale.ts';
@@ -34,43 +34,27 @@ const BENCHES: Record<string, Bench> = {
 };
 /** Nothing is measured there: its figures say nothing of this machine. */
 const SIMULATED = 'scale';
-const ROUNDS = 3;
 const MEMORY_FOLDER = '/dev/shm';
 
-const { values } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: String(ROUNDS) },
-    only: { type: 'string', multiple: true },
-    json: { type: 'string' },
-    'write-docs': { type: 'boolean', default: false },
-    vms: { type: 'string' },
-    pools: { type: 'string' },
-    scenario: { type: 'string' },
-  },
-});
-
-function readScenario(): Record<string, unknown> {
-  const { vms, pools, scenario: file } = values;
-  const own = file === undefined ? {} : (JSON.parse(readFileSync(file, 'utf8')) as object);
-  return {
-    ...own,
-    ...(vms === undefined ? {} : { vms: Number(vms) }),
-    ...(pools === undefined ? {} : { pools: Number(pools) }),
-  };
+/** What is asked for; a wrong command line ends the program here, in a line. */
+function readCommandLine(): BenchOptions {
+  try {
+    return readOptions(process.argv.slice(2), Object.keys(BENCHES));
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(`bench: ${error.message}`);
+    process.exit(2);
+  }
 }
 
-async function run(names: readonly string[]): Promise<Section[]> {
+async function run({ names, quick, rounds, scenario }: BenchOptions): Promise<Section[]> {
   const sections: Section[] = [];
   for (const name of names) {
-    const bench = BENCHES[name];
-    if (!bench) throw new Error(`no bench ${name}; there are: ${Object.keys(BENCHES).join(', ')}`);
     const folder = makeFolder();
     const log = (line: string) => process.stderr.write(`${name}: ${line}\n`);
     try {
-      const { quick } = values;
-      const rounds = quick ? 1 : Number(values.rounds);
-      const section = await bench({ quick, rounds, folder, log, scenario: readScenario() });
+      const bench = BENCHES[name] as Bench;
+      const section = await bench({ quick, rounds, folder, log, scenario });
       for (const table of section.tables) console.log(`\n${formatTable(table)}`);
       for (const note of section.notes) console.log(`\n${note}`);
       sections.push(section);
@@ -90,16 +74,17 @@ function makeFolder(): string {
   }
 }
 
+const options = readCommandLine();
 const machine = describeMachine();
 const date = new Date().toISOString().slice(0, 10);
-console.log(`${date}, ${machine.text}${values.quick ? ', quick: the figures mean little' : ''}`);
-const sections = await run(values.only ?? Object.keys(BENCHES));
+console.log(`${date}, ${machine.text}${options.quick ? ', quick: the figures mean little' : ''}`);
+const sections = await run(options);
 const targets = sections.flatMap((section) => section.targets);
 if (targets.length > 0) console.log(`\n${formatTable(targetTable(sections))}`);
 
 const result = {
   date,
-  quick: values.quick,
+  quick: options.quick,
   machine,
   sections,
   targets: targets.map((target) => ({ ...target, met: isMet(target) })),
@@ -107,11 +92,11 @@ const result = {
 const folder = join(import.meta.dirname, 'results');
 const isMeasured = sections.some(({ name }) => name !== SIMULATED);
 const kept =
-  values.quick || !isMeasured ? undefined : join(folder, `${date}-${machineLabel(machine)}.json`);
-for (const file of [kept, values.json]) {
+  options.quick || !isMeasured ? undefined : join(folder, `${date}-${machineLabel(machine)}.json`);
+for (const file of [kept, options.json]) {
   if (file === undefined) continue;
   if (file === kept) mkdirSync(folder, { recursive: true });
   writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
 }
-const isUsual = Object.keys(readScenario()).length === 0;
-if (values['write-docs'] && !values.quick && isUsual) writeDocs(result, Object.keys(BENCHES));
+const isUsual = Object.keys(options.scenario).length === 0;
+if (options.writeDocs && !options.quick && isUsual) writeDocs(result, Object.keys(BENCHES));

@@ -4,8 +4,19 @@ import type { UploadCounters } from '../ports.ts';
 import type { Prices } from '../prices.ts';
 
 export interface Work {
-  /** Of the upload. */
-  counters: Readonly<UploadCounters>;
+  /** Of the upload: requests, and bytes that have a price. */
+  counters: Readonly<
+    Pick<
+      UploadCounters,
+      | 'requests'
+      | 'uploadRequests'
+      | 'copyRequests'
+      | 'retries'
+      | 'sentBytes'
+      | 'copiedBytes'
+      | 'joinedBytes'
+    >
+  >;
   /** Ranges of the base's index and of the new archive that were read. */
   reads: number;
 }
