@@ -47,11 +47,11 @@ export const scenarioSchema = z.strictObject({
   concurrency_per_pool: count.default(2),
   concurrency_per_sr: count.default(1),
   /** https on both ends, many at once. */
-  cpu_s_per_gib: positive.default(1.52),
+  cpu_s_per_gib: positive.default(1.61),
   /** Of that, when nothing changed, and when everything did: comparing beside sending. */
   delta_cpu: z
     .strictObject({ nothing: positive, all: positive })
-    .default({ nothing: 0.6, all: 1.02 }),
+    .default({ nothing: 0.57, all: 0.97 }),
   /** Bytes sent for each changed one. */
   sent_by_changed: z.number().min(1).default(1.17),
   full_requests_per_gib: positive.default(64.2),
