@@ -21,6 +21,8 @@ import type { Seen, Watched } from './watched.ts';
 const POLL_MS = 250;
 /** One look at /livez: it does nothing but answer. */
 const LIVE_LIMIT_MS = 5_000;
+/** The platform's word that it keeps a container: a request waits for it, and goes on without. */
+const KEEP_LIMIT_MS = 5_000;
 /** A port that answered is not asked again before each request of a burst. */
 const READY_FRESH_MS = 5_000;
 /** A container outlives so many alarms that do not come: this object may be away for a moment. */
@@ -212,8 +214,9 @@ function createEar({ container, storage, log }: Deps): Ear {
 }
 
 async function keep({ deps, settings }: Context): Promise<void> {
+  const forMs = settings.alarmMs * KEEP_ALARMS;
   try {
-    await deps.container.keepFor(settings.alarmMs * KEEP_ALARMS);
+    await limited(deps.clock, KEEP_LIMIT_MS, () => deps.container.keepFor(forMs));
   } catch (error) {
     // it ended this very moment, or lives only as long as this object does: the alarms go on
     deps.log.warn('platform not told to keep the engine', { error: messageOf(error) });

@@ -11,9 +11,9 @@
 import type { R2Bucket, R2Conditional, R2Object, R2Objects } from '@cloudflare/workers-types';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectFacts, ObjectPage, ObjectStore, StoreFacts } from '../ports.ts';
-import { untilAborted } from '../s3/abort.ts';
 import { checked } from '../s3/names.ts';
 import { quirksOf } from '../s3/quirks.ts';
+import { untilAborted } from '../signals.ts';
 import type { R2Api } from './r2-api.ts';
 
 const PAGE_MAX = 1000;

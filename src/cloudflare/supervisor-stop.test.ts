@@ -118,3 +118,26 @@ test('a download that still flows keeps the container; its end lets it go', asyn
   await rest(world);
   assert.equal(world.container.running, false);
 });
+
+test('a platform that says nothing when told to keep a container holds no request', async () => {
+  const world = createWorld();
+  world.container.keepFor = () => new Promise(() => {});
+  assert.equal((await world.fetch('/v1/sweep', POST)).status, 200);
+  assert.equal((await world.fetch('/v1/sweep', POST)).status, 200);
+});
+
+test('an alarm fails for nothing, also when bucket and container are both beyond reach', async () => {
+  const world = createWorld();
+  world.begins();
+  await world.fetch('/v1/vms/web/backups', POST);
+  world.store.onCall = () => {
+    throw new Error('R2 is away');
+  };
+  world.container.obeys = false;
+  world.container.destroy = () => new Promise(() => {});
+  await world.alarm();
+  await world.clock.advance(25 * 3_600_000);
+  await world.alarm();
+  assert.deepEqual(world.container.signals, [15]);
+  assert.notEqual(world.storage.alarmAt, null);
+});

@@ -13,7 +13,7 @@
  */
 import { problemOf } from '../catalog/problem.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
-import type { Cancellable } from '../ports.ts';
+import type { Cancellable, Log } from '../ports.ts';
 import { createEngineProcess, type EngineProcess } from './engine-process.ts';
 import {
   type Deps,
@@ -142,7 +142,7 @@ function supervise(deps: Deps, settings: SupervisorSettings): Supervisor {
     } catch (error) {
       // nothing is lost by looking later, and the next alarm is set
       log.error('look at engine failed', { error: toBackupError(error) });
-      if ((await sight.lostForMs()) >= BLIND_MS && !underWay.busy()) await engine.stop();
+      await stopIfBlind({ sight, engine, busy: underWay.busy, log });
     }
   };
 
@@ -202,6 +202,21 @@ function createSight({ storage, clock }: Deps) {
       return since === undefined ? 0 : clock.now() - since;
     },
   };
+}
+
+/** A failure is told and no more: the next alarm tries again. */
+async function stopIfBlind(input: {
+  sight: ReturnType<typeof createSight>;
+  engine: EngineProcess;
+  busy: () => boolean;
+  log: Log;
+}): Promise<void> {
+  const { sight, engine, busy, log } = input;
+  try {
+    if ((await sight.lostForMs()) >= BLIND_MS && !busy()) await engine.stop();
+  } catch (error) {
+    log.error('engine not stopped', { error: toBackupError(error) });
+  }
 }
 
 /** Those that have not ended, after what was due was done. */
