@@ -12,6 +12,7 @@
 import assert from 'node:assert/strict';
 import { BackupError } from '../errors.ts';
 import type { Arena, Cancellable, Clock, Slab } from '../ports.ts';
+import { untilAborted } from '../signals.ts';
 import { BLOCK_MEMBER_BYTES } from '../xva/types.ts';
 import { createLender, type Lender, type Lending, type Lent } from './lending.ts';
 
@@ -368,17 +369,4 @@ function leastUsed({ all }: Shelves, fits: (shelf: Shelf) => boolean): Shelf | u
 
 function mostShelves({ totalBytes }: Arena): number {
   return Math.max(1, Math.floor((totalBytes * BUDGET_SHARE) / (SHELF_SLOTS * SLOT_BYTES)));
-}
-
-/** `work`, or the signal's reason if that comes first; the work goes on. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const leave = Promise.withResolvers<never>();
-  const onAbort = () => leave.reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await Promise.race([work, leave.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

@@ -5,6 +5,7 @@
 import type { Redis } from 'ioredis';
 import type { Cancellable } from '../ports.ts';
 import type { Secret } from '../secret.ts';
+import { untilAborted } from '../signals.ts';
 import { connect } from './link.ts';
 
 /** BullMQ uses commands of it. */
@@ -34,16 +35,13 @@ export async function readServer(redis: Redis): Promise<ServerFacts> {
 /** Connects once, asks and leaves. Errors: the client's. */
 export async function probeServer(url: Secret, { signal }: Cancellable): Promise<ServerFacts> {
   const redis = connect(url, { lazyConnect: true, retryStrategy: () => null });
-  const { promise, reject } = Promise.withResolvers<never>();
-  const leave = () => reject(signal.reason);
+  const failed = Promise.withResolvers<never>();
   // the first says why; what the command says after it is only that there is no connection
-  redis.on('error', reject);
-  signal.addEventListener('abort', leave, { once: true });
+  redis.on('error', failed.reject);
   try {
     const asked = redis.connect().then(() => readServer(redis));
-    return await Promise.race([promise, asked]);
+    return await untilAborted(Promise.race([failed.promise, asked]), signal);
   } finally {
-    signal.removeEventListener('abort', leave);
     redis.disconnect();
   }
 }

@@ -5,7 +5,7 @@
  * rules for unfinished uploads and for staging come after us.
  */
 
-import { untilAborted } from './abort.ts';
+import { untilAborted } from '../signals.ts';
 import type { StoreContext } from './context.ts';
 import type { Multipart } from './multipart.ts';
 import type { Section } from './section.ts';

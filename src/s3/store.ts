@@ -12,8 +12,8 @@ import {
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Arena, Clock, Log, Meter, ObjectStore, StoreFacts } from '../ports.ts';
+import { untilAborted } from '../signals.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
-import { untilAborted } from './abort.ts';
 import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
 import type { StoreContext } from './context.ts';

@@ -17,7 +17,7 @@ import {
   type UploadCounters,
   type UploadInput,
 } from '../ports.ts';
-import { untilAborted } from './abort.ts';
+import { untilAborted } from '../signals.ts';
 import {
   type Assembly,
   addToTail,

@@ -12,6 +12,7 @@
  */
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Clock, Log, Meter } from '../ports.ts';
+import { untilAborted } from '../signals.ts';
 import { answering } from './answering.ts';
 import type { XapiParam, XapiValue } from './codec.ts';
 import type { Connections } from './connection.ts';
@@ -291,17 +292,5 @@ async function logout({ ref, origin }: Live, { connections, redactor, log }: Ses
   } catch (error) {
     // The pool drops an idle session by itself after a day; nothing else hangs on it.
     log.debug('logout failed', { reason: String(redactor.error(error)) });
-  }
-}
-
-/** Waits for shared work without ending it when one of those who wait leaves. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
