@@ -8,6 +8,7 @@ import type { Job } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import type { SharedQueue } from '../queue-port.ts';
+import { untilAborted } from '../signals.ts';
 import { parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import type { JobRunner } from './jobs.ts';
@@ -49,12 +50,26 @@ export function createWorkOff(
           const text = `work off: the shared queue is away (${queue?.problem})`;
           throw new BackupError('service_unavailable', text);
         }
-        if (awaySince === undefined && (await isDone(engine, deps, options))) break;
+        if (awaySince === undefined && (await seesDone(engine, deps, options))) break;
         await clock.sleep(LOOK_MS, options).catch(() => undefined); // asked to end
       }
       return [...ended];
     },
   };
+}
+
+/** Also when it is to end: a bucket that hangs must not keep it from saying what it has done. */
+async function seesDone(
+  engine: Engine,
+  deps: Parameters<typeof isDone>[1],
+  options: Cancellable,
+): Promise<boolean> {
+  try {
+    return await untilAborted(isDone(engine, deps, options), options.signal);
+  } catch (error) {
+    if (options.signal.aborted) return true;
+    throw error;
+  }
 }
 
 async function isDone(

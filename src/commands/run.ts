@@ -149,9 +149,9 @@ interface Asked {
 
 /** Errors: `invalid_request`. */
 function readAsked(options: OptionValues): Asked {
+  if (options.waiting === true) return readWaiting(options);
   const vm = textOption(options, 'vm');
   const many = readSelection(options);
-  if (options.waiting === true) return readWaiting(options);
   if (vm === undefined && many === undefined) {
     const text =
       'name the machine with --vm, or several with --all, --tag, --name or --select; or --waiting';
