@@ -75,6 +75,7 @@ test('without a container every request is a problem that says what is missing',
   const supervisor = createSupervisor({ ...deps, log: SILENT_LOG }, settings);
   const answer = await supervisor.fetch(new Request('https://xvault.example/v1/runs', POST));
   assert.equal(answer.status, 503);
+  assert.equal(answer.headers.get('retry-after'), null, 'nothing of it passes by itself');
   assert.match(await answer.text(), /\[\[containers\]\]/);
   await supervisor.alarm();
 });

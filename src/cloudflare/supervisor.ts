@@ -11,8 +11,8 @@
  * upon; every step may come twice. An alarm sets the next one first and throws nothing: the platform repeats a failed
  * alarm a few times only, and this must go on for as long as a bucket is away.
  */
-import { problemOf } from '../catalog/problem.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
+import { problemAnswer } from '../http/problem.ts';
 import type { Cancellable, Log } from '../ports.ts';
 import { createEngineProcess, type EngineProcess } from './engine-process.ts';
 import {
@@ -42,7 +42,6 @@ const ROUND_LIMIT_MS = 5 * 60_000;
 const BLIND_MS = 24 * 3_600_000;
 /** Between two looks whether the Worker was mended. */
 const REFUSED_ALARM_MS = 60_000;
-const RETRY_AFTER_SECONDS = 10;
 const WATCHED = 'watched/';
 
 export interface Supervisor {
@@ -311,14 +310,10 @@ function nameOf({ kind, id }: WatchedName): Record<string, string> {
   return { [`${kind}_id`]: id };
 }
 
-function problem(error: BackupError, { headers }: Request): Response {
-  const requestId = headers.get('request-id');
-  const body = problemOf(error, requestId === null ? {} : { requestId });
-  return new Response(JSON.stringify(body), {
-    status: body.status,
-    headers: {
-      'content-type': 'application/problem+json',
-      ...(error.retry === 'later' ? { 'retry-after': String(RETRY_AFTER_SECONDS) } : {}),
-    },
-  });
+/** As the service itself tells it. */
+function problem(error: BackupError, { headers: asked }: Request): Response {
+  const requestId = asked.get('request-id');
+  const answer = problemAnswer(error, requestId === null ? {} : { requestId });
+  const { status, headers, body } = answer;
+  return new Response(body, { status, headers });
 }

@@ -48,12 +48,12 @@ export type HttpProblem = Omit<Problem, 'errors'> & {
 /** The answer for anything thrown. */
 export function problemAnswer(
   error: unknown,
-  { requestId, concurrency }: { requestId: string; concurrency?: number },
+  { concurrency, ...ids }: { requestId?: string; concurrency?: number },
 ): Answer {
   const problem =
     error instanceof HTTPException
-      ? httpProblem(error, requestId)
-      : backupProblem(toBackupError(error), requestId);
+      ? httpProblem(error, ids)
+      : backupProblem(toBackupError(error), ids);
   return {
     status: problem.status,
     headers: {
@@ -106,8 +106,8 @@ function listed(errors: readonly FieldError[], total: number): string {
   return `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}`;
 }
 
-function backupProblem(error: BackupError, requestId: string): HttpProblem {
-  const { details = {}, errors: _errors, ...problem } = problemOf(error, { requestId });
+function backupProblem(error: BackupError, ids: { requestId?: string }): HttpProblem {
+  const { details = {}, errors: _errors, ...problem } = problemOf(error, ids);
   const { errors, www_authenticate: _, ...shown } = details;
   const jobId = typeof shown.job_id === 'string' ? shown.job_id : undefined;
   return {
@@ -120,9 +120,9 @@ function backupProblem(error: BackupError, requestId: string): HttpProblem {
   };
 }
 
-function httpProblem(error: HTTPException, requestId: string): HttpProblem {
+function httpProblem(error: HTTPException, ids: { requestId?: string }): HttpProblem {
   const code: ErrorCode = error.status === 404 ? 'not_found' : 'invalid_request';
-  const { errors: _, ...problem } = problemOf(new BackupError(code, error.message), { requestId });
+  const { errors: _, ...problem } = problemOf(new BackupError(code, error.message), ids);
   return { ...problem, status: error.status };
 }
 
@@ -144,7 +144,9 @@ function retryHeaders(
   const own = problem.details?.retry_after_seconds;
   const busy = problem.status === 429 || problem.status === 503;
   const usual = RETRY_AFTER_SECONDS[problem.code as ErrorCode] ?? (busy ? BUSY_SECONDS : undefined);
-  const seconds = typeof own === 'number' ? Math.ceil(own) : usual;
+  // what somebody has to mend first does not pass by itself
+  const waits = problem.retry === 'later' ? usual : undefined;
+  const seconds = typeof own === 'number' ? Math.ceil(own) : waits;
   if (seconds === undefined) return {};
   const retry = { 'retry-after': String(seconds) };
   if (problem.status !== 429 || concurrency === undefined) return retry;
