@@ -3,8 +3,6 @@
  * stand-in for the engines that tells this process what it is asked.
  */
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
 import { convertV4MiniflareOptions, Miniflare, Response as MiniflareResponse } from 'miniflare';
 import { createArena } from '../../src/arena.ts';
 import { createService } from '../../src/backup/create-service.ts';
@@ -16,6 +14,7 @@ import { createApp } from '../../src/http/app.ts';
 import { SILENT_LOG as log } from '../../src/log.ts';
 import type { ObjectStore } from '../../src/ports.ts';
 import { createS3Store } from '../../src/s3/store.ts';
+import { findPorts } from '../servers/daemon.ts';
 import { bundle, readConfig } from './bundle.ts';
 
 export const TOKEN = 'a-token-of-the-tests';
@@ -60,7 +59,8 @@ export async function startFrontWorld() {
   const asked: Asked[] = [];
   const script = await bundle({ source: SOURCE });
   const config = readConfig();
-  const port = await freePort();
+  // settings name the endpoint, which is Miniflare's own: it must be known before
+  const port = await findPorts(1);
   const endpoint = `http://127.0.0.1:${port}/cdn-cgi/local/r2/s3`;
   const world = {
     /** The engines cannot be had; a text is their Retry-After. */
@@ -190,14 +190,4 @@ function createNode(store: ObjectStore, url: URL) {
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
-}
-
-/** The Worker's settings name the endpoint, which is Miniflare's own: it must be known before. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

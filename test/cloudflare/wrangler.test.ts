@@ -7,7 +7,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -22,6 +21,7 @@ import { SILENT_LOG as log } from '../../src/log.ts';
 import { createS3Store } from '../../src/s3/store.ts';
 import { NEVER } from '../../src/signals.ts';
 import { sampleBackup } from '../records.ts';
+import { findPorts } from '../servers/daemon.ts';
 import { bundle, externals, ROOT, readConfig } from './bundle.ts';
 
 const WRANGLER = join(ROOT, 'node_modules/wrangler/bin/wrangler.js');
@@ -109,7 +109,7 @@ test('a deploy passes its dry run', async () => {
 
 test('wrangler dev answers from its bucket, checks what comes, and says that it has no engine', async () => {
   await inFolder(async (folder) => {
-    const port = await freePort();
+    const port = await findPorts(1);
     const endpoint = `http://127.0.0.1:${port}/cdn-cgi/local/r2/s3`;
     const config = join(folder, 'wrangler.json');
     writeFileSync(config, JSON.stringify(localConfig(endpoint)));
@@ -266,14 +266,4 @@ async function inFolder(work: (folder: string) => Promise<void>): Promise<void> 
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  assert.ok(typeof address === 'object' && address !== null);
-  return address.port;
 }

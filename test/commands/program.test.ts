@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createSparseDisk } from '../sim/disk.ts';
@@ -191,12 +190,9 @@ test('a backup that nobody would do is refused: --no-wait without a service', as
 });
 
 test('serve does the work for others, drains on SIGTERM and ends with 0', async () => {
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
   const token = 'a-token-of-reasonable-length';
-  const env = { XVAULT_LISTEN: `127.0.0.1:${port}`, XVAULT_TOKEN: token };
-  const serving = start(['serve'], env);
-  await listening(serving);
+  const serving = start(['serve'], { XVAULT_LISTEN: '127.0.0.1:0', XVAULT_TOKEN: token });
+  const url = await listening(serving);
   const remote = { XVAULT_URL: url, XVAULT_TOKEN: token };
   const refused = await run(['list'], { XVAULT_URL: url, XVAULT_TOKEN: 'another' });
   assert.equal(refused.code, 12, refused.err);
@@ -217,19 +213,13 @@ test('serve does the work for others, drains on SIGTERM and ends with 0', async 
   assert.deepEqual(await pool.auditWhenQuiet(), []);
 });
 
-/** Resolves at the log line that says so; rejects when the program ends instead. */
-async function listening({ child, text, ended }: ReturnType<typeof start>): Promise<void> {
-  while (!text.out.includes('"listening"')) {
+/** Where it listens, as its log says; rejects when the program ends instead. */
+async function listening({ child, text, ended }: ReturnType<typeof start>): Promise<string> {
+  for (;;) {
+    const whole = text.out.split('\n').slice(0, -1);
+    const line = whole.find((one) => one.includes('"listening"'));
+    if (line !== undefined) return (JSON.parse(line) as { url: string }).url;
     const gone = await Promise.race([once(child.stdout as NodeJS.ReadableStream, 'data'), ended]);
     if (!Array.isArray(gone)) throw new Error(`serve ended: ${gone.out}${gone.err}`);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }
