@@ -55,8 +55,8 @@ export interface Instance {
   /** SIGSTOP and SIGCONT. */
   pause(): void;
   wake(): void;
-  /** The job's id, or undefined when the machine was busy or the instance went away. */
-  backUp(vm: string): Promise<string | undefined>;
+  /** The job's id, or undefined when the machine was busy or the instance went away; `wish` is the request's body. */
+  backUp(vm: string, wish?: object): Promise<string | undefined>;
   /** As `backUp`, asked again until the machine is free. */
   backUpWhenFree(vm: string): Promise<string>;
 }
@@ -81,8 +81,8 @@ export interface Cluster extends AsyncDisposable {
   check(asked: Instance): Promise<void>;
 }
 
-/** Machines of one disk, two parts each. */
-export function machines(count: number): MachineSpec[] {
+/** Machines of one disk, two parts each unless they are to be smaller. */
+export function machines(count: number, sizeBytes = 12 * MIB): MachineSpec[] {
   return Array.from({ length: count }, (_, index) => ({
     name: `m${index}`,
     power: 'Running' as const,
@@ -91,7 +91,7 @@ export function machines(count: number): MachineSpec[] {
         name: `m${index} root`,
         storage: 'nfs' as const,
         bootable: true,
-        open: () => createGeneratedDisk({ sizeBytes: 12 * MIB, seed: index + 1, density: 0.8 }),
+        open: () => createGeneratedDisk({ sizeBytes, seed: index + 1, density: 0.8 }),
       },
     ],
   }));
@@ -228,7 +228,7 @@ async function startInstance(name: string, env: Record<string, string>): Promise
     paused = kind === 'SIGSTOP';
     process.kill(child.pid as number, kind);
   };
-  const backUp = (vm: string) => askForBackup(url, vm);
+  const backUp: Instance['backUp'] = (vm, wish) => askForBackup(url, vm, wish);
   return {
     name,
     url,
@@ -252,10 +252,14 @@ async function startInstance(name: string, env: Record<string, string>): Promise
   };
 }
 
-async function askForBackup(url: string, vm: string): Promise<string | undefined> {
+async function askForBackup(
+  url: string,
+  vm: string,
+  wish: object = {},
+): Promise<string | undefined> {
   try {
     const headers = { 'content-type': 'application/json' };
-    const post = { method: 'POST', headers, body: '{}' };
+    const post = { method: 'POST', headers, body: JSON.stringify(wish) };
     const answer = await fetch(`${url}/v1/vms/${vm}/backups`, post);
     const body = (await answer.json()) as { id: string };
     if (answer.status === 202) return body.id;

@@ -60,11 +60,7 @@ async function crashAt(moment: Moment): Promise<void> {
       before_snapshot: `${receiver.origin}/freeze`,
       after_snapshot: `${receiver.origin}/thaw`,
     };
-    await fetch(`${victim.url}/v1/vms/m0/backups`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ hooks }),
-    });
+    await victim.backUp('m0', { hooks });
     await killed;
     await cluster.expireLeases();
     const other = await cluster.start('b', env);

@@ -9,9 +9,7 @@ import { systemClock } from '../../src/clock.ts';
 import { NEVER } from '../../src/signals.ts';
 import { settingsFor, startProgram } from '../e2e/program.ts';
 import { type RedisServer, redisMissing, startRedis } from '../servers/redis.ts';
-import { createGeneratedDisk } from '../sim/disk.ts';
-import type { MachineSpec } from '../sim/pool.ts';
-import { type Cluster, type Instance, type Seen, startCluster } from './cluster.ts';
+import { type Cluster, type Instance, machines, type Seen, startCluster } from './cluster.ts';
 import { createRandom, type Random } from './random.ts';
 
 const LONG = process.env.XVAULT_TEST_LONG === '1';
@@ -24,20 +22,7 @@ const CALLERS = 8;
 const skip = redisMissing();
 
 /** Machines of one small disk: a job is a handful of requests. */
-function small(count: number): MachineSpec[] {
-  return Array.from({ length: count }, (_, index) => ({
-    name: `m${index}`,
-    power: 'Running' as const,
-    disks: [
-      {
-        name: `m${index} root`,
-        storage: 'nfs' as const,
-        bootable: true,
-        open: () => createGeneratedDisk({ sizeBytes: MIB, seed: index + 1, density: 0.8 }),
-      },
-    ],
-  }));
-}
+const small = (count: number) => machines(count, MIB);
 
 function settings(redis: RedisServer, more: Record<string, string> = {}): Record<string, string> {
   const common = { XVAULT_LEASE_SECONDS: '12', XVAULT_LOG_LEVEL: 'info' };
@@ -208,9 +193,6 @@ function followJobs({ watch }: Pick<Cluster, 'watch'>): { ended: Set<string> } {
 interface Exports {
   /** Of one machine at a time. */
   overlaps: string[];
-  /** Under way now. */
-  now(): number;
-  most(): number;
   completed(): number;
 }
 
@@ -218,17 +200,14 @@ function countExports({ watch }: Pick<Cluster, 'watch'>): Exports {
   const overlaps: string[] = [];
   const running = new Map<string, number>();
   let completed = 0;
-  let most = 0;
-  const now = () => [...running.values()].reduce((sum, one) => sum + one, 0);
   watch(({ name, key, done }: Seen) => {
     if (name !== '/export') return;
     const count = (running.get(key) ?? 0) + (done ? -1 : 1);
     running.set(key, count);
     if (count > 1) overlaps.push(key);
     if (done) completed += 1;
-    most = Math.max(most, now());
   });
-  return { overlaps, now, most: () => most, completed: () => completed };
+  return { overlaps, completed: () => completed };
 }
 
 /** No job waits, runs or holds a slot in Redis. */

@@ -36,8 +36,13 @@ describe('SIGTERM', { concurrency: 3 }, () => {
   test('the drain time over, running and waiting jobs are left queued, and the next instance ends them', async () => {
     await using cluster = await startCluster(machines(2));
     const instance = await cluster.start('a', { XVAULT_CONCURRENCY: '1' });
+    // the first one runs, and gets no further than its export until the second one waits
+    const waits = Promise.withResolvers<void>();
+    const unwatch = cluster.watch((seen) => (before('/export')(seen) ? waits.promise : undefined));
     const ids: (string | undefined)[] = [await instance.backUp('m0'), await instance.backUp('m1')];
     at(cluster, after('UploadPart archive'), () => terminate(instance));
+    unwatch();
+    waits.resolve();
     assert.equal(await instance.program.ended, 0);
     const [running, waiting] = ids.map((id) => cluster.job(id ?? ''));
     assert.equal(running?.status, 'queued');
