@@ -21,7 +21,7 @@ const PAGE_MAX = 1000;
 const EMPTY_PAGES_MAX = 100;
 /** Sorts after every character of a plain key: the page after a prefix `a/` begins behind all `a/…`. */
 const AFTER_PREFIX = '~';
-/** A read that failed is made once more; a third failure is no accident, and the caller waits. */
+/** A read that failed is made twice more; a third failure is no accident, and the caller waits. */
 const READ_TRIES = 3;
 const PLACE = 'R2 binding';
 
@@ -169,11 +169,14 @@ async function list(
       (found) => startAfter === undefined || found > startAfter,
     );
     if (!page.truncated) return { objects, prefixes };
-    if (objects.length + prefixes.length === 0 && pages < EMPTY_PAGES_MAX) {
-      from = { cursor: page.cursor };
-      continue;
+    if (objects.length + prefixes.length > 0) {
+      return { objects, prefixes, next: lastOf(objects.at(-1)?.key ?? '', prefixes.at(-1) ?? '') };
     }
-    return { objects, prefixes, next: lastOf(objects.at(-1)?.key ?? '', prefixes.at(-1) ?? '') };
+    if (pages === EMPTY_PAGES_MAX) {
+      const text = `list ${prefix}: ${pages} pages in a row were empty and not the last`;
+      throw new BackupError('store_unavailable', text, { details: { bucket: context.name } });
+    }
+    from = { cursor: page.cursor };
   }
 }
 
