@@ -69,6 +69,29 @@ test('a shutdown ends tries and waits at once, and says that it was that', async
   assert.deepEqual([...new Set(counts)], ['notifications_total ops stopped'], 'no alarm');
 });
 
+test('one that leaves the line takes nobody’s turn with it', async () => {
+  await using receiver = await startWebReceiver();
+  const busy = Promise.withResolvers<void>();
+  receiver.answer = () => {
+    if (receiver.posts.length === 2) busy.resolve();
+    return 'silent';
+  };
+  const { send } = setUp({ kind: 'slack' }, receiver);
+  const [first, second, leaver] = [1, 2, 3].map(() => new AbortController());
+  assert.ok(first && second && leaver);
+  const atWork = [first, second].map(({ signal }) => send(failedNotice(), signal, 1));
+  const left = send(failedNotice(), leaver.signal, 1);
+  const next = send(failedNotice(), NEVER, 1);
+  await busy.promise;
+  leaver.abort(new Error('left'));
+  assert.equal((await left).stopped, true);
+  receiver.answer = () => ({ status: 200 });
+  first.abort(new Error('left'));
+  assert.equal((await next).ok, true);
+  second.abort(new Error('left'));
+  await Promise.all(atWork);
+});
+
 test('a line that is too long is told at once, and other targets do not wait for it', async () => {
   await using receiver = await startWebReceiver();
   receiver.answer = () => 'silent';

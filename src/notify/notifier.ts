@@ -39,7 +39,8 @@ interface Line {
   /** Notices under way. */
   length: number;
   free: number;
-  waiting: (() => void)[];
+  /** Who waits for a turn, the first first. */
+  waiting: Set<() => void>;
 }
 
 /** Nothing is opened before the first notice. */
@@ -47,7 +48,7 @@ export function createNotifier(targets: readonly NotifyTarget[], deps: NotifierD
   const lines = new Map(
     targets.map((target): [string, Line] => [
       target.name,
-      { target, length: 0, free: AT_ONCE, waiting: [] },
+      { target, length: 0, free: AT_ONCE, waiting: new Set() },
     ]),
   );
   return {
@@ -156,19 +157,31 @@ async function inTurn<T>(
   while (line.free === 0 && !signal.aborted) {
     const { promise, resolve } = Promise.withResolvers<void>();
     const leave = () => resolve();
-    line.waiting.push(leave);
+    line.waiting.add(leave);
     signal.addEventListener('abort', leave, { once: true });
     await promise;
     signal.removeEventListener('abort', leave);
+    line.waiting.delete(leave);
   }
-  if (signal.aborted) return 'stopped';
+  if (signal.aborted) {
+    callNext(line); // it may have been this one's turn
+    return 'stopped';
+  }
   line.free -= 1;
   try {
     return await work();
   } finally {
     line.free += 1;
-    line.waiting.shift()?.();
+    callNext(line);
   }
+}
+
+/** Whoever comes finds a turn free, or waits again. */
+function callNext({ free, waiting }: Line): void {
+  const [next] = waiting;
+  if (next === undefined || free === 0) return;
+  waiting.delete(next);
+  next();
 }
 
 function report(
