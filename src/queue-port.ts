@@ -61,8 +61,6 @@ export interface PoolCounts {
 export interface SharedQueue extends JobQueue {
   /** The ids of all jobs it knows; undefined when it is away. */
   ids(): Promise<ReadonlySet<string> | undefined>;
-  /** Forgets what it half knows of these, so that they can be added anew. */
-  forget(tickets: readonly Pick<Ticket, 'id' | 'pool'>[]): Promise<void>;
   /** Called when it may have forgotten jobs: it was found empty, or it was away. */
   onDoubt(look: () => void): void;
   /** As of some seconds ago; undefined when it is away. */

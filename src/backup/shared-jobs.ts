@@ -188,7 +188,8 @@ async function queueLost(
     const job = isHere(id) ? undefined : await lostJob(engine, id, options);
     if (job === undefined) continue;
     const ticket = ticketOf(job);
-    await queue.forget([ticket]);
+    // what the queue half knows of it would keep it from being added
+    await queue.remove(ticket);
     if (await queue.add(ticket)) engine.log.info('job queued again', { job_id: id });
   }
 }

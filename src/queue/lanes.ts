@@ -47,8 +47,8 @@ export function createLanes(link: Link, settings: LaneSettings): Lanes {
   let lanes = new Map<string, Lane>();
   const all = (): Lane[] => [...lanes.values()];
   const nameOf = (pool: string): string => (settings.pools.includes(pool) ? pool : ELSEWHERE);
-  const setLimits = async (): Promise<void> => {
-    for (const { queue } of lanes.values()) await queue.setGlobalConcurrency(settings.perPool);
+  const setLimits = async (those = all()): Promise<void> => {
+    for (const { queue } of those) await queue.setGlobalConcurrency(settings.perPool);
   };
   return {
     all,
@@ -63,26 +63,34 @@ export function createLanes(link: Link, settings: LaneSettings): Lanes {
     },
     open: async () => {
       const made = [...settings.pools, ELSEWHERE].map((pool) => openLane(link, pool, settings));
-      // one that began to open while the connection was lost never does: made anew the next time
-      for (const { queue, worker } of made) {
-        await queue.waitUntilReady();
-        await worker.waitUntilReady();
-        await worker.startStalledCheckTimer();
+      try {
+        for (const { queue, worker } of made) {
+          await queue.waitUntilReady();
+          await worker.waitUntilReady();
+          await worker.startStalledCheckTimer();
+        }
+        await setLimits(made);
+      } catch (error) {
+        // one that began to open while the connection was lost never does: made anew the next time
+        await closeAll(made);
+        throw error;
       }
       lanes = new Map(made.map((lane) => [lane.pool, lane]));
-      await setLimits();
     },
-    setLimits,
+    setLimits: () => setLimits(),
     counts: () => Promise.all(all().map(countsOf)),
     ids: async () => {
       const found = all().map(({ queue }) => queue.getRanges(EVERYWHERE, 0, -1));
       return new Set((await Promise.all(found)).flat());
     },
-    close: async () => {
-      const ends = all().flatMap(({ queue, worker }) => [worker.close(true), queue.close()]);
-      await Promise.allSettled(ends);
-    },
+    close: () => closeAll(all()),
   };
+}
+
+/** Each listens to the connection until then. */
+async function closeAll(lanes: readonly Lane[]): Promise<void> {
+  const ends = lanes.flatMap(({ queue, worker }) => [worker.close(true), queue.close()]);
+  await Promise.allSettled(ends);
 }
 
 function openLane(link: Link, pool: string, { prefix, lockMs }: LaneSettings): Lane {

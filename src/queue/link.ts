@@ -23,6 +23,8 @@ export interface Link {
   back(): boolean;
   /** Tells this and other instances to look now. */
   announce(): void;
+  /** Ends the pause of this one. */
+  wake(): void;
   /** Until somebody announces something, or at most so long. */
   pause(ms: number): Promise<void>;
   /** Ends the connections, and the pause. */
@@ -65,6 +67,7 @@ export function openLink(
       isKnown = false;
       return was;
     },
+    wake,
     announce: () => {
       wake();
       redis.publish(channel, '').catch(() => undefined); // the others look by themselves

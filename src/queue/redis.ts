@@ -12,7 +12,6 @@
 import type { Clock, Log, Meter } from '../ports.ts';
 import type { PoolCounts, QueuePlace, SharedQueue, Ticket } from '../queue-port.ts';
 import type { Secret } from '../secret.ts';
-import { NEVER } from '../signals.ts';
 import { createLanes, type Lanes } from './lanes.ts';
 import { type Link, openLink } from './link.ts';
 import { KEEPS_ALL, readServer } from './server.ts';
@@ -85,9 +84,6 @@ export function createRedisQueue(
   return {
     add: (ticket) => add(context, ticket),
     remove: (ticket) => remove(context, ticket),
-    forget: async (tickets) => {
-      for (const ticket of tickets) await remove(context, ticket);
-    },
     serve: (turn) =>
       turns.serve((ticket) => {
         context.added = context.added.filter((one) => one.ticket.id !== ticket.id);
@@ -106,7 +102,15 @@ export function createRedisQueue(
     },
     stop: turns.stop,
     idle: turns.idle,
-    ids: () => lanes.ids().catch((error) => link.away(error)) as Promise<Set<string> | undefined>,
+    ids: async () => {
+      if (link.problem !== undefined) return undefined;
+      try {
+        return await lanes.ids();
+      } catch (error) {
+        link.away(error);
+        return undefined;
+      }
+    },
     onDoubt: (look) => {
       doubters.push(look);
       if (link.problem === undefined) look();
@@ -118,8 +122,11 @@ export function createRedisQueue(
     close: async () => {
       turns.stop();
       closed.abort();
-      const late = deps.clock.sleep(CLOSE_MS, { signal: NEVER });
+      link.wake();
+      const inTime = new AbortController();
+      const late = deps.clock.sleep(CLOSE_MS, { signal: inTime.signal }).catch(() => undefined);
       await Promise.race([Promise.all([looping, lanes.close()]), late]);
+      inTime.abort();
       link.close();
     },
   };

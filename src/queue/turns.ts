@@ -14,6 +14,9 @@ import type { Refused, Slots } from './slots.ts';
 /** A job that found its SR full asks again after this at the latest; usually it is called before. */
 const REFUSED_MS = 15_000;
 
+/** Long since asked again, by another instance if not here: what it waits for may be something else by now. */
+const REFUSAL_KEPT_MS = 8 * REFUSED_MS;
+
 /** Two clocks that are rounded: asked a moment too early, the first job would lose its place. */
 const CLOCKS_MS = 50;
 /** As long as a refused one: its first turn is under way here. */
@@ -32,7 +35,7 @@ export interface Turns {
   /** Keeps locks and slots of what runs here; true when Redis was found empty. Errors: the client's. */
   keep(): Promise<boolean>;
   readonly running: number;
-  /** Why it was refused last here. */
+  /** Why it was refused last here, if that was not long ago. */
   refusalOf(id: string): string | undefined;
   /** No turn begins any more; one that is just being fetched goes back. */
   stop(): void;
@@ -60,23 +63,20 @@ export function createTurns(
   const { clock, lanes, slots, link } = context;
   const { limits, instance, lockMs } = settings;
   const held = new Map<string, Held>();
-  const refusals = new Map<string, string>();
+  const refusals = createRefusals(clock);
   let serve: ((ticket: Ticket) => Promise<TurnEnd>) | undefined;
   let stopped = false;
   let tokens = 0;
   /** Until then jobs stay where they are: one that is put back loses its place in the order. */
   let settlesAt = 0;
   /** Turns that are not given back yet; a place is free a moment earlier. */
-  let open = 0;
-  const idlers: (() => void)[] = [];
+  const open = new Set<Promise<void>>();
 
   const run = async (one: Held, turn: (ticket: Ticket) => Promise<TurnEnd>): Promise<void> => {
     const end = await turn(one.job.data);
     held.delete(one.job.data.id);
     await giveBack(context, one, end);
     link.announce();
-    open -= 1;
-    if (open === 0) for (const done of idlers.splice(0)) done();
   };
 
   const begin = async (one: Held): Promise<void> => {
@@ -86,13 +86,13 @@ export function createTurns(
     const slot = held.has(ticket.id) ? OWN : await slots.take(ticket);
     if (slot.got === 'taken' && stopped) return giveBack(context, one, { againAtMs: clock.now() });
     if (slot.got === 'taken' && serve !== undefined) {
-      refusals.delete(ticket.id);
+      refusals.forget(ticket.id);
       held.set(ticket.id, one);
-      open += 1;
-      void run(one, serve);
+      const turning = run(one, serve).finally(() => open.delete(turning));
+      open.add(turning);
       return;
     }
-    if (slot.got === 'refused') refusals.set(ticket.id, whyNot(slot.why, ticket, limits));
+    if (slot.got === 'refused') refusals.note(ticket.id, whyNot(slot.why, ticket, limits));
     const ms = slot.got === 'settling' ? slot.ms : REFUSED_MS;
     if (slot.got === 'settling' && slot !== OWN) settlesAt = clock.elapsed() + ms;
     await one.job.moveToDelayed(Date.now() + ms, one.token);
@@ -117,6 +117,7 @@ export function createTurns(
       }
     },
     keep: async () => {
+      refusals.forgetOld();
       const all = [...held.values()];
       const kept = all.map(({ job }) => job.data);
       const { wasEmpty, settlingMs, free } = await slots.renew(kept);
@@ -132,12 +133,31 @@ export function createTurns(
     get running() {
       return held.size;
     },
-    refusalOf: (id) => refusals.get(id),
+    refusalOf: refusals.of,
     stop: () => {
       stopped = true;
     },
     idle: async () => {
-      if (open > 0) await new Promise<void>((resolve) => idlers.push(resolve));
+      while (open.size > 0) await Promise.all(open);
+    },
+  };
+}
+
+/** Why jobs were refused last here, by their ids. */
+function createRefusals(clock: Clock) {
+  const refusals = new Map<string, { why: string; atMs: number }>();
+  return {
+    note: (id: string, why: string): void => {
+      refusals.set(id, { why, atMs: clock.elapsed() });
+    },
+    of: (id: string): string | undefined => refusals.get(id)?.why,
+    forget: (id: string): void => {
+      refusals.delete(id);
+    },
+    /** Those that nobody comes back for: taken by another instance, or cancelled. */
+    forgetOld: (): void => {
+      const before = clock.elapsed() - REFUSAL_KEPT_MS;
+      for (const [id, { atMs }] of refusals) if (atMs < before) refusals.delete(id);
     },
   };
 }
