@@ -14,6 +14,7 @@ import type { ReadableSpan, Sampler, SpanExporter } from '@opentelemetry/sdk-tra
 import { BackupError } from './errors.ts';
 import type { Clock, Log, LogFields } from './ports.ts';
 import type { TraceSettings } from './settings-traces.ts';
+import { inTime } from './signals.ts';
 import type { ActiveSpan, Span, SpanAttributes, SpanOptions, Tracer } from './tracer.ts';
 
 /** For what is still in the line when the process is to end; supervisors wait for ten seconds in all, and for jobs first. */
@@ -71,18 +72,13 @@ export async function startTraces(
     tracer,
     log: withTrace(log, tracer),
     stop: async () => {
-      const done = new AbortController();
-      const late = clock.sleep(FLUSH_MS, { signal: done.signal }).then(
-        () => true,
-        () => false, // all was sent
-      );
       // what was refused was told by the exporter
-      const sent = provider.shutdown().then(
-        () => false,
-        () => false,
+      const over = provider.shutdown().then(
+        () => true,
+        () => true,
       );
-      if (await Promise.race([sent, late])) log.warn('traces not sent', { reason: NO_ANSWER });
-      done.abort();
+      const isOver = await inTime(clock, FLUSH_MS, over);
+      if (!isOver) log.warn('traces not sent', { reason: NO_ANSWER });
     },
   };
 }

@@ -9,6 +9,7 @@ import { isRunEnded, MAX_DEADLINE_SECONDS, type Run, type RunRequest } from '../
 import { createRunStore, type RunStore } from '../catalog/run-store.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { Cancellable, ObjectStore } from '../ports.ts';
+import { inTime } from '../signals.ts';
 import type { Engine } from './context.ts';
 import { idAt } from './ids.ts';
 import { pageOf } from './page.ts';
@@ -17,7 +18,7 @@ import { createLiveRuns, draining } from './runs-live.ts';
 import { planRun } from './runs-look.ts';
 import { selectRun } from './runs-request.ts';
 import type { Page, PageInput } from './service.ts';
-import { atMost, GONE_LIMIT_MS } from './watch.ts';
+import { GONE_LIMIT_MS } from './watch.ts';
 
 /** Runs at once in one instance: each is a record that is read every few seconds. */
 const MAX_RUNS = 20;
@@ -78,7 +79,7 @@ export function createRuns(
 
   const get: RunService['getRun'] = async (id) => {
     const run = await store.read(id);
-    if (run !== undefined && isRunEnded(run)) await atMost(clock, GONE_LIMIT_MS, live.gone(id));
+    if (run !== undefined && isRunEnded(run)) await inTime(clock, GONE_LIMIT_MS, live.gone(id));
     return run;
   };
 

@@ -1,6 +1,7 @@
 /** Looking at one job, once or until it ends, from its record and what this process knows besides. */
 import { isEnded, type Job } from '../catalog/record.ts';
-import type { Cancellable, Clock } from '../ports.ts';
+import type { Cancellable } from '../ports.ts';
+import { inTime } from '../signals.ts';
 import type { Engine } from './context.ts';
 import type { Service } from './service.ts';
 
@@ -28,7 +29,7 @@ export function createWatch({ jobs, clock }: Pick<Engine, 'jobs' | 'clock'>, hel
   };
   const look = async (id: string): Promise<Job | undefined> => {
     const job = await jobs.read(id);
-    if (job && isEnded(job)) await atMost(clock, GONE_LIMIT_MS, held.gone(id));
+    if (job && isEnded(job)) await inTime(clock, GONE_LIMIT_MS, held.gone(id));
     return job && shown(job);
   };
   return {
@@ -59,16 +60,4 @@ export function createWatch({ jobs, clock }: Pick<Engine, 'jobs' | 'clock'>, hel
 
 function versionOf({ updated_at, status, phase, cancel_requested, waiting_because }: Job): string {
   return JSON.stringify([updated_at, status, phase, cancel_requested, waiting_because]);
-}
-
-/** Waits for `work`, but no longer than `ms`. */
-export async function atMost(
-  clock: Pick<Clock, 'sleep'>,
-  ms: number,
-  work: Promise<void>,
-): Promise<void> {
-  const done = new AbortController();
-  const late = clock.sleep(ms, { signal: done.signal }).catch(() => undefined); // in time
-  await Promise.race([work, late]);
-  done.abort();
 }

@@ -8,6 +8,7 @@ import { BackupError } from '../errors.ts';
 import type { AskElsewhere } from '../http/elsewhere.ts';
 import { ANSWER_MS } from '../http/follow-ups.ts';
 import type { Clock, Log } from '../ports.ts';
+import { inTime } from '../signals.ts';
 import { engineName } from './engine-name.ts';
 import type { Engines } from './front-settings.ts';
 
@@ -39,23 +40,12 @@ export function createEngineCall({ engines, clock, log, waitUntil }: Deps): AskE
       // a failure is told to whoever waits for the answer below
       waitUntil(answer.catch(() => undefined));
     }
-    return CHATS.has(path) ? await inTime(answer, { clock, log }) : await answer;
+    if (!CHATS.has(path)) return await answer;
+    answer.catch((error) => log.error('chat command failed', { error }));
+    return (await inTime(clock, ANSWER_MS, answer)) ?? later();
   };
 }
 
-async function inTime(answer: Promise<Response>, { clock, log }: Pick<Deps, 'clock' | 'log'>) {
-  answer.catch((error) => log.error('chat command failed', { error }));
-  const isThere = new AbortController();
-  const late = clock.sleep(ANSWER_MS, { signal: isThere.signal }).then(
-    () => undefined,
-    () => undefined,
-  );
-  try {
-    return (
-      (await Promise.race([answer, late])) ??
-      Response.json({ response_type: 'ephemeral', text: LATER })
-    );
-  } finally {
-    isThere.abort();
-  }
+function later(): Response {
+  return Response.json({ response_type: 'ephemeral', text: LATER });
 }

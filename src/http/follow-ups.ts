@@ -9,7 +9,7 @@
 import type { Service } from '../backup/service.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import type { Cancellable, Clock, Log } from '../ports.ts';
-import { NEVER } from '../signals.ts';
+import { inTime, NEVER } from '../signals.ts';
 import { type ChatAnswer, endedText } from './chat-commands.ts';
 import { NotHere } from './elsewhere.ts';
 
@@ -84,19 +84,10 @@ export function createFollowUps({ service, clock, log, reply }: Deps): FollowUps
       work.catch((error) => {
         if (!(error instanceof NotHere)) log.error('chat command failed', { error });
       });
-      const inTime = new AbortController();
-      const timeout = clock.sleep(ANSWER_MS, { signal: inTime.signal }).then(
-        () => undefined,
-        () => undefined,
-      );
-      try {
-        const answer = await Promise.race([work, timeout]);
-        if (answer !== undefined) return answer.text;
-        late = true;
-        return follows ? 'Working on it …' : 'Working on it: ask for `status` in a moment.';
-      } finally {
-        inTime.abort();
-      }
+      const answer = await inTime(clock, ANSWER_MS, work);
+      if (answer !== undefined) return answer.text;
+      late = true;
+      return follows ? 'Working on it …' : 'Working on it: ask for `status` in a moment.';
     },
   };
 }
