@@ -12,18 +12,26 @@ import { createTestLog, silentMeter } from '../../test/e2e/world.ts';
 import { type RedisWish, redisMissing, startRedis } from '../../test/servers/redis.ts';
 import { createCertificate } from '../../test/sim/xapi/certificate.ts';
 import { systemClock } from '../clock.ts';
+import type { Meter } from '../ports.ts';
 import { createSecret } from '../secret.ts';
 import { createRedisQueue } from './redis.ts';
 
 const skip = redisMissing();
 
-async function setUp(t: TestContext, wish?: RedisWish) {
+interface OpenWish {
+  wish?: RedisWish | undefined;
+  /** Of the address: the database. */
+  path?: string;
+  meter?: Meter;
+}
+
+async function open(t: TestContext, { wish, path = '', meter = silentMeter }: OpenWish) {
   const redis = await startRedis(wish);
   const log = createTestLog();
   const queue = createRedisQueue(
-    { clock: systemClock, log, meter: silentMeter },
+    { clock: systemClock, log, meter },
     {
-      url: createSecret(redis.url),
+      url: createSecret(`${redis.url}${path}`),
       name: 'n',
       instance: 'one',
       pools: ['p'],
@@ -35,6 +43,11 @@ async function setUp(t: TestContext, wish?: RedisWish) {
     await queue.close();
     await redis[Symbol.asyncDispose]();
   });
+  return { redis, queue, log };
+}
+
+async function setUp(t: TestContext, wish?: RedisWish) {
+  const { redis, queue, log } = await open(t, { wish });
   await until(
     'the connection',
     () => queue.problem === undefined,
@@ -70,6 +83,26 @@ test('a Redis that takes keys away when it is full is warned of at the start', {
 }, async (t) => {
   const { log } = await setUp(t, { settings: { 'maxmemory-policy': 'allkeys-lru' } });
   await until('the warning', () => log.lines.some((line) => /evicts keys.*lru/.test(line)));
+});
+
+test('a database that this Redis does not have is not taken for another one', {
+  skip,
+}, async (t) => {
+  const seen: number[] = [];
+  const observe: Meter['observe'] = (name, value) => void (name === 'queue_up' && seen.push(value));
+  const meter = { ...silentMeter, observe };
+  const { redis, queue, log } = await open(t, {
+    wish: { settings: { databases: '2' } },
+    path: '/2',
+    meter,
+  });
+  const isTold = () => log.lines.some((line) => line.includes('DB index is out of range'));
+  await until('the refusal', isTold);
+  seen.length = 0;
+  await until('some more rounds', () => seen.length >= 3);
+  assert.deepEqual(new Set(seen), new Set([0]));
+  assert.match(queue.problem ?? '', /out of range/);
+  assert.deepEqual(await redis.client.keys('*'), []);
 });
 
 /** What doctor says, in a process of its own: CAs are read once, when it starts. */

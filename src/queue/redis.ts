@@ -174,6 +174,7 @@ async function loop(
 
 async function round(context: Context, { isDue }: { isDue: boolean }): Promise<void> {
   const { clock, link, lanes, turns } = context;
+  if (link.problem !== undefined) await selectDatabase(link);
   if (!lanes.areOpen) {
     await lanes.open();
     await enterLimits(context);
@@ -190,6 +191,12 @@ async function round(context: Context, { isDue }: { isDue: boolean }): Promise<v
   if (context.seen === undefined || clock.elapsed() - context.seen.atMs >= COUNT_EVERY_MS) {
     await count(context);
   }
+}
+
+/** After each connect: the client goes on with database 0 where the one of the address is refused. */
+async function selectDatabase({ redis }: Link): Promise<void> {
+  const { db = 0 } = redis.options;
+  if (db !== 0) await redis.select(db);
 }
 
 async function count(context: Context): Promise<void> {
