@@ -5,6 +5,7 @@ import { problemOf } from '../catalog/problem.ts';
 import { backupRequestSchema } from '../catalog/record.ts';
 import { BackupError } from '../errors.ts';
 import type { Delivery, Notice, Notifier } from '../notices.ts';
+import type { ObjectStore } from '../ports.ts';
 import { formatTime } from '../time.ts';
 
 interface Told {
@@ -227,6 +228,31 @@ test('an end that was written a moment before its instance died is told by the n
     ops.told.map(({ notice }) => notice.about),
     [left.id],
   );
+});
+
+test('what could not be taken on, the bucket being away, is told at the next look', async () => {
+  const ops = createFakeNotifier();
+  const world = setUp({}, { notifier: ops.notifier });
+  const entry = { event: 'backup.succeeded', target: 'ops', ok: false, attempts: 0, owed: true };
+  const left = await leave(world, {
+    status: 'succeeded',
+    phase: 'cleaning',
+    finished_at: formatTime(world.clock.now()),
+    notifications: [entry],
+  });
+  await world.clock.advance(3_600_000);
+  let away = true;
+  const put: ObjectStore['put'] = async (key, ...rest) => {
+    if (away && key === keys.job(left.id)) throw new BackupError('store_unavailable', 'put');
+    return await world.store.put(key, ...rest);
+  };
+  const service = world.instance('b', { ...world.store, put });
+  await service.start();
+  assert.deepEqual(ops.events(), []);
+  away = false;
+  await world.clock.advance(120_000);
+  await service.drain({ drainMs: 0 });
+  assert.deepEqual(ops.events(), ['backup.succeeded']);
 });
 
 test('the end of a job whose engine could not be kept up is told by the next one that starts, once', async () => {

@@ -122,7 +122,10 @@ export function createNotices(deps: NoticesDeps): Notices {
       if (!isForgotten(job, clock.now()) || settled.has(job.id) || starts.has(job.id)) return;
       if (settled.size >= SETTLED_LIMIT) settled.clear();
       settled.add(job.id);
-      const { claimed, owed } = await claim({ jobs, known }, job.id, options);
+      const { claimed, owed } = await claim({ jobs, known }, job.id, options).catch((error) => {
+        settled.delete(job.id); // the next look tries again
+        throw error;
+      });
       if (claimed === undefined || owed.length === 0) return;
       log.info('notice of a former instance is sent', { job_id: job.id, targets: owed });
       track(tellTraced(claimed, owed), job.id);
