@@ -11,6 +11,8 @@ import { backupRequestSchema, type Chat, isEnded, type Job } from '../catalog/re
 import { type BackupError, ERROR_CODES, toBackupError } from '../errors.ts';
 import { unsteered } from '../plain-text.ts';
 import type { Cancellable } from '../ports.ts';
+import { formatTime } from '../time.ts';
+import { isUuid } from '../uuid.ts';
 import { ageText, bytesText, jobPath } from './pages/words.ts';
 import {
   CHAT_COMMANDS,
@@ -19,6 +21,7 @@ import {
   requireVm,
   type Sender,
 } from './senders.ts';
+import { sharedNames } from './text-views.ts';
 
 export interface ChatInput {
   service: Service;
@@ -48,7 +51,6 @@ export interface ChatAnswer {
 /** More lines nobody reads in a chat. */
 const MAX_LINES = 20;
 const LISTED = 10;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 const USAGE: Record<ChatCommand, string> = {
   run: '`run <machine>`: back it up now',
@@ -117,7 +119,7 @@ const COMMANDS: Record<ChatCommand, Do> = {
     if (vm === '') return { text: USAGE.run };
     requireVm(sender, vm);
     const request = backupRequestSchema.parse({});
-    const until = new Date(chat.nowMs + chat.followMs).toISOString();
+    const until = formatTime(chat.nowMs + chat.followMs);
     const wish = { vm, request, triggeredBy, jobId, chat: { kind: chat.kind, until } };
     const job = await service.startBackup(wish, options);
     const text = [
@@ -131,11 +133,10 @@ const COMMANDS: Record<ChatCommand, Do> = {
     const report = await service.status({ maxAgeSeconds }, options);
     const rows = report.vms.filter((row) => vm === '' || isNamed(row.vm, vm));
     if (rows.length === 0) return { text: vm === '' ? 'No machines.' : `No machine ${shown(vm)}.` };
-    const names = rows.map((row) => row.vm.name);
+    const shared = sharedNames(rows);
     const lines = rows.map(({ status, vm: { name, uuid }, age_seconds: age, reason }) => {
       const when = age === undefined ? 'never' : `${ageText(age)} ago`;
-      const isOneOf = name !== '' && names.indexOf(name) !== names.lastIndexOf(name);
-      const who = isOneOf ? `${shown(name)} (\`${uuid}\`)` : shown(name || uuid);
+      const who = shared.has(name) ? `${shown(name)} (\`${uuid}\`)` : shown(name || uuid);
       return `${status}: ${who}, ${when}${status === 'ok' ? '' : `: ${shown(reason)}`}`;
     });
     return { text: listed(lines) };
@@ -151,7 +152,7 @@ const COMMANDS: Record<ChatCommand, Do> = {
     return { text: listed(lines) };
   },
   cancel: async ({ service, sender }, id, options) => {
-    if (!UUID.test(id)) return { text: USAGE.cancel };
+    if (!isUuid(id)) return { text: USAGE.cancel };
     const job = await service.getJob(id.toLowerCase(), options);
     if (job === undefined) return { text: `No job ${id}.` };
     if (isEnded(job)) return { text: `It has ended already: ${job.status}.` };

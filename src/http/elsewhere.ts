@@ -29,7 +29,7 @@ const READS = [
   'rotation',
   'forecast',
 ] as const satisfies readonly (keyof Service)[];
-const KEPT: ReadonlySet<string> = new Set([...READS, 'draining', 'running', 'waiting']);
+const KEPT: ReadonlySet<string> = new Set(READS);
 
 /** The method of the service that is not answered here, and what it was called with. */
 export interface Wanted {

@@ -13,6 +13,7 @@
  */
 import { BackupError } from '../errors.ts';
 import type { Secret } from '../secret.ts';
+import { isUuid } from '../uuid.ts';
 import type { Identity } from './auth.ts';
 
 export type SenderName = 'standard' | 'github' | 'slack' | 'mattermost';
@@ -71,7 +72,6 @@ export const TOLERANCE_SECONDS = 300;
 /** One for each key of a rotation; more are work for nothing. */
 const MAX_SIGNATURES = 8;
 const ID = /^[\x21-\x7e]{1,255}$/;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const SHA256_BYTES = 32;
 const HMAC = { name: 'HMAC', hash: 'SHA-256' };
 
@@ -175,10 +175,10 @@ export function mayNameAll({ vms }: Sender): boolean {
 
 /** The beginning of a name is none of a uuid: `db*` would be one machine in 256, whatever it is called. */
 function mayName({ vms }: Sender, vm: string): boolean {
-  const isUuid = UUID.test(vm);
+  const byUuid = isUuid(vm);
   return vms.some((entry) => {
     if (entry === '*') return true;
-    if (isUuid) return entry.toLowerCase() === vm.toLowerCase();
+    if (byUuid) return entry.toLowerCase() === vm.toLowerCase();
     return entry.endsWith('*') ? vm.startsWith(entry.slice(0, -1)) : entry === vm;
   });
 }

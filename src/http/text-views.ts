@@ -43,13 +43,25 @@ const noStyle: Style = (verdict) => verdict;
 
 const nameOf = (vm: { name: string; uuid: string }) => plain(vm.name) || vm.uuid;
 
-/** In a list a name that several machines carry does not say which. */
-function namesIn(rows: readonly { vm: { name: string; uuid: string } }[]) {
-  const uuids = Map.groupBy(rows, ({ vm }) => vm.name);
-  const isShared = (name: string) =>
-    new Set(uuids.get(name)?.map(({ vm }) => vm.uuid)).size > 1 && name !== '';
-  return (vm: { name: string; uuid: string }) =>
-    isShared(vm.name) ? `${nameOf(vm)} ${vm.uuid}` : nameOf(vm);
+interface Row {
+  vm: { name: string; uuid: string };
+}
+
+/** In a list a name that several machines carry does not say which: these do not. */
+export function sharedNames(rows: readonly Row[]): ReadonlySet<string> {
+  const uuids = new Map<string, string>();
+  const shared = new Set<string>();
+  for (const { vm } of rows) {
+    const known = uuids.get(vm.name) ?? vm.uuid;
+    if (known !== vm.uuid && vm.name !== '') shared.add(vm.name);
+    uuids.set(vm.name, known);
+  }
+  return shared;
+}
+
+function namesIn(rows: readonly Row[]) {
+  const shared = sharedNames(rows);
+  return (vm: Row['vm']) => (shared.has(vm.name) ? `${nameOf(vm)} ${vm.uuid}` : nameOf(vm));
 }
 
 const STATUS_COLUMNS = ['STATUS', 'MACHINE', 'POOL', 'LAST GOOD', 'DELETED ON', 'WHY'].map(

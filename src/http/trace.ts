@@ -9,7 +9,7 @@ import type { AppContext } from './route.ts';
 
 const UNTRACED = new Set(['/livez', '/readyz', '/healthz', '/metrics', '/favicon.ico']);
 
-/** Runs the rest of the request in a span; `routeOf` names its route once it is known. */
+/** Runs the rest of the request in a span, which is named after its route once that is known. */
 export async function traceRequest(
   c: AppContext,
   tracer: Tracer | undefined,

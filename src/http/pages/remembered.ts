@@ -1,4 +1,4 @@
-/** What pages ask for once for all who look: a machine's page must not cost the bucket more for each who has it open. */
+/** What a page asks for less often than it looks: by itself, or once for all who have it open. */
 import type { Clock } from '../../ports.ts';
 
 /** An answer that is asked for again when it is too old. */
@@ -18,7 +18,8 @@ export function remembered<T>(clock: Clock, everyMs: number, ask: () => Promise<
       if (last !== undefined && clock.elapsed() - last.at < everyMs) return await last.answer;
       const answer = ask();
       last = { at: clock.elapsed(), answer };
-      answer.catch(forget);
+      // one that was asked for since is none of its business
+      answer.catch(() => last?.answer === answer && forget());
       return await answer;
     },
     forget,

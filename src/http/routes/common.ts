@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { isEnded, type Job } from '../../catalog/record.ts';
 import { BackupError } from '../../errors.ts';
+import { isUuid } from '../../uuid.ts';
 import { JOB_EXAMPLE } from '../examples.ts';
 import { readPreferences } from '../input.ts';
 import { type Answer, type AnswerDoc, type Call, jsonAnswer } from '../route.ts';
@@ -12,7 +13,6 @@ const DEFAULT_PAGE_SIZE = 50;
 const MAX_PAGE_SIZE = 1000;
 /** How long a client should wait before it looks at a job again. */
 const POLL_SECONDS = 5;
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 export const pageFields = {
   page_size: z
@@ -80,7 +80,7 @@ export function given<T extends Record<string, unknown>>(
 /** An id from the path. Errors: `not_found` for what cannot be one, before it becomes part of a key. */
 export function idOf(call: Call, kind: 'job' | 'backup' | 'run'): string {
   const id = call.param('id');
-  if (!UUID.test(id)) throw notFound(kind, id);
+  if (!isUuid(id)) throw notFound(kind, id);
   return id.toLowerCase();
 }
 
