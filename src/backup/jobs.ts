@@ -17,13 +17,14 @@ import { checkRequest } from './check-request.ts';
 import type { Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { findVm } from './find-vm.ts';
+import type { HeldJobs } from './held-jobs.ts';
 import { release } from './keep-lease.ts';
 import { createLeasedJobs } from './leased-jobs.ts';
 import { createLocalJobs } from './local-jobs.ts';
 import { createLocalQueue } from './local-queue.ts';
 import { checkKind } from './preflight.ts';
 import type { QueueLimits } from './queue.ts';
-import type { HeldJobs, JobSettings } from './run-job.ts';
+import type { JobSettings } from './run-job.ts';
 import type { IndexInput, StartInput } from './service.ts';
 import { createSharedJobs } from './shared-jobs.ts';
 import { endedIn, leftJob } from './take-over.ts';
@@ -137,9 +138,13 @@ export function createJobRunner(engine: Engine, settings: RunnerSettings): JobRu
     },
     resume: async (options) => {
       const newest = (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW);
-      const ids = new Set([...(options.also ?? []), ...newest]);
-      if (shared === undefined) await takeOverLeft(engine, { local, settings, ids }, options);
-      else await shared.findLost([...ids, ...(await leasedJobs(options))], options);
+      const ids = [...(options.also ?? []), ...newest];
+      if (shared === undefined) {
+        return await takeOverLeft(engine, { local, settings, ids: new Set(ids) }, options);
+      }
+      const look = (leased: readonly string[]) =>
+        shared.findLost(new Set([...ids, ...leased]), options);
+      await leasedJobs(look, options);
     },
     takeTurns: () => shared?.begin(),
     drain: async (input) => {

@@ -10,27 +10,44 @@ import type { Cancellable } from '../ports.ts';
 import type { SharedQueue } from '../queue-port.ts';
 import type { Engine } from './context.ts';
 
-/** Ids of the jobs that leases name, once after each doubt of the shared queue; none otherwise. */
+/**
+ * Gives `look` the ids of the jobs that leases name, until it went well once after each doubt of the shared queue; none
+ * otherwise. Errors: those of `look`, `store_*`.
+ */
 export function createLeasedJobs(
-  { leases, keys, log }: Engine,
-  { shared, onDoubt }: { shared?: SharedQueue | undefined; onDoubt?: (() => void) | undefined },
+  { leases, keys, log }: Pick<Engine, 'leases' | 'keys' | 'log'>,
+  {
+    shared,
+    onDoubt,
+  }: {
+    shared?: Pick<SharedQueue, 'onDoubt' | 'problem'> | undefined;
+    onDoubt?: (() => void) | undefined;
+  },
 ) {
   let inDoubt = true;
   shared?.onDoubt(() => {
     inDoubt = true;
     onDoubt?.();
   });
-  return async (options: Cancellable): Promise<string[]> => {
-    if (!inDoubt || shared?.problem !== undefined) return [];
-    inDoubt = false;
+  const list = async (options: Cancellable): Promise<string[]> => {
     try {
       const holders = await leases.list(keys.leasesPrefix, options);
       return [...holders.values()].map(({ jobId }) => jobId);
     } catch (error) {
-      inDoubt = true;
       if (!isBackupError(error, 'data_corrupt')) throw error;
+      inDoubt = true;
       log.warn('jobs of all leases not looked at', { error: error.message });
       return []; // the newest are looked at all the same
+    }
+  };
+  return async (look: (ids: readonly string[]) => Promise<void>, options: Cancellable) => {
+    if (!inDoubt || shared?.problem !== undefined) return await look([]);
+    inDoubt = false; // before it is looked: a doubt that comes meanwhile counts
+    try {
+      await look(await list(options));
+    } catch (error) {
+      inDoubt = true;
+      throw error;
     }
   };
 }
