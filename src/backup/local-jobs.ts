@@ -6,23 +6,14 @@
  * parked, and the next instance that looks takes it over at once.
  */
 import type { Versioned } from '../catalog/job-store.ts';
-import { isBackupError } from '../errors.ts';
 import { type JobQueue, type TurnEnd, ticketOf } from '../queue-port.ts';
 import { parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { cancelled } from './drive.ts';
-import {
-  createEntry,
-  type Entry,
-  type HeldJobs,
-  type JobSettings,
-  runJob,
-  stopAll,
-  tell,
-  withAlarm,
-} from './run-job.ts';
+import { createHolding, type HeldJobs } from './held-jobs.ts';
+import { type JobSettings, runJob } from './run-job.ts';
 
-interface Held extends Entry {
+interface Local {
   state: Versioned;
   /** Counted in `jobs_queued`. */
   waits: boolean;
@@ -33,51 +24,41 @@ interface Held extends Entry {
 /** Holds none at first; `queue` is its own. */
 export function createLocalJobs(engine: Engine, settings: JobSettings, queue: JobQueue): HeldJobs {
   const { meter, log } = engine;
-  const live = new Map<string, Held>();
-  /** Promises of jobs that have no turn: left, or ended out of turn. */
-  const elsewhere = new Set<Promise<unknown>>();
-  let draining = false;
+  const { live, hold, letGo, tell, track, drain, isDraining } = createHolding<Local>(
+    engine,
+    settings,
+    queue,
+  );
 
-  const track = (work: Promise<unknown>): void => {
-    const tracked = work.finally(() => elsewhere.delete(tracked));
-    elsewhere.add(tracked);
-  };
-
-  const waits = (held: Held, now: boolean): void => {
+  const waits = (held: Local, now: boolean): void => {
     if (held.waits !== now) meter.count('jobs_queued', now ? 1 : -1);
     held.waits = now;
   };
 
-  const letGo = async (held: Held, how: 'giveBack' | 'park' = 'giveBack'): Promise<void> => {
-    const { id } = held.state.job;
-    await held.lease[how]();
-    live.delete(id);
-    held.gone.resolve();
-  };
-
   /** Its record says that it waits; whoever looks next takes it over at once, and finds it by its parked lease. */
-  const leave = async (held: Held): Promise<void> => {
+  const leave = async (held: Local): Promise<void> => {
+    const { id } = held.state.job;
     held.left = true;
     waits(held, false);
-    await letGo(held, 'park');
-    log.info('waiting job left to the next instance', { job_id: held.state.job.id });
+    await letGo(id, 'park');
+    log.info('waiting job left to the next instance', { job_id: id });
   };
 
   const turn = async ({ id }: { id: string }): Promise<TurnEnd> => {
     const held = live.get(id);
     if (held === undefined || held.left) return 'done';
     waits(held, false);
-    const { again, ended, error } = await runJob({ engine, ...settings, ...held });
+    const outcome = await runJob({ engine, ...settings, ...held });
+    const { again } = outcome;
     if (again !== undefined) {
       held.state = again;
       waits(held, true);
-      if (!draining) return { againAtMs: parseTime(again.job.next_attempt_at ?? '') };
+      if (!isDraining()) return { againAtMs: parseTime(again.job.next_attempt_at ?? '') };
       await leave(held);
       return 'done';
     }
-    await letGo(held);
-    if (ended !== undefined) tell(engine, settings, ended);
-    if (isBackupError(error, 'lease_lost')) settings.onLeaseLost?.();
+    await letGo(id, 'giveBack');
+    tell(outcome);
     return 'done';
   };
   queue.serve(turn);
@@ -86,10 +67,9 @@ export function createLocalJobs(engine: Engine, settings: JobSettings, queue: Jo
     has: (id) => live.has(id),
     gone: async (id) => await live.get(id)?.gone.promise,
     add: async (state, lease) => {
-      const held = { ...createEntry(engine, lease), state, waits: false, left: false };
-      live.set(state.job.id, held);
+      const held = hold(state.job.id, lease, { state, waits: false, left: false });
       waits(held, true);
-      await (draining ? leave(held) : queue.add(ticketOf(state.job)));
+      await (isDraining() ? leave(held) : queue.add(ticketOf(state.job)));
     },
     cancel: (id) => {
       const held = live.get(id);
@@ -99,15 +79,12 @@ export function createLocalJobs(engine: Engine, settings: JobSettings, queue: Jo
       const { pool } = held.state.job.vm;
       track(queue.remove({ id, pool }).then((waited) => (waited ? turn({ id }) : undefined)));
     },
-    drain: async ({ drainMs }) => {
-      draining = true;
-      queue.stop();
-      for (const held of live.values()) if (held.waits) track(leave(held));
-      await withAlarm(engine, { ms: drainMs, ring: () => stopAll(live) }, queue.idle());
-      await Promise.all(elsewhere);
-    },
+    drain: (input) =>
+      drain(input, () => {
+        for (const held of live.values()) if (held.waits) track(leave(held));
+      }),
     get draining() {
-      return draining;
+      return isDraining();
     },
   };
 }

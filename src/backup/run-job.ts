@@ -1,14 +1,9 @@
-/**
- * One job from its turn to its end, or to its next attempt, in this process: what jobs of a queue of one process
- * (local-jobs.ts) and of a shared one (shared-jobs.ts) have in common.
- */
+/** One job from its turn to its end, or to its next attempt, in this process. */
 import type { Versioned } from '../catalog/job-store.ts';
-import type { Lease } from '../catalog/lease.ts';
 import type { Job } from '../catalog/record.ts';
-import { BackupError, toBackupError } from '../errors.ts';
+import { type BackupError, toBackupError } from '../errors.ts';
 import type { Engine } from './context.ts';
 import { type DriveInput, drive } from './drive.ts';
-import { type KeptLease, keepLease } from './keep-lease.ts';
 import { describeOutcome, inJobSpan } from './traced.ts';
 import type { RetryPolicy } from './try-again.ts';
 
@@ -21,52 +16,12 @@ export interface JobSettings {
   onEnded?: (job: Job) => void;
 }
 
-/** The jobs this process holds. */
-export interface HeldJobs {
-  has(id: string): boolean;
-  /** Resolves when the job is held no more: its lease is given back. */
-  gone(id: string): Promise<void>;
-  /** Takes the job in; it starts when its pause is over and the limits allow. */
-  add(state: Versioned, lease: Lease): Promise<void>;
-  /** Stops it, whatever it is doing. One that is not here is nobody's business here. */
-  cancel(id: string): void;
-  /** Leaves what waits, lets what runs end within `drainMs`, then stops it and waits for its clean-up. */
-  drain(input: { drainMs: number }): Promise<void>;
-  readonly draining: boolean;
-}
-
-/** One that is held here. */
-export interface Entry {
-  controller: AbortController;
-  lease: KeptLease;
-  gone: PromiseWithResolvers<void>;
-}
-
+/** What became of it: one of the three. */
 export interface Outcome {
   /** It waits for its next attempt. */
   again?: Versioned;
   ended?: Job;
   error?: BackupError;
-}
-
-/** Says that it ended to whoever wants to know. */
-export function tell({ notices }: Engine, { onEnded }: JobSettings, ended: Job): void {
-  onEnded?.(ended);
-  notices?.ended(ended);
-}
-
-/** Keeps its lease from now on. */
-export function createEntry(engine: Engine, lease: Lease): Entry {
-  const controller = new AbortController();
-  const kept = keepLease(engine, lease, controller);
-  return { controller, lease: kept, gone: Promise.withResolvers() };
-}
-
-/** Stops all that run: this process ends. */
-export function stopAll(live: ReadonlyMap<string, Entry>): void {
-  for (const { controller } of live.values()) {
-    controller.abort(new BackupError('draining', 'stop job: this instance is shutting down'));
-  }
 }
 
 /** Drives one job; why it was given up is logged and told: whoever finds its lease free goes on. */
@@ -114,17 +69,4 @@ function report(engine: Engine, job: Job): void {
   if (job.kind !== 'backup' || job.request.dry_run) return;
   meter.count('backups_total', 1, { mode: job.result?.mode ?? 'full', result: job.status });
   if (job.result) meter.observe('backup_duration_seconds', seconds, { pool: job.vm.pool });
-}
-
-/** Waits for `work`, and rings once if it takes longer than `ms`. */
-export async function withAlarm(
-  { clock }: Engine,
-  { ms, ring }: { ms: number; ring(): void },
-  work: Promise<void>,
-): Promise<void> {
-  const done = new AbortController();
-  const late = clock.sleep(ms, { signal: done.signal }).then(ring, () => undefined); // done in time
-  await work;
-  done.abort();
-  await late;
 }

@@ -18,17 +18,9 @@ import { parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { cancelled } from './drive.ts';
+import { createHolding, type HeldJobs } from './held-jobs.ts';
 import { park } from './keep-lease.ts';
-import {
-  createEntry,
-  type Entry,
-  type HeldJobs,
-  type JobSettings,
-  runJob,
-  stopAll,
-  tell,
-  withAlarm,
-} from './run-job.ts';
+import { type JobSettings, runJob } from './run-job.ts';
 import { leftJob } from './take-over.ts';
 
 /** A job whose turn came while another instance is at it, or while the bucket is away, gets another so much later. */
@@ -53,33 +45,29 @@ export function createSharedJobs(
 ): SharedJobs {
   const { clock, log } = engine;
   const { instance } = settings;
-  const live = new Map<string, Entry>();
-  /** Cancelled ones, which end out of turn. */
-  const elsewhere = new Set<Promise<unknown>>();
-  let draining = false;
+  const { live, hold, letGo, tell, track, drain, isDraining } = createHolding<object>(
+    engine,
+    settings,
+    queue,
+  );
 
   const later = (ms = AGAIN_MS): TurnEnd => ({ againAtMs: clock.now() + ms });
   const work = async ({ state, lease }: Taken): Promise<TurnEnd> => {
     const { id, status, phase } = state.job;
     if (status === 'running') log.info('job taken over', { job_id: id, phase });
-    const entry = createEntry(engine, lease);
-    live.set(id, entry);
-    const { again, ended, error } = await runJob({ engine, state, ...settings, ...entry });
+    const held = hold(id, lease, {});
+    const outcome = await runJob({ engine, state, ...settings, ...held });
+    const { again, ended } = outcome;
     // one that has not ended stays the machine's only one
-    await (ended === undefined && entry.lease.held() ? entry.lease.park() : entry.lease.giveBack());
-    live.delete(id);
-    entry.gone.resolve();
-    if (isBackupError(error, 'lease_lost')) settings.onLeaseLost?.();
-    if (ended !== undefined) {
-      tell(engine, settings, ended);
-      return 'done';
-    }
+    await letGo(id, ended === undefined && held.lease.held() ? 'park' : 'giveBack');
+    tell(outcome);
+    if (ended !== undefined) return 'done';
     return again ? { againAtMs: parseTime(again.job.next_attempt_at ?? '') } : later();
   };
 
   const turn = async ({ id }: { id: string }): Promise<TurnEnd> => {
     // SIGTERM came between the two: another instance takes it
-    if (draining) return later(0);
+    if (isDraining()) return later(0);
     if (live.has(id)) return later();
     try {
       const taken = await takeTurn(engine, { id, instance });
@@ -113,23 +101,17 @@ export function createSharedJobs(
     },
     cancel: (id) => {
       live.get(id)?.controller.abort(cancelled());
-      if (live.has(id) || draining) return;
-      const ending = endNow(id).finally(() => elsewhere.delete(ending));
-      elsewhere.add(ending);
+      // a cancelled one ends out of turn
+      if (!live.has(id) && !isDraining()) track(endNow(id));
     },
     findLost: async (ids, options) => {
       const known = await queue.ids();
       const isHere = (id: string) => known?.has(id) || live.has(id);
       if (known !== undefined) await queueLost(engine, { queue, ids, isHere }, options);
     },
-    drain: async ({ drainMs }) => {
-      draining = true;
-      queue.stop();
-      await withAlarm(engine, { ms: drainMs, ring: () => stopAll(live) }, queue.idle());
-      await Promise.all(elsewhere);
-    },
+    drain,
     get draining() {
-      return draining;
+      return isDraining();
     },
   };
 }
