@@ -14,6 +14,7 @@ import type { Engine } from './context.ts';
 import { idAt } from './ids.ts';
 import { pageOf } from './page.ts';
 import type { RunContext } from './runs-drive.ts';
+import { tellGivenUp } from './runs-given-up.ts';
 import { createLiveRuns, draining } from './runs-live.ts';
 import { planRun } from './runs-look.ts';
 import { selectRun } from './runs-request.ts';
@@ -128,8 +129,10 @@ export function createRuns(
       for (const id of await store.ids({ afterId }, options)) {
         if (live.stopped || live.has(id) || settled.has(id)) continue;
         const run = await readable(store, id);
-        if (run === undefined || isRunEnded(run)) settled.add(id);
-        else if (await live.takeOver(id, options)) left.push({ ...run, instance });
+        if (run === undefined || isRunEnded(run)) {
+          if (run !== undefined) await tellGivenUp(engine, run, options);
+          settled.add(id);
+        } else if (await live.takeOver(id, options)) left.push({ ...run, instance });
       }
     },
     stop: live.stop,

@@ -13,8 +13,8 @@ import { formatTime } from '../time.ts';
 /** More than that is told again rather than remembered. */
 const KNOWN_LIMIT = 10_000;
 
-/** Resolves to true for the first who asks for this name today. Errors: the store's. */
-export type ClaimNews = (name: string, options: Cancellable) => Promise<boolean>;
+/** Resolves to true for the first who asks for this name of this day, today unless given. Errors: the store's. */
+export type ClaimNews = (name: string, options: Cancellable & { day?: string }) => Promise<boolean>;
 
 /** Claims in the bucket where jobs and leases lie. */
 export function createNewsClaims(deps: {
@@ -24,22 +24,21 @@ export function createNewsClaims(deps: {
 }): ClaimNews {
   const { stateStore: store, keys, clock } = deps;
   const known = new Set<string>();
-  return async (name, { signal }) => {
-    const day = formatTime(clock.now()).slice(0, 10);
-    const today = `news ${day} ${name}`;
-    if (known.has(today)) return false;
+  return async (name, { signal, day = formatTime(clock.now()).slice(0, 10) }) => {
+    const news = `news ${day} ${name}`;
+    if (known.has(news)) return false;
     if (known.size >= KNOWN_LIMIT) known.clear();
-    known.add(today);
+    known.add(news);
     const { conditionalWrites } = await store.facts({ signal });
     if (!conditionalWrites) return true;
-    const key = keys.idempotency(createHash('sha256').update(today).digest('hex'));
+    const key = keys.idempotency(createHash('sha256').update(news).digest('hex'));
     const body = JSON.stringify({ version: 1, news: name, day });
     try {
       await store.put(key, body, { signal, ifAbsent: true, contentType: 'application/json' });
       return true;
     } catch (error) {
       if (isBackupError(error, 'precondition_failed')) return false;
-      known.delete(today);
+      known.delete(news);
       throw error;
     }
   };
