@@ -10,7 +10,7 @@
  */
 import type { JobStore } from '../catalog/job-store.ts';
 import type { Notification } from '../catalog/notification.ts';
-import { isEnded, type Job } from '../catalog/record.ts';
+import { isEnded, type Job, lateChatOf } from '../catalog/record.ts';
 import { BackupError, toBackupError } from '../errors.ts';
 import type { Delivery, Notice, Notifier } from '../notices.ts';
 import type { Cancellable, ObjectStore } from '../ports.ts';
@@ -171,17 +171,11 @@ function createBackground({ clock, log, notifier }: NoticesDeps) {
   };
 }
 
-/** The chat it was asked for in, once nobody answers there any more. */
-function chatOf({ chat, finished_at }: Job): string | undefined {
-  if (chat === undefined || finished_at === undefined) return undefined;
-  return parseTime(finished_at) > parseTime(chat.until) ? chat.kind : undefined;
-}
-
 function withOwed(job: Job, notifier: Notifier): Job {
   const event = endEvent(job);
   if (event === undefined) return job;
   const owed = notifier
-    .targets({ event, vm: job.vm, chat: chatOf(job) })
+    .targets({ event, vm: job.vm, chat: lateChatOf(job) })
     .map((target): Notification => ({ event, target, ok: false, attempts: 0, owed: true }));
   return owed.length === 0 ? job : merged(job, owed);
 }

@@ -6,6 +6,7 @@
  * reader would misread the record; unknown fields are kept out of the way, never an error when read.
  */
 import { z } from 'zod';
+import { parseTime } from '../time.ts';
 import { adoptedSchema } from './adopt.ts';
 import { notificationSchema } from './notification.ts';
 import { phaseTimeSchema } from './phases.ts';
@@ -339,4 +340,10 @@ export type Job = z.infer<typeof jobSchema>;
 /** True when nothing will change any more. */
 export function isEnded(job: Pick<Job, 'status'>): boolean {
   return job.status === 'succeeded' || job.status === 'failed' || job.status === 'cancelled';
+}
+
+/** The chat that has to be told of its end by a notification: who was asked there answers no more by then. */
+export function lateChatOf({ chat, finished_at }: Job): Chat | undefined {
+  if (chat === undefined || finished_at === undefined) return undefined;
+  return parseTime(finished_at) > parseTime(chat.until) ? chat.kind : undefined;
 }

@@ -7,7 +7,7 @@
  * whichever instance ends the job. Of the rest nothing is kept: an instance that stops forgets it.
  */
 import type { Service } from '../backup/service.ts';
-import { isEnded, type Job } from '../catalog/record.ts';
+import { isEnded, lateChatOf } from '../catalog/record.ts';
 import type { Cancellable, Clock, Log } from '../ports.ts';
 import { inTime, NEVER } from '../signals.ts';
 import { type ChatAnswer, endedText } from './chat-commands.ts';
@@ -59,7 +59,10 @@ export function createFollowUps({ service, clock, log, reply }: Deps): FollowUps
     while (clock.elapsed() < endsAt && !service.draining) {
       const job = await service.waitJob(answer.job.id, { timeoutMs: LOOK_MS }, { signal: NEVER });
       if (job === undefined) return;
-      if (isEnded(job)) return isToldElsewhere(job) ? undefined : await tell(url, endedText(job));
+      if (!isEnded(job)) continue;
+      // a notification tells it there
+      if (lateChatOf(job) !== undefined) return;
+      return await tell(url, endedText(job));
     }
   }
 
@@ -90,10 +93,6 @@ export function createFollowUps({ service, clock, log, reply }: Deps): FollowUps
       return follows ? 'Working on it …' : 'Working on it: ask for `status` in a moment.';
     },
   };
-}
-
-function isToldElsewhere({ chat, finished_at: at }: Job): boolean {
-  return chat !== undefined && at !== undefined && Date.parse(at) > Date.parse(chat.until);
 }
 
 const FAILED = 'That met a bug of xvault: its log has more.';
