@@ -1,3 +1,7 @@
+/**
+ * What the tests of the guard stand on: a bucket in memory with rules that act, a clock that jumps over weeks, and backups that
+ * are stored as a job does.
+ */
 import type { Engine } from '../../src/backup/context.ts';
 import { createGuard, type Guard } from '../../src/backup/guard.ts';
 import { createBackupCatalog } from '../../src/catalog/backups.ts';
@@ -7,7 +11,8 @@ import { createLeases } from '../../src/catalog/lease.ts';
 import { PIN_FILE } from '../../src/catalog/pin.ts';
 import type { Backup } from '../../src/catalog/record.ts';
 import { createVerifications } from '../../src/catalog/verifications.ts';
-import type { Clock, LifecycleRule, Log } from '../../src/ports.ts';
+import { SILENT_LOG } from '../../src/log.ts';
+import type { Clock, LifecycleRule } from '../../src/ports.ts';
 import { DEFAULT_ROTATION } from '../../src/settings-rotation.ts';
 import { NEVER } from '../../src/signals.ts';
 import { formatTime, parseTime } from '../../src/time.ts';
@@ -18,8 +23,8 @@ import { createMemoryStore, type MemoryStore } from '../sim/memory-store.ts';
 export const HOUR_MS = 3_600_000;
 export const options = { signal: NEVER };
 export const keys = createKeys('xv');
-export const quiet = () => undefined;
-export const log: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet, child: () => log };
+const ignore = () => undefined;
+/** A rule over everything, that does nothing. */
 export const rule = (over: Partial<LifecycleRule>): LifecycleRule => ({
   id: 'r',
   enabled: true,
@@ -27,15 +32,19 @@ export const rule = (over: Partial<LifecycleRule>): LifecycleRule => ({
   narrowed: false,
   ...over,
 });
+/** What is in the class `daily` goes after so many days. */
 export const dailyRule = (expirationDays: number) =>
   rule({ id: 'daily', prefix: 'xv/backups/daily/', expirationDays });
 
+/** After so long a lease that nobody renewed may be taken. */
 export const LEASE_OVER_MS = 120_000;
+
 /** Time passes in jumps, and nobody is woken: leases are not renewed meanwhile. */
 export interface JumpClock extends Clock {
   jump(ms: number): void;
 }
 
+/** Stands still until it jumps. */
 export function createJumpClock(): JumpClock {
   const startMs = parseTime('2026-01-05T01:00:00Z');
   let now = startMs;
@@ -65,6 +74,7 @@ export interface World {
   look(backup?: Backup): ReturnType<Guard['look']>;
 }
 
+/** An empty bucket with a rule of 14 days for `daily`, and a guard that keeps a last good backup for `marginDays`. */
 export function setUp(marginDays = 3): World {
   const clock = createJumpClock();
   const store = createMemoryStore(clock);
@@ -74,11 +84,11 @@ export function setUp(marginDays = 3): World {
       store,
       keys,
       clock,
-      log,
+      log: SILENT_LOG,
       ids: { uuid: nextId },
-      meter: { count: quiet, observe: quiet },
+      meter: { count: ignore, observe: ignore },
       catalog: createBackupCatalog({ store, keys, clock }, { ttlMs: 0 }),
-      verifications: createVerifications({ store, keys, clock, log }, { ttlMs: 0 }),
+      verifications: createVerifications({ store, keys, clock, log: SILENT_LOG }, { ttlMs: 0 }),
       leases: createLeases({ store, clock, ids: { uuid: nextId } }, { owner }),
       rotation: { ...DEFAULT_ROTATION, lastGoodDays: marginDays },
       tracer: NO_TRACER,
@@ -116,6 +126,7 @@ export function setUp(marginDays = 3): World {
   };
 }
 
+/** The files of a whole copy. */
 export const WHOLE = ['backup.json', 'blocks.idx', PIN_FILE, 'web.xva'];
 
 /** A UUIDv7 of this instant. */
