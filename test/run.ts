@@ -102,6 +102,7 @@ async function runTests(): Promise<number> {
     concurrency: CONCURRENCY,
     timeout: TEST_TIMEOUT_MS,
     env: testEnv(),
+    execArgv: ['--import', join(root, 'test', 'fewer-hooks.ts')],
   });
   let code = 0;
   stream.on('test:fail', () => {

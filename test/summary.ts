@@ -17,6 +17,10 @@ export default async function* summary(events: AsyncIterable<TestEvent>): AsyncG
       const { file, message } = event.data;
       stderr.set(file, `${stderr.get(file) ?? ''}${message}`.slice(-STDERR_LIMIT));
     }
+    // an error that no test caught: where the file fails, this alone says why
+    if (event.type === 'test:diagnostic' && event.data.message.startsWith('Error: ')) {
+      yield `\n✖ ${event.data.message}\n  ${event.data.file ?? ''}\n`;
+    }
     if (event.type === 'test:summary' && event.data.file !== undefined) {
       files.push({ file: event.data.file, seconds: event.data.duration_ms / 1000 });
     }
