@@ -25,6 +25,7 @@ import { createApp } from './http/app.ts';
 import { readingHalf } from './http/elsewhere.ts';
 import { problemAnswer } from './http/problem.ts';
 import type { Log, ObjectStore } from './ports.ts';
+import { serviceSettings } from './service-settings.ts';
 import { NEVER } from './signals.ts';
 import { VERSION } from './version.ts';
 
@@ -185,7 +186,6 @@ function createReader(
   settings: FrontSettings,
   { store, stateStore, log }: { store: ObjectStore; stateStore: ObjectStore; log: Log },
 ): Service {
-  const { locks = {} } = settings.bucket;
   return createService(
     {
       pools: [],
@@ -196,19 +196,6 @@ function createReader(
       log,
       meter: { count: () => {}, observe: () => {} },
     },
-    {
-      prefix: settings.bucket.prefix,
-      concurrency: settings.concurrency,
-      concurrencyPerPool: settings.concurrencyPerPool,
-      concurrencyPerSr: settings.concurrencyPerSr,
-      queueLimit: settings.queueLimit,
-      instance: settings.instance,
-      retentionClasses: Object.keys(settings.retentionDays),
-      retentionDays: settings.retentionDays,
-      lockDays: Object.fromEntries(Object.entries(locks).map(([name, { days }]) => [name, days])),
-      rotation: settings.rotation,
-      maxAgeSeconds: settings.maxAgeSeconds,
-      poolsElsewhere: true,
-    },
+    { ...serviceSettings(settings), poolsElsewhere: true },
   );
 }

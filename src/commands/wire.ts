@@ -20,8 +20,9 @@ import {
   type Pool,
 } from '../ports.ts';
 import type { SharedQueue } from '../queue-port.ts';
+import { serviceSettings } from '../service-settings.ts';
 import type { HookSettings } from '../settings-hooks.ts';
-import { encryptionByPrefix, type LockSettings, locksByPrefix } from '../settings-protection.ts';
+import { encryptionByPrefix, locksByPrefix } from '../settings-protection.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
 import type { Hasher } from '../xva/types.ts';
 import { lazyHooks, lazyPool, lazyStore, once } from './lazy.ts';
@@ -145,20 +146,10 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       ...(settings.notify.length === 0 ? {} : { notifier: wireNotifier(settings, deps) }),
     },
     {
-      prefix: settings.bucket.prefix,
-      concurrency: settings.concurrency,
-      concurrencyPerPool: settings.concurrencyPerPool,
-      concurrencyPerSr: settings.concurrencyPerSr,
-      queueLimit: settings.queueLimit,
-      instance: settings.instance,
-      retentionClasses: Object.keys(settings.retentionDays),
-      retentionDays: settings.retentionDays,
-      lockDays: lockDays(settings.bucket.locks ?? {}),
-      rotation: settings.rotation,
+      ...serviceSettings(settings),
       seamCheckPercent: settings.seamCheckPercent,
       prices: settings.prices,
       leaseMs: settings.leaseMs,
-      maxAgeSeconds: settings.maxAgeSeconds,
       retry: { attempts: settings.jobAttempts, firstPauseMs: settings.jobRetryMs },
       leaveParked: settings.queueUrl !== undefined,
       keepsEnded: deps.keepsEnded === true,
@@ -198,10 +189,6 @@ async function wireQueue(
       },
     },
   );
-}
-
-function lockDays(locks: LockSettings): Record<string, number> {
-  return Object.fromEntries(Object.entries(locks).map(([name, { days }]) => [name, days]));
 }
 
 function wireHooks(settings: HookSettings, { log, tracer = NO_TRACER }: WireDeps): Hooks {
