@@ -69,13 +69,7 @@ describe('the pages in a browser', { skip }, () => {
   }, async () => {
     await using world = await startDemoWorld({ port: 0, log: SILENT_LOG });
     const origin = world.server.url;
-    const context = await browser.newContext({ viewport: PHONE, colorScheme: 'dark' });
-    const page = await context.newPage();
-    const complaints = complaintsOf(page, origin);
-    await page.goto(origin);
-    await page.getByText('Live.').waitFor();
-    // a page that was loaded anew would have forgotten it
-    await page.evaluate('window.sameDocument = true');
+    const { context, page, complaints } = await openLive(browser, origin);
     const name = 'web-01';
     const row = page.locator('#machines tr', { hasText: name });
     assert.match((await row.textContent()) ?? '', /never/);
@@ -173,15 +167,22 @@ describe('the pages in a browser', { skip }, () => {
   });
 });
 
-async function watchRun(browser: Browser): Promise<void> {
-  await using world = await startLiveWorld();
-  const { origin } = world;
+/** The status page on a phone, once it is live. */
+async function openLive(browser: Browser, origin: string) {
   const context = await browser.newContext({ viewport: PHONE, colorScheme: 'dark' });
   const page = await context.newPage();
   const complaints = complaintsOf(page, origin);
   await page.goto(origin);
   await page.getByText('Live.').waitFor();
+  // a page that was loaded anew would have forgotten it
   await page.evaluate('window.sameDocument = true');
+  return { context, page, complaints };
+}
+
+async function watchRun(browser: Browser): Promise<void> {
+  await using world = await startLiveWorld();
+  const { origin } = world;
+  const { context, page, complaints } = await openLive(browser, origin);
   const body = JSON.stringify({ select: { all: true } });
   const headers = { 'content-type': 'application/json' };
   const begun = await fetch(`${origin}/v1/runs`, { method: 'POST', headers, body });
