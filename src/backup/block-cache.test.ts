@@ -1,30 +1,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createSimClock } from '../../test/sim/clock.ts';
-import { createArena } from '../arena.ts';
+import { createCachedDisk, SHELF_BYTES } from '../../test/backup/cached-disk.ts';
 import { isBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import { NEVER } from '../signals.ts';
-import { type BlockWish, createBlockCache, SHELF_SLOTS, SLOT_BYTES } from './block-cache.ts';
+import type { BlockWish } from './block-cache.ts';
 
 const options = { signal: NEVER };
-const SHELF_BYTES = SHELF_SLOTS * SLOT_BYTES;
 const CONTENT_AT = 100;
 
-/** A cache that may use a quarter of so many shelves, and a disk whose block n says n. */
 function setUp(shelves: number) {
-  const arena = createArena({ totalBytes: shelves * SHELF_BYTES, unitBytes: SHELF_BYTES });
-  const clock = createSimClock();
-  const cache = createBlockCache({ loadArena: async () => arena, clock });
   const loads: [from: number, count: number][] = [];
   let before = async (_from: number, _options: Cancellable): Promise<void> => undefined;
-  const disk = cache.of({
+  const { arena, clock, cache, disk } = createCachedDisk({
+    shelves,
     contentAt: CONTENT_AT,
-    load: async (from, memory, to) => {
-      const count = memory.length / SLOT_BYTES;
+    onLoad: async ({ from, count }, to) => {
       loads.push([from, count]);
       await before(from, to);
-      for (let i = 0; i < count; i++) memory.fill(from + i, i * SLOT_BYTES, (i + 1) * SLOT_BYTES);
     },
   });
   const copy = async (wish: BlockWish, to: Cancellable = options) =>

@@ -1,29 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createSimClock } from '../../test/sim/clock.ts';
-import { createArena } from '../arena.ts';
+import { createCachedDisk, SHELF_BYTES } from '../../test/backup/cached-disk.ts';
 import { NEVER } from '../signals.ts';
-import { createBlockCache, SHELF_SLOTS, SLOT_BYTES } from './block-cache.ts';
+import { SHELF_SLOTS } from './block-cache.ts';
 import type { Lending, Lent } from './lending.ts';
 
 const options = { signal: NEVER };
-const SHELF_BYTES = SHELF_SLOTS * SLOT_BYTES;
 const BLOCK = 1_048_576;
 const COPY = 262_144;
 
-/** A cache over so many shelves, of which it uses a quarter, and a disk whose block n is full of n. */
 function setUp(shelves: number) {
-  const arena = createArena({ totalBytes: shelves * SHELF_BYTES, unitBytes: SHELF_BYTES });
-  const clock = createSimClock();
-  const cache = createBlockCache({ loadArena: async () => arena, clock });
-  const disk = cache.of({
-    contentAt: 0,
-    load: async (from, memory) => {
-      for (let i = 0; i * SLOT_BYTES < memory.length; i++) {
-        memory.fill(from + i, i * SLOT_BYTES, (i + 1) * SLOT_BYTES);
-      }
-    },
-  });
+  const { arena, clock, cache, disk } = createCachedDisk({ shelves });
   const lend = (position: number, lending: Lending = { isQuick: true }) =>
     disk.lend({ position, from: 0, length: BLOCK, needed: 1 }, lending, options);
   /** Reads so many other blocks, one after the other: all that may be used again is. */

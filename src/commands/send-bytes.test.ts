@@ -3,11 +3,10 @@ import { EventEmitter, once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { connect } from 'node:net';
 import { test } from 'node:test';
+import { createCachedDisk, SHELF_BYTES } from '../../test/backup/cached-disk.ts';
 import { createHarness } from '../../test/http/harness.ts';
 import { exampleBackup } from '../../test/http/records.ts';
-import { createSimClock } from '../../test/sim/clock.ts';
-import { createArena } from '../arena.ts';
-import { createBlockCache, SHELF_SLOTS, SLOT_BYTES } from '../backup/block-cache.ts';
+import { SHELF_SLOTS } from '../backup/block-cache.ts';
 import type { ByteView } from '../backup/disk-view.ts';
 import type { Lending, Lent } from '../backup/lending.ts';
 import { BackupError } from '../errors.ts';
@@ -266,18 +265,7 @@ test('answers that are not these are left as they are', async () => {
 });
 
 test('64 clients that stop reading hold two shelves of the budget and their copies, no more', async () => {
-  const clock = createSimClock();
-  const shelfBytes = SHELF_SLOTS * SLOT_BYTES;
-  const arena = createArena({ totalBytes: 16 * shelfBytes, unitBytes: shelfBytes });
-  const cache = createBlockCache({ loadArena: async () => arena, clock });
-  const disk = cache.of({
-    contentAt: 0,
-    load: async (from, memory) => {
-      for (let i = 0; i * SLOT_BYTES < memory.length; i++) {
-        memory.fill(from + i, i * SLOT_BYTES, (i + 1) * SLOT_BYTES);
-      }
-    },
-  });
+  const { arena, clock, disk } = createCachedDisk({ shelves: 16 });
   let copied = 0;
   const lend: ByteView['lend'] = async function* ({ offset }, lending, options) {
     for (let position = offset / PIECE; ; position++) {
@@ -301,9 +289,9 @@ test('64 clients that stop reading hold two shelves of the budget and their copi
   }
   const lent = 64 * 3 - copied;
   assert.ok(lent > 0 && lent <= 2 * SHELF_SLOTS, `${lent} lent`);
-  assert.ok(arena.usedBytes <= 4 * shelfBytes);
+  assert.ok(arena.usedBytes <= 4 * SHELF_BYTES);
   // a backup that needs it all gets it, after ten seconds at most
-  const taking = arena.take(16 * shelfBytes, 16 * shelfBytes, {
+  const taking = arena.take(16 * SHELF_BYTES, 16 * SHELF_BYTES, {
     signal: new AbortController().signal,
   });
   await clock.advance(10_000);
