@@ -16,6 +16,7 @@ import { SETTING_NAMES } from '../settings-table.ts';
 import { TRACE_VARIABLES } from '../settings-traces.ts';
 import { ENGINE_PORT } from './container.ts';
 import type { SupervisorSettings } from './supervision.ts';
+import { textOf } from './variables.ts';
 
 /** Set here, or of the command line. */
 const OWN: ReadonlySet<string> = new Set(['XVAULT_LISTEN', 'XVAULT_INSTANCE', 'XVAULT_URL']);
@@ -32,6 +33,15 @@ export const HANDED_ON: readonly string[] = [
   ...SETTING_NAMES.filter((name) => !OWN.has(name)),
   ...CREDENTIALS,
   ...Object.keys(TRACE_VARIABLES),
+];
+
+/** The rest is the container's business: its own log says what is wrong. */
+const READ_HERE = [
+  'XVAULT_PREFIX',
+  'XVAULT_BUCKET',
+  'XVAULT_STATE_BUCKET',
+  'XVAULT_LEASE_SECONDS',
+  'XVAULT_LOG_LEVEL',
 ];
 
 /** The platform kills 15 minutes after SIGTERM; the last two are for cleaning up. */
@@ -60,18 +70,7 @@ type Env = Readonly<Record<string, unknown>>;
 
 /** `instance`: how this container is called in leases. Errors: `configuration`. */
 export function readEngineSettings(env: Env, instance: string): EngineSettings {
-  const { XVAULT_PREFIX, XVAULT_BUCKET, XVAULT_STATE_BUCKET, XVAULT_LEASE_SECONDS } = textsOf(env);
-  const { XVAULT_LOG_LEVEL } = textsOf(env);
-  // the rest is the container's business: its own log says what is wrong
-  const { settings, mistakes } = inspectSettings({
-    env: {
-      XVAULT_PREFIX,
-      XVAULT_BUCKET,
-      XVAULT_STATE_BUCKET,
-      XVAULT_LEASE_SECONDS,
-      XVAULT_LOG_LEVEL,
-    },
-  });
+  const { settings, mistakes } = inspectSettings({ env: textsOf(env, READ_HERE) });
   if (settings === undefined) throw mistakesError(mistakes);
   const timing = timingSchema.safeParse(env);
   if (!timing.success) {
@@ -98,26 +97,19 @@ export function readEngineSettings(env: Env, instance: string): EngineSettings {
 }
 
 function containerEnv(env: Env, instance: string): Record<string, string> {
-  const texts = textsOf(env);
-  const handedOn = HANDED_ON.flatMap((name) => {
-    const text = texts[name];
-    return text === undefined ? [] : [[name, text]];
-  });
   return {
     XVAULT_DRAIN_SECONDS: String(DRAIN_SECONDS),
-    ...Object.fromEntries(handedOn),
+    ...textsOf(env, HANDED_ON),
     XVAULT_LISTEN: `0.0.0.0:${ENGINE_PORT}`,
     XVAULT_INSTANCE: instance,
   };
 }
 
-/** A table of wrangler.toml's [vars] arrives as the object it is. */
-function textsOf(env: Env): Record<string, string> {
-  const texts: Record<string, string> = {};
-  for (const name of HANDED_ON) {
-    const value = env[name];
-    if (typeof value === 'string') texts[name] = value;
-    else if (value !== undefined && value !== null) texts[name] = JSON.stringify(value);
-  }
-  return texts;
+/** Those of the variables that there are. */
+function textsOf(env: Env, names: readonly string[]): Record<string, string> {
+  const texts = names.flatMap((name) => {
+    const text = textOf(env[name]);
+    return text === undefined ? [] : [[name, text]];
+  });
+  return Object.fromEntries(texts);
 }

@@ -16,6 +16,7 @@ import { type EngineSettings, readEngineSettings } from './engine-settings.ts';
 import { createR2Store } from './r2-store.ts';
 import { createRecords } from './records.ts';
 import { createSupervisor, refuseAll, type Supervisor } from './supervisor.ts';
+import { NO_BUCKET } from './variables.ts';
 import { createWorkerLog } from './worker-log.ts';
 
 /** What wrangler.toml gives the class; the rest are variables and secrets, as texts. */
@@ -78,8 +79,7 @@ function stateStore(
   if (stateBucket === undefined) return createR2Store({ bucket: env.BUCKET }, { name });
   const { STATE_BUCKET: bucket } = env;
   if (bucket !== undefined) return createR2Store({ bucket }, { name: stateBucket });
-  const mend = 'is no binding of an R2 bucket: add it to [[r2_buckets]] in wrangler.toml';
-  throw new BackupError('configuration', `STATE_BUCKET: ${mend}`);
+  throw new BackupError('configuration', `STATE_BUCKET: ${NO_BUCKET}`);
 }
 
 /** One for each name the front door asks for. */

@@ -11,6 +11,7 @@ import type { R2Bucket } from '@cloudflare/workers-types';
 import { runRequestSchema } from '../catalog/run.ts';
 import { inspectSettings, type SettingMistake, type Settings } from '../config.ts';
 import { createSecret, type Secret } from '../secret.ts';
+import { NO_BUCKET, textOf } from './variables.ts';
 
 /** The engines, by name: a Durable Object namespace. */
 export interface Engines {
@@ -102,9 +103,9 @@ const secretExample = (name: string) => `npx wrangler secret put ${name}`;
 function textsOf(env: Readonly<Record<string, unknown>>): Record<string, string> {
   const texts: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
-    if (typeof value === 'string') texts[name] = value;
-    // a table of wrangler.toml's [vars] arrives as the object it is
-    else if (name.startsWith('XVAULT_')) texts[name] = JSON.stringify(value);
+    const isBinding = typeof value !== 'string' && !name.startsWith('XVAULT_');
+    const text = isBinding ? undefined : textOf(value);
+    if (text !== undefined) texts[name] = text;
   }
   return texts;
 }
@@ -117,8 +118,7 @@ function checkBindings(
   const isObject = (name: string) => typeof env[name] === 'object' && env[name] !== null;
   const buckets = stateBucket === undefined ? ['BUCKET'] : ['BUCKET', 'STATE_BUCKET'];
   for (const name of buckets.filter((one) => !isObject(one))) {
-    const message = 'is no binding of an R2 bucket: add it to [[r2_buckets]] in wrangler.toml';
-    mistakes.push({ name, message });
+    mistakes.push({ name, message: NO_BUCKET });
   }
   if (isObject('ENGINE')) return;
   const message = 'is no binding of the class Engine: add it to [[durable_objects.bindings]]';
