@@ -191,7 +191,7 @@ async function watchRun(browser: Browser): Promise<void> {
   const cell = (label: string) => row.locator(`td[data-l="${label}"]`);
   // all of a row that was drawn once; the host is silent now, so it stays there
   const moving = /exporting.*[1-9]\d? %.*[1-9][\d.]* MiB.*[KM]iB\/s.*at most \d/s;
-  await row.filter({ hasText: moving }).waitFor({ timeout: 20_000 });
+  await row.filter({ hasText: moving }).waitFor();
   const rate = await cell('rate').textContent();
   await screenshot(page, 'live-phone-running');
   assert.ok((await overhang(page)) <= 0);
