@@ -145,15 +145,7 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
       ...(settings.hooks === undefined ? {} : { hooks: wireHooks(settings.hooks, deps) }),
       ...(settings.notify.length === 0 ? {} : { notifier: wireNotifier(settings, deps) }),
     },
-    {
-      ...serviceSettings(settings),
-      seamCheckPercent: settings.seamCheckPercent,
-      prices: settings.prices,
-      leaseMs: settings.leaseMs,
-      retry: { attempts: settings.jobAttempts, firstPauseMs: settings.jobRetryMs },
-      leaveParked: settings.queueUrl !== undefined,
-      keepsEnded: deps.keepsEnded === true,
-    },
+    { ...serviceSettings(settings), keepsEnded: deps.keepsEnded === true },
   );
   const dispose = async () => {
     await queue?.close();
