@@ -79,12 +79,17 @@ async function overviewOf({ deps, settings }: Pick<Call, 'deps' | 'settings'>): 
     orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'running' }, options)),
     orProblem(jobsOf(service, { pageSize: MAX_ACTIVE, status: 'queued' }, options)),
   ]);
-  const active =
-    Array.isArray(running) && Array.isArray(queued) ? [...running, ...queued] : running;
+  const active = bothOf(running, queued);
   const drawn = statusSections({ version, draining, status, forecast, recent });
   const sections: Record<string, string> = {};
   for (const [id, section] of Object.entries(drawn)) sections[id] = String(await section);
   return { active, sections };
+}
+
+/** Half of them would look like all. */
+function bothOf(running: Job[] | BackupError, queued: Job[] | BackupError): Job[] | BackupError {
+  if (!Array.isArray(running)) return running;
+  return Array.isArray(queued) ? [...running, ...queued] : queued;
 }
 
 /** Those known to run or wait, as they are now, and those begun since. */

@@ -120,6 +120,18 @@ test('what runs is shown before whatever waits, however much that is', async () 
   assert.ok(page.indexOf(exampleJob().id) < page.indexOf('019fffff'));
 });
 
+test('waiting jobs that cannot be listed are told as such, not shown as none', async () => {
+  const { service, pageOf } = world();
+  const { listJobs } = service;
+  service.listJobs = (input, options) =>
+    input.status === 'queued'
+      ? Promise.reject(new BackupError('store_unavailable', 'list jobs: the bucket is away'))
+      : listJobs(input, options);
+  const page = await pageOf('/');
+  assert.match(page, /the bucket is away/);
+  assert.doesNotMatch(page, /0 waiting/);
+});
+
 test('commands to copy lead to the public address where there is one: tokens go where they say', async () => {
   const { pageOf } = world({ publicUrl: 'https://xvault.example.com' });
   const asked = world();
