@@ -10,6 +10,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { BackupError } from './errors.ts';
 import type { Senders } from './http/senders.ts';
+import { isLoopback } from './loopback.ts';
 import { nearest } from './nearest.ts';
 import { type NotifyTarget, readNotifyTargets } from './notify-targets.ts';
 import { type PoolConfig, readPools } from './pools.ts';
@@ -175,11 +176,6 @@ export function exampleLine(name: SettingName): string {
   return example.startsWith('XVAULT_') ? example : `${name}=${example}`;
 }
 
-/** True for an address that only this machine can reach. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
-}
-
 function readRaw(
   name: SettingName,
   env: Readonly<Record<string, string | undefined>>,
@@ -260,7 +256,7 @@ function assemble(
   }
   const caPem = optionalFile('XVAULT_S3_CA_FILE', values.XVAULT_S3_CA_FILE, files);
   const hooks = readHookSettings(values, { readFile: files, require });
-  const encryption = readEncryption(values, mistakes, isLoopback);
+  const encryption = readEncryption(values, mistakes);
   checkClasses(values, mistakes);
   const settings: Settings = {
     pools,

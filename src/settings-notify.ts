@@ -1,5 +1,6 @@
 /** Settings of notifications: the file of targets (what is in it: notify-targets.ts), and where their links lead. */
 import { z } from 'zod';
+import { isLoopback } from './loopback.ts';
 import type { SettingMeta } from './settings-table.ts';
 
 /** What `value` lacks to be an address people can follow. */
@@ -10,9 +11,8 @@ function publicProblem(value: string): string | undefined {
   if (`${search}${hash}${username}${password}` !== '' || pathname !== '/') {
     return 'expected https://host[:port], without anything behind or before it';
   }
-  const isHere = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
-  if (url.protocol === 'http:' && !isHere) return 'expected https, for tokens are typed there';
-  return undefined;
+  if (url.protocol === 'https:' || isLoopback(hostname)) return undefined;
+  return 'expected https, for tokens are typed there';
 }
 
 /** As parts of the settings object. */

@@ -7,6 +7,7 @@
 import { z } from 'zod';
 import type { Keys } from './catalog/keys.ts';
 import { retentionSchema } from './catalog/record.ts';
+import { isLoopback } from './loopback.ts';
 import { createSecret, type Secret } from './secret.ts';
 import type { SettingMeta } from './settings-table.ts';
 
@@ -109,7 +110,6 @@ interface Values {
 export function readEncryption(
   values: Values,
   mistakes: { name: string; message: string }[],
-  isLoopback: (host: string) => boolean,
 ): EncryptionWish | undefined {
   const { XVAULT_SSE: kind, XVAULT_SSE_KMS_KEY: keyIds, XVAULT_SSE_C_KEY: key } = values;
   const tell = (name: string, message: string) => void mistakes.push({ name, message });

@@ -8,6 +8,7 @@
 import { z } from 'zod';
 import { AUTO } from './catalog/classes.ts';
 import { retentionSchema } from './catalog/record.ts';
+import { isLoopback } from './loopback.ts';
 import { deltaSettings } from './settings-delta.ts';
 import { hookSettings } from './settings-hooks.ts';
 import { notifySettings } from './settings-notify.ts';
@@ -144,8 +145,7 @@ const bucketSettings = {
 
 /** Servers for trying out may have a path there, such as wrangler's local R2; elsewhere it is a bucket in the wrong place. */
 function isOnLoopback(value: string): boolean {
-  const { hostname } = URL.parse(value) ?? { hostname: '' };
-  return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(hostname);
+  return isLoopback(URL.parse(value)?.hostname ?? '');
 }
 
 const serviceSettings = {
