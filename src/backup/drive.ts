@@ -16,6 +16,7 @@ import { advance, failed } from './advance.ts';
 import { CLEANING_MS, CLEANUP_MS, type Engine, PUBLISH_MS, type StepContext } from './context.ts';
 import { withDeadline } from './deadline.ts';
 import { expired, type KeptLease } from './keep-lease.ts';
+import { pause } from './repeat.ts';
 import { inPhaseSpan } from './traced.ts';
 import { type RetryPolicy, tryAgain } from './try-again.ts';
 
@@ -221,7 +222,7 @@ async function beat(
   run: Run,
   stop: AbortSignal,
 ): Promise<void> {
-  while (await pause(engine, stop)) {
+  while (await pause(engine.clock, HEARTBEAT_MS, stop)) {
     try {
       await run.beat();
     } catch (error) {
@@ -229,15 +230,6 @@ async function beat(
       engine.log.warn('heartbeat failed', { job_id: run.job().id, error: message });
       if (isBackupError(error, 'lease_lost')) return controller.abort(error);
     }
-  }
-}
-
-async function pause(engine: Engine, stop: AbortSignal): Promise<boolean> {
-  try {
-    await engine.clock.sleep(HEARTBEAT_MS, { signal: stop });
-    return true;
-  } catch {
-    return false; // the step ended
   }
 }
 

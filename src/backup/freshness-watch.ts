@@ -8,6 +8,7 @@ import type { Cancellable } from '../ports.ts';
 import { formatTime } from '../time.ts';
 import type { Engine } from './context.ts';
 import { freshnessNotice, type StaleMachine } from './finding-notice.ts';
+import { repeat } from './repeat.ts';
 import type { Service } from './service.ts';
 
 /** Ages are hours; a look reads what the status page reads. Not at once: a start may be that of a backup. */
@@ -39,17 +40,15 @@ export function createFreshnessWatch(
     }
     if (news.length > 0) notices.tell(freshnessNotice(news, formatTime(clock.now())));
   };
+  const { signal } = stopped;
   const regularly = async (): Promise<void> => {
-    const { signal } = stopped;
-    for (;;) {
-      await clock.sleep(LOOK_EVERY_MS, { signal }).catch(() => undefined); // stopped
-      if (signal.aborted) return;
-      await look({ signal }).catch((error) => {
+    await repeat(clock, LOOK_EVERY_MS, signal, () =>
+      look({ signal }).catch((error) => {
+        if (signal.aborted) return;
         // the next look finds the same
-        if (!signal.aborted)
-          log.warn('freshness not looked at', { error: toBackupError(error).message });
-      });
-    }
+        log.warn('freshness not looked at', { error: toBackupError(error).message });
+      }),
+    );
   };
   return {
     start: () => {

@@ -9,6 +9,7 @@ import type { Lease } from '../catalog/lease.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import { CLEANUP_MS, type Engine } from './context.ts';
 import { withDeadline } from './deadline.ts';
+import { pause } from './repeat.ts';
 
 /**
  * A try takes at most this part of the time between two renewals, and the next begins so much later: of 25 s, two
@@ -76,7 +77,7 @@ async function renew(
 ): Promise<void> {
   const { renewEveryMs } = engine.leases.timing;
   const limitMs = renewEveryMs * TRY_SHARE;
-  for (let waitMs = renewEveryMs; await pause(engine, waitMs, stop); ) {
+  for (let waitMs = renewEveryMs; await pause(engine.clock, waitMs, stop); ) {
     // this process slept: the job stops before anything is asked
     if (!lease.held()) return controller.abort(expired(lease));
     try {
@@ -91,15 +92,6 @@ async function renew(
       if (!lease.held()) return controller.abort(expired(lease, error));
       waitMs = renewEveryMs * PAUSE_SHARE;
     }
-  }
-}
-
-async function pause({ clock }: Engine, ms: number, stop: AbortSignal): Promise<boolean> {
-  try {
-    await clock.sleep(ms, { signal: stop });
-    return true;
-  } catch {
-    return false; // it is given back
   }
 }
 

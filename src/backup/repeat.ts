@@ -1,5 +1,4 @@
 /** Work that comes again and again until it is stopped. */
-import { isBackupError } from '../errors.ts';
 import type { Clock } from '../ports.ts';
 
 /** Calls `work` every `everyMs` after its last end, until `stop`. Errors: those of `work`, which ends the repeating. */
@@ -9,13 +8,16 @@ export async function repeat(
   stop: AbortSignal,
   work: () => Promise<void>,
 ): Promise<void> {
-  while (!stop.aborted) {
-    try {
-      await clock.sleep(everyMs, { signal: stop });
-    } catch (error) {
-      if (stop.aborted || isBackupError(error, 'cancelled')) return;
-      throw error;
-    }
-    await work();
+  while (await pause(clock, everyMs, stop)) await work();
+}
+
+/** True after `ms`, false when it was stopped before. */
+export async function pause(clock: Clock, ms: number, stop: AbortSignal): Promise<boolean> {
+  try {
+    await clock.sleep(ms, { signal: stop });
+    return true;
+  } catch (error) {
+    if (stop.aborted) return false;
+    throw error;
   }
 }
