@@ -30,7 +30,8 @@ testJobQueue('shared, on Redis', async (limits, t) => {
       instance: 'one',
       pools: ['p', 'q'],
       limits,
-      lockMs: 1500,
+      // a process that stalls for so long loses its turns to another: a busy machine does for a second
+      lockMs: 3000,
     },
   );
   t.after(() => queue.close());
