@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCachedDisk, SHELF_BYTES } from '../../test/backup/cached-disk.ts';
+import { createSimClock } from '../../test/sim/clock.ts';
 import { NEVER } from '../signals.ts';
 import { SHELF_SLOTS } from './block-cache.ts';
-import type { Lending, Lent } from './lending.ts';
+import { createLender, type Lending, type Lent } from './lending.ts';
 
 const options = { signal: NEVER };
 const BLOCK = 1_048_576;
@@ -93,4 +94,24 @@ test('who gives back in time is not cut off, and at the end all memory is back',
   assert.equal(arena.usedBytes, SHELF_BYTES);
   late.release();
   assert.equal(arena.usedBytes, 0);
+});
+
+test('who begins to wait as another has just got his memory is heard, too', async () => {
+  const clock = createSimClock();
+  let cutOff = 0;
+  const onWanted = () => {
+    cutOff += 1;
+  };
+  const lender = createLender<object>({ clock, onReturned: () => undefined }, options);
+  lender.lend(Buffer.alloc(1), { place: {}, lending: { isQuick: true, onWanted }, most: 2 });
+  const answers = [true, false];
+  lender.askBack(() => {
+    const isWanted = answers.shift() === true;
+    if (!isWanted) queueMicrotask(() => lender.askBack(() => true));
+    return isWanted;
+  });
+  await clock.advance(10_000);
+  assert.equal(cutOff, 0, 'nobody waited any more');
+  await clock.advance(10_000);
+  assert.equal(cutOff, 1);
 });

@@ -60,11 +60,17 @@ export function createLender<Place extends object>(
   };
   const all = () => [...loans.values()].flatMap((some) => [...some]);
   const ask = async (isWanted: () => boolean): Promise<void> => {
-    while (isWanted() && loans.size > 0) {
-      const old = new Set(all());
-      await clock.sleep(PATIENCE_MS, options);
-      if (!isWanted()) return;
-      for (const loan of all()) if (old.has(loan)) loan.lending.onWanted?.();
+    isAsking = true;
+    try {
+      while (isWanted() && loans.size > 0) {
+        const old = new Set(all());
+        await clock.sleep(PATIENCE_MS, options);
+        if (!isWanted()) return;
+        for (const loan of all()) if (old.has(loan)) loan.lending.onWanted?.();
+      }
+    } finally {
+      // at once: who begins to wait from now on asks anew
+      isAsking = false;
     }
   };
 
@@ -81,12 +87,7 @@ export function createLender<Place extends object>(
     holds: (place) => loans.has(place),
     askBack: (isWanted) => {
       if (isAsking || loans.size === 0 || options.signal.aborted) return;
-      isAsking = true;
-      ask(isWanted)
-        .catch(() => undefined) // closed meanwhile
-        .finally(() => {
-          isAsking = false;
-        });
+      ask(isWanted).catch(() => undefined); // closed meanwhile
     },
   };
 }
