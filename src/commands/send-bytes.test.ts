@@ -179,6 +179,30 @@ test('over a connection whose reader pauses, every byte is right and every piece
   assert.ok(world.state.most <= 4, `${world.state.most} at once`);
 });
 
+test('of many requests one behind the other each gets its bytes, and nothing is told of a leak', async (t) => {
+  const world = setUp();
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => void warnings.push(warning);
+  process.on('warning', onWarning);
+  t.after(() => void process.off('warning', onWarning));
+  const socket = connect(await startListening(world, t), '127.0.0.1');
+  const starts = Array.from({ length: 20 }, (_, n) => n * 100_000);
+  const length = 3_000_000;
+  const texts = starts.map((at) => requestText(PATH, `Range: bytes=${at}-${at + length - 1}`));
+  socket.write(texts.join('') + requestText('/livez', 'Connection: close'));
+  while (world.lendings.length < starts.length) await new Promise(setImmediate);
+  const parts: Buffer[] = [];
+  for await (const part of socket) parts.push(part);
+  let rest = Buffer.concat(parts);
+  for (const at of starts) {
+    const from = rest.indexOf('\r\n\r\n') + 4;
+    assert.ok(rest.subarray(from, from + length).equals(CONTENT.subarray(at, at + length)));
+    rest = rest.subarray(from + length);
+  }
+  assert.deepEqual(warnings, []);
+  assert.equal(world.state.given.size, 0);
+});
+
 test('two pieces are on their way, the next is read when one was taken, and then it is used again', async () => {
   const world = setUp();
   const { due, take, writes, seen, sending, socket } = await begin(world);

@@ -23,7 +23,10 @@ const QUICK_MS = 200;
 /** The socket's side of a request, as the server gives it beside the Request. */
 export interface Exchange {
   incoming: Pick<IncomingMessage, 'url'> & {
-    socket: Pick<Socket, 'destroyed' | 'destroy' | 'once' | 'off'>;
+    socket: Pick<
+      Socket,
+      'destroyed' | 'destroy' | 'once' | 'off' | 'getMaxListeners' | 'setMaxListeners'
+    >;
   };
   outgoing: Outgoing;
 }
@@ -56,7 +59,8 @@ export async function sendBytes(
     log.warn('reader cut off: it takes nothing, and memory is wanted', { url: incoming.url });
     socket.destroy();
   };
-  socket.once('close', onClose);
+  // requests one behind the other share it: Node would tell of a leak at the eleventh
+  socket.setMaxListeners(socket.getMaxListeners() + 1).once('close', onClose);
   try {
     outgoing.writeHead(answer.status, Object.fromEntries(answer.headers));
     for (;;) {
@@ -75,7 +79,7 @@ export async function sendBytes(
   } finally {
     await bytes.leave();
     await unsent.below(1);
-    socket.off('close', onClose);
+    socket.off('close', onClose).setMaxListeners(socket.getMaxListeners() - 1);
   }
   return RESPONSE_ALREADY_SENT;
 }
