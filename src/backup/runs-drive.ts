@@ -9,7 +9,7 @@
  */
 import { problemOf } from '../catalog/problem.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
-import { endOf, isMachineEnded, type Run, type RunMachine } from '../catalog/run.ts';
+import { askerOfJobs, endOf, isMachineEnded, type Run, type RunMachine } from '../catalog/run.ts';
 import type { RunStore, VersionedRun } from '../catalog/run-store.ts';
 import { BackupError, isBackupError, toBackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
@@ -247,7 +247,7 @@ async function begin(
     const input = {
       vm: chosen.vm.uuid,
       request: { ...request, pool: chosen.vm.pool, exclude_disks: look.exclude },
-      triggeredBy: `${run.triggered_by} (run ${run.id})`,
+      triggeredBy: askerOfJobs(run),
       jobId: chosen.job_id,
     };
     await inRunsJobSpan(engine, run, () => runner.start(input, options));

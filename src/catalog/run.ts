@@ -150,6 +150,17 @@ export function endOf(run: Pick<Run, 'machines' | 'problems' | 'cancel_requested
   return good > 0 ? 'partial' : 'failed';
 }
 
+/** Who asked for a job of this run: as with every job one line, from which `runBehind` reads the run again. */
+export function askerOfJobs({ id, triggered_by }: Pick<Run, 'id' | 'triggered_by'>): string {
+  return `${triggered_by} (run ${id})`;
+}
+
+/** The run that began a job, and who asked for that; undefined of a job that was asked for by itself. */
+export function runBehind(triggeredBy: string): { by: string; runId: string } | undefined {
+  const [, by, runId] = /^(.*) \(run ([0-9a-f-]{36})\)$/s.exec(triggeredBy) ?? [];
+  return by === undefined || runId === undefined ? undefined : { by, runId };
+}
+
 /** How many machines are in each status, and how many were left out. */
 export function countsOf({ machines, skipped }: Pick<Run, 'machines' | 'skipped'>) {
   const of = (status: RunMachine['status']) =>

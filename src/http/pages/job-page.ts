@@ -1,6 +1,7 @@
 /** The page of a job: how far it is, where its time went, what went wrong and what mends it, what came of it. */
 import { html } from 'hono/html';
 import type { Job } from '../../catalog/record.ts';
+import { runBehind } from '../../catalog/run.ts';
 import type { Html } from '../page.ts';
 import { jobView } from '../views.ts';
 import { kindText, lastedText, progressBar } from './job-table.ts';
@@ -41,8 +42,9 @@ export function jobSections(job: Job, nowMs: number): Record<string, Html> {
 
 /** A job of a run leads to its run. */
 function asker({ triggered_by: by }: Job): Html {
-  const [, who, run] = /^(.*)\(run ([0-9a-f-]{36})\)$/s.exec(by) ?? [];
-  return run === undefined ? html`${by}` : html`${who}(<a href="${runPath(run)}">run ${run}</a>)`;
+  const run = runBehind(by);
+  if (run === undefined) return html`${by}`;
+  return html`${run.by} (<a href="${runPath(run.runId)}">run ${run.runId}</a>)`;
 }
 
 function wrong({ error, last_error, next_attempt_at, status, waiting_because }: Job): Html {
