@@ -1,6 +1,5 @@
 /** The client of an engine in this process. */
 import { userInfo } from 'node:os';
-import type { z } from 'zod';
 import type { Page, Service } from '../backup/service.ts';
 import { pinWishSchema } from '../catalog/pin.ts';
 import { backupRequestSchema, isEnded } from '../catalog/record.ts';
@@ -11,6 +10,7 @@ import { backupView, jobView } from '../http/views.ts';
 import { createDirectArchives } from './archive-client.ts';
 import type { ServiceClient } from './client.ts';
 import { createDirectRuns } from './run-client.ts';
+import { parseWishes } from './wishes.ts';
 
 /** Wraps a service; `close` is called when the client is disposed. */
 export function createDirectClient(
@@ -96,14 +96,6 @@ export function createDirectClient(
     sweep: (input, options) => service.sweep(input, options),
     [Symbol.asyncDispose]: close,
   };
-}
-
-/** The request the wishes are short for. Errors: `invalid_request`. */
-function parseWishes<T>(schema: z.ZodType<T>, wishes: unknown): T {
-  const parsed = schema.safeParse(wishes);
-  if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-  throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
 }
 
 /** As the HTTP API says it. */

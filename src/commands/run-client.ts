@@ -7,6 +7,7 @@ import { BackupError } from '../errors.ts';
 import { type RunView, runView } from '../http/run-answers.ts';
 import type { Cancellable } from '../ports.ts';
 import { parseTime } from '../time.ts';
+import { parseWishes } from './wishes.ts';
 
 /** A run that was left is gone on with by the same wish of the same night; the next night's wants every machine again. */
 const SAME_NIGHT_MS = 12 * 3_600_000;
@@ -47,19 +48,13 @@ export function createDirectRuns(
   service: Pick<Service, 'startRun' | 'getRun' | 'cancelRun' | 'listRuns' | 'leftRuns'>,
   triggeredBy: () => string,
 ): RunClient {
-  const requestOf = (wishes: RunWishes): RunRequest => {
-    const parsed = runRequestSchema.safeParse(wishes);
-    if (parsed.success) return parsed.data;
-    const issues = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
-    throw new BackupError('invalid_request', `read request: ${issues.join('; ')}`);
-  };
   const shown = (run: Run | undefined, id: string): RunView => {
     if (run === undefined) throw new BackupError('not_found', `find run, id=${id}`);
     return runView(run);
   };
   return {
     startRun: async (wishes, options) => {
-      const input = { request: requestOf(wishes), triggeredBy: triggeredBy() };
+      const input = { request: parseWishes(runRequestSchema, wishes), triggeredBy: triggeredBy() };
       return runView(await service.startRun(input, options));
     },
     getRun: async (id, options) => shown(await service.getRun(id, options), id),
@@ -69,7 +64,7 @@ export function createDirectRuns(
       return { runs: items.map(runView), next_page_token: nextPageToken ?? '' };
     },
     openRun: async (wishes, options) => {
-      const request = requestOf(wishes);
+      const request = parseWishes(runRequestSchema, wishes);
       const nowMs = systemClock.now();
       const isWanted = (run: Run) => {
         const isOpen = nowMs < parseTime(run.deadline_at) && !run.cancel_requested;

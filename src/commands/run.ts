@@ -23,6 +23,7 @@ import { leaveAfterMs, parseGrace, stopsOf, withinGrace } from './grace.ts';
 import type { RunWishes } from './run-client.ts';
 import { runMany } from './run-many.ts';
 import { runWaiting } from './run-waiting.ts';
+import { parseWishes } from './wishes.ts';
 
 const LEFT: ExitCode = 143;
 /** A backup that an earlier process began is as good as a new one, its snapshot being younger than this. */
@@ -258,7 +259,7 @@ function readSelection(options: OptionValues): RunWishes | undefined {
   };
 }
 
-/** As the API takes it; a field it does not know is a mistake here as there. Errors: `invalid_request`. */
+/** As the API takes it. Errors: `invalid_request`. */
 function parseSelect(text: string): RunWishes['select'] {
   let value: unknown;
   try {
@@ -266,8 +267,5 @@ function parseSelect(text: string): RunWishes['select'] {
   } catch (cause) {
     throw new BackupError('invalid_request', 'read --select: it is no JSON', { cause });
   }
-  const parsed = selectSchema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.map(({ path, message }) => [...path, message].join(': '));
-  throw new BackupError('invalid_request', `read --select: ${issues.join('; ')}`);
+  return parseWishes(selectSchema, value, '--select');
 }
