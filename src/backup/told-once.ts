@@ -26,10 +26,10 @@ export function createNewsClaims(deps: {
   const known = new Set<string>();
   return async (name, { signal, day = formatTime(clock.now()).slice(0, 10) }) => {
     const news = `news ${day} ${name}`;
+    const { conditionalWrites } = await store.facts({ signal });
     if (known.has(news)) return false;
     if (known.size >= KNOWN_LIMIT) known.clear();
     known.add(news);
-    const { conditionalWrites } = await store.facts({ signal });
     if (!conditionalWrites) return true;
     const key = keys.idempotency(createHash('sha256').update(news).digest('hex'));
     const body = JSON.stringify({ version: 1, news: name, day });
