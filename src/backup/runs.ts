@@ -21,6 +21,8 @@ import { selectRun } from './runs-request.ts';
 import type { Page, PageInput } from './service.ts';
 import { GONE_LIMIT_MS } from './watch.ts';
 
+/** Taken over and remembered: a process that goes on with one takes over few, a service many in its life. */
+const LEFT_KEPT = 50;
 /** Runs at once in one instance: each is a record that is read every few seconds. */
 const MAX_RUNS = 20;
 const WATCH_EVERY_MS = 500;
@@ -48,7 +50,7 @@ export interface RunService {
   listRuns(input: PageInput & { status?: string }, options: Cancellable): Promise<Page<Run>>;
   /** What waits is not begun, what runs is asked to stop. An ended run is returned as it is. */
   cancelRun(id: string, options: Cancellable): Promise<Run | undefined>;
-  /** Runs of instances that are gone, which this one goes on with: as they were found, but for its name. */
+  /** The last runs of instances that are gone, which this one goes on with: as they were found, but for its name. */
   leftRuns(): readonly Run[];
 }
 
@@ -132,7 +134,10 @@ export function createRuns(
         if (run === undefined || isRunEnded(run)) {
           if (run !== undefined) await tellGivenUp(engine, run, options);
           settled.add(id);
-        } else if (await live.takeOver(id, options)) left.push({ ...run, instance });
+        } else if (await live.takeOver(id, options)) {
+          left.push({ ...run, instance });
+          if (left.length > LEFT_KEPT) left.shift();
+        }
       }
     },
     stop: live.stop,
