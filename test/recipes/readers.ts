@@ -14,6 +14,8 @@ export function missing(...names: readonly string[]): string[] {
   return names.filter((name) => spawnSync(name, ['--version']).error !== undefined);
 }
 
+/** Blocks the whole process meanwhile, so that no time-out of a test would end it. */
+const READ_LIMIT_MS = 60_000;
 /** Nobody: systemd refuses to play a start for root. */
 const NOBODY = 65_534;
 const SYSTEMD = '/lib/systemd/systemd';
@@ -37,11 +39,14 @@ export function readUnits(folder: string, name: string): ReadUnits {
     writeFileSync(join(folder, `${target}.target`), '[Unit]\n');
   }
   const files = ['service', 'timer'].map((kind) => join(folder, `${name}.${kind}`));
-  const verified = spawnSync('systemd-analyze', ['verify', '--man=no', ...files]);
+  const verified = spawnSync('systemd-analyze', ['verify', '--man=no', ...files], {
+    timeout: READ_LIMIT_MS,
+  });
   const dropped = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
   const args = ['--test', '--user', `--unit=${name}.service`];
   const env = { XDG_RUNTIME_DIR: runtime, SYSTEMD_UNIT_PATH: folder };
-  const played = spawnSync(SYSTEMD, args, { env, ...dropped, encoding: 'utf8' });
+  const options = { env, ...dropped, encoding: 'utf8' as const, timeout: READ_LIMIT_MS };
+  const played = spawnSync(SYSTEMD, args, options);
   const text = played.stdout + played.stderr;
   const [, command = ''] = /Command Line: (.*xvault-run\.sh.*)/.exec(text) ?? [];
   return {

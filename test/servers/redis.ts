@@ -19,8 +19,14 @@ export interface RedisServer extends AsyncDisposable {
   readonly client: Redis;
 }
 
-/** It ends when its stdin does: with the test's process, too, however that ends. */
-const WATCHED = '"$@" & read -r _; kill -9 $!; wait';
+/** It ends when its stdin does: with the test's process, too, however that ends. And when the server does by itself. */
+const WATCHED = [
+  'exec 3<&0',
+  '"$@" & server=$!',
+  '{ read -r _ <&3; kill -9 $server; } 2>/dev/null & watch=$!',
+  'wait $server 2>/dev/null',
+  'kill $watch 2>/dev/null',
+].join('\n');
 const PROGRAMS = ['redis-server', 'valkey-server'];
 
 /** Why there is none here; undefined when there is one. */
