@@ -63,6 +63,8 @@ export interface SharedQueue extends JobQueue {
   ids(): Promise<ReadonlySet<string> | undefined>;
   /** Called when it may have forgotten jobs: it was found empty, or it was away. */
   onDoubt(look: () => void): void;
+  /** What keeps a job that waits there from its turn, of what is known here: what runs is as of some seconds ago. */
+  heldBack(place: QueuePlace): string | undefined;
   /** As of some seconds ago; undefined when it is away. */
   counts(): readonly PoolCounts[] | undefined;
   /** Why it cannot be used now. */

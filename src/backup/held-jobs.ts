@@ -6,6 +6,7 @@
  */
 import type { Versioned } from '../catalog/job-store.ts';
 import type { Lease } from '../catalog/lease.ts';
+import type { Job } from '../catalog/record.ts';
 import { BackupError, isBackupError } from '../errors.ts';
 import type { JobQueue } from '../queue-port.ts';
 import { inTime } from '../signals.ts';
@@ -18,6 +19,8 @@ export interface HeldJobs {
   has(id: string): boolean;
   /** Resolves when the job is held no more: its lease is given back. */
   gone(id: string): Promise<void>;
+  /** What a job that waits waits for now; undefined where its record knows better. */
+  waitingBecause(job: Job): string | undefined;
   /** Takes the job in; it starts when its pause is over and the limits allow. */
   add(state: Versioned, lease: Lease): Promise<void>;
   /** Stops it, whatever it is doing. One that is not here is nobody's business here. */

@@ -31,7 +31,7 @@ import { endedIn, leftJob } from './take-over.ts';
 import { traceOf } from './traced.ts';
 
 /** Newest records looked at for jobs a dead instance left; a sweep finds older ones by their leases. */
-const RESUME_WINDOW = 500;
+export const RESUME_WINDOW = 500;
 /** Two small writes, each tried for some seconds. */
 const START_MS = 30_000;
 /** A job's last record is written a moment before its lease is given back: whoever saw its end waits that moment. */
@@ -63,8 +63,8 @@ export interface JobRunner {
   drain(input: { drainMs: number }): Promise<void>;
   /** What a job like this one would wait for now; undefined when it could run. */
   reason(place: QueuePlace): string | undefined;
-  /** What a job that waits here waits for. */
-  waitingBecause(id: string): string | undefined;
+  /** What a job that waits waits for now, as far as it is known here. */
+  waitingBecause(job: Job): string | undefined;
   /** Resolves when a job is held here no more: its lease is given back. */
   gone(id: string): Promise<void>;
   readonly draining: boolean;
@@ -152,7 +152,7 @@ export function createJobRunner(engine: Engine, settings: RunnerSettings): JobRu
       await Promise.allSettled(accepting);
     },
     reason: queue.reason,
-    waitingBecause: queue.reasonOf,
+    waitingBecause: (job) => holderOf(job).waitingBecause(job),
     gone: async (id) => {
       await Promise.all(all.map((held) => held.gone(id)));
     },

@@ -66,6 +66,7 @@ export function createLocalJobs(engine: Engine, settings: JobSettings, queue: Jo
   return {
     has: (id) => live.has(id),
     gone: async (id) => await live.get(id)?.gone.promise,
+    waitingBecause: ({ id }) => queue.reasonOf(id),
     add: async (state, lease) => {
       const held = hold(state.job.id, lease, { state, waits: false, left: false });
       waits(held, true);

@@ -25,6 +25,8 @@ import { leftJob } from './take-over.ts';
 
 /** A job whose turn came while another instance is at it, or while the bucket is away, gets another so much later. */
 const AGAIN_MS = 5_000;
+/** Of a job that nothing keeps from its turn: no instance has room, or one fetches it this moment. */
+const NOT_TAKEN = 'no instance took it yet';
 /** Two reads and two writes, each tried for some seconds. */
 const TAKE_MS = 30_000;
 /** Kinds that need nothing but the bucket: an instance that does not know the pool can do them, too. */
@@ -94,6 +96,12 @@ export function createSharedJobs(
     begin: () => queue.serve(turn),
     has: (id) => live.has(id),
     gone: async (id) => await live.get(id)?.gone.promise,
+    waitingBecause: (job) => {
+      const ticket = ticketOf(job);
+      // its record says why the attempt before failed
+      if ((ticket.notBeforeMs ?? 0) > clock.now()) return undefined;
+      return queue.heldBack(ticket) ?? NOT_TAKEN;
+    },
     add: async ({ job }, lease) => {
       await park(engine, lease);
       // not added: found by the next look for lost ones

@@ -17,14 +17,14 @@ export interface Watch extends Pick<Service, 'getJob' | 'waitJob' | 'watchJob'> 
 
 /** What this process knows of the jobs it holds. */
 export interface Held {
-  waitingBecause(id: string): string | undefined;
+  waitingBecause(job: Job): string | undefined;
   gone(id: string): Promise<void>;
 }
 
 /** Whoever is told here that a job has ended finds its machine free: to be backed up again, or to be audited. */
 export function createWatch({ jobs, clock }: Pick<Engine, 'jobs' | 'clock'>, held: Held): Watch {
   const shown = (job: Job): Job => {
-    const reason = job.status === 'queued' ? held.waitingBecause(job.id) : undefined;
+    const reason = job.status === 'queued' ? held.waitingBecause(job) : undefined;
     return reason === undefined ? job : { ...job, waiting_because: reason };
   };
   const look = async (id: string): Promise<Job | undefined> => {

@@ -11,15 +11,13 @@ import type { SharedQueue } from '../queue-port.ts';
 import { untilAborted } from '../signals.ts';
 import { parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
-import type { JobRunner } from './jobs.ts';
+import { type JobRunner, RESUME_WINDOW } from './jobs.ts';
 import { lostJob } from './shared-jobs.ts';
 
 /** How often it is looked at whether there is more to do. */
 const LOOK_MS = 1_000;
 /** Longer than it takes to connect; a queue that is away then is somebody's to mend. */
 const AWAY_MS = 30_000;
-/** As the resume looks at. */
-const NEWEST = 500;
 
 export interface WorkOffService {
   /**
@@ -79,11 +77,11 @@ async function isDone(
 ): Promise<boolean> {
   if (runner.running > 0 || (queue === undefined && runner.waiting > 0)) return false;
   const now = engine.clock.now();
-  for (const id of (await engine.jobs.ids(options)).slice(0, NEWEST)) {
+  for (const id of (await engine.jobs.ids(options)).slice(0, RESUME_WINDOW)) {
     const job = await lostJob(engine, id, options);
     const at = job?.next_attempt_at;
     const isDue = job !== undefined && (at === undefined || parseTime(at) <= now);
-    if (isDue && runner.waitingBecause(id) === undefined) return false; // its turn comes
+    if (isDue && queue?.reasonOf(id) === undefined) return false; // its turn comes
   }
   return runner.running === 0;
 }

@@ -12,6 +12,7 @@
 import type { Clock, Log, Meter } from '../ports.ts';
 import type { PoolCounts, QueuePlace, SharedQueue, Ticket } from '../queue-port.ts';
 import type { Secret } from '../secret.ts';
+import { inTime } from '../signals.ts';
 import { createLanes, type Lanes } from './lanes.ts';
 import { type Link, openLink } from './link.ts';
 import { KEEPS_ALL, readServer } from './server.ts';
@@ -53,6 +54,14 @@ interface Seen {
   held: { pool: string; srs: string[] }[];
 }
 
+/** Jobs that wait and come first, and on which SRs those are that came since the last count. */
+interface Before {
+  count: number;
+  srs: string[][];
+}
+
+const NONE_WAITS: Before = { count: 0, srs: [] };
+
 interface Context {
   clock: Clock;
   log: Log;
@@ -89,8 +98,9 @@ export function createRedisQueue(
         context.added = context.added.filter((one) => one.ticket.id !== ticket.id);
         return turn(ticket);
       }),
-    reason: (place) => reasonOf(context, place),
+    reason: (place) => reasonOf(context, place, waitingBefore(context, place)),
     reasonOf: turns.refusalOf,
+    heldBack: (place) => reasonOf(context, place, NONE_WAITS),
     get full() {
       return waitingOf(context) >= limits.waiting;
     },
@@ -123,10 +133,7 @@ export function createRedisQueue(
       turns.stop();
       closed.abort();
       link.wake();
-      const inTime = new AbortController();
-      const late = deps.clock.sleep(CLOSE_MS, { signal: inTime.signal }).catch(() => undefined);
-      await Promise.race([Promise.all([looping, lanes.close()]), late]);
-      inTime.abort();
+      await inTime(deps.clock, CLOSE_MS, Promise.all([looping, lanes.close()]));
       link.close();
     },
   };
@@ -276,19 +283,23 @@ function waitingOf({ seen, added, lanes }: Context, pool?: string): number {
   return counted.reduce((sum, { waiting }) => sum + waiting, 0) + delayed + coming;
 }
 
-function reasonOf(context: Context, place: QueuePlace): string | undefined {
-  const { link, seen, added, limits } = context;
+/** Those before one that is not there yet. */
+function waitingBefore(context: Context, { pool }: QueuePlace): Before {
+  const coming = context.added.filter(({ ticket }) => ticket.pool === pool);
+  const srs = coming.map(({ ticket }) => ticket.srs.map(({ uuid }) => uuid));
+  return { count: waitingOf(context, pool), srs };
+}
+
+function reasonOf(context: Context, place: QueuePlace, before: Before): string | undefined {
+  const { link, seen, limits } = context;
   if (link.problem !== undefined) return `the shared queue is away (${link.problem})`;
   if (seen === undefined) return 'the shared queue was not asked yet';
   const running = seen.held.filter(({ pool }) => pool === place.pool).map(({ srs }) => srs);
-  const coming = added
-    .filter(({ ticket }) => ticket.pool === place.pool)
-    .map(({ ticket }) => ticket.srs.map(({ uuid }) => uuid));
-  const busy = [...running, ...coming];
+  const busy = [...running, ...before.srs];
   for (const { uuid } of place.srs) {
     const there = busy.filter((srs) => srs.includes(uuid)).length;
     if (there >= limits.perSr) return whyNot(uuid, place, limits);
   }
-  const inPool = running.length + waitingOf(context, place.pool);
+  const inPool = running.length + before.count;
   return inPool >= limits.perPool ? whyNot('pool', place, limits) : undefined;
 }

@@ -279,6 +279,25 @@ test('Redis goes away under load and comes back empty: what runs goes on, what i
   await world.nothingLeft();
 });
 
+test('what a job waits for is told by every instance, as it is now', { skip }, async (t) => {
+  const world = await setUp(t);
+  const [a, b] = [await world.open('a', { perPool: 1 }), await world.open('b', { perPool: 1 })];
+  await world.start(a, 0);
+  await until('it to run', () => world.held.size === 1);
+  await world.redis.stop();
+  await until('it to be seen', () => b.queue.problem !== undefined);
+  const { id } = await world.start(b, 1);
+  await world.redis.start();
+  for (const { service } of [a, b]) {
+    const told: (string | undefined)[] = [];
+    for (let tries = 0; !/^1 jobs run on pool/.test(told.at(-1) ?? ''); tries++) {
+      assert.ok(tries < 400, `told in vain: ${told.slice(-3)}`);
+      await systemClock.sleep(50, options);
+      told.push((await service.getJob(id, options))?.waiting_because);
+    }
+  }
+});
+
 test('a job that waits is cancelled by any instance, at once; a second one of its machine is refused', {
   skip,
 }, async (t) => {
