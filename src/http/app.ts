@@ -361,8 +361,10 @@ function refuseTwoHosts(c: AppContext): void {
   throw new HTTPException(400, { message: 'read Host: there is more than one' });
 }
 
-function logRequest(c: AppContext, { log, clock }: AppDeps, startedAt: number): void {
-  const traceId = TRACE_PARENT.exec(c.req.header('traceparent') ?? '')?.[1];
+function logRequest(c: AppContext, { log, clock, tracer }: AppDeps, startedAt: number): void {
+  // a line that is written in a span has the ids of that
+  const given = tracer?.active() === undefined ? c.req.header('traceparent') : undefined;
+  const traceId = TRACE_PARENT.exec(given ?? '')?.[1];
   // the job or run it started: from here on the lines have that id
   const started = c.res.status < 300 ? c.res.headers.get('location') : null;
   const fields = {

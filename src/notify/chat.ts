@@ -7,7 +7,7 @@
  * message with one Adaptive Card 1.4 (28 KB). What is cut here is whole in the e-mail and in the job.
  */
 import type { Notice } from '../notices.ts';
-import { MARKS, markdownEscaped, slackEscaped, tidy } from './wording.ts';
+import { MARKS, markdownEscaped, OPEN, slackEscaped, tidy } from './wording.ts';
 
 /** A card is looked at, not studied. */
 const FACTS = 10;
@@ -17,9 +17,6 @@ const FACT_LIMIT = 250;
 /** Of a section for Slack, escapes included. */
 const SECTION_LIMIT = 2900;
 const DESCRIPTION_LIMIT = 3000;
-
-/** What the link to the page says. */
-const OPEN = 'Open in xvault';
 
 const COLOURS: Readonly<Record<Notice['severity'], number>> = {
   info: 0x607d8b,

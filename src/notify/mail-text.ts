@@ -1,7 +1,7 @@
 /** A notice as an e-mail: subject, plain text, and simple HTML that says the same without a picture or a script. Pure. */
 import { formatTable } from '../commands/format.ts';
 import type { Notice } from '../notices.ts';
-import { htmlEscaped, tidy } from './wording.ts';
+import { htmlEscaped, OPEN, tidy } from './wording.ts';
 
 const SUBJECT_LIMIT = 150;
 const CELL = 'padding:4px 12px 4px 0;vertical-align:top;text-align:left';
@@ -57,7 +57,7 @@ function htmlOf(notice: Notice): string {
   const parts = [
     `<p style="font-size:1.15em;color:${COLOURS[severity]}"><strong>${htmlEscaped(what)}</strong></p>`,
     `<p>${htmlEscaped(todo)}</p>`,
-    ...(link === undefined ? [] : [`<p><a href="${htmlEscaped(link)}">Open in xvault</a></p>`]),
+    ...(link === undefined ? [] : [`<p><a href="${htmlEscaped(link)}">${OPEN}</a></p>`]),
     ...(table === undefined
       ? []
       : [

@@ -13,6 +13,9 @@ const CELL_LIMIT = 300;
 /** Lines of a table in an e-mail; more than any pool has machines. */
 const ROWS_LIMIT = 1000;
 
+/** What the link to the page says. */
+export const OPEN = 'Open in xvault';
+
 /** One character a glance can tell apart, also without colour. */
 export const MARKS: Readonly<Record<Notice['severity'], string>> = {
   info: 'ℹ️',
