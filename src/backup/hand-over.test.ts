@@ -32,6 +32,17 @@ const leaveOther = (world: EngineWorld, over: Partial<Job> = {}): Promise<Job> =
   return leave(world, { status: 'queued', vm, checkpoint, ...over });
 };
 
+/** An instance for one job at a time: the export of `other` is held, `waits` has yet to begin. */
+async function drainable() {
+  const world = setUp({ concurrency: 1 });
+  const hold = holdExports(world);
+  const first = world.instance('a');
+  const other = await leaveOther(world);
+  await first.start();
+  await world.clock.advance(1000);
+  return { world, hold, first, other, waits: await world.start(first) };
+}
+
 test('a dry run whose instance died is ended by another', async () => {
   const world = setUp();
   const { request } = sampleJob();
@@ -86,13 +97,8 @@ test('jobs that are taken over wait for their SR like all others', async () => {
 });
 
 test('a drain leaves waiting jobs to the next instance as they are', async () => {
-  const world = setUp({ concurrency: 1 });
-  const hold = holdExports(world);
-  const first = world.instance('a');
-  const other = await leaveOther(world);
-  await first.start();
-  await world.clock.advance(1000);
-  const { id, waiting_because: reason } = await world.start(first);
+  const { world, hold, first, other, waits } = await drainable();
+  const { id, waiting_because: reason } = waits;
   assert.match(reason ?? '', /1 of 1 jobs run in this instance \(XVAULT_CONCURRENCY\)/);
   const drained = first.drain({ drainMs: 600_000 });
   await world.clock.advance(1000);
@@ -110,13 +116,8 @@ test('a drain leaves waiting jobs to the next instance as they are', async () =>
 });
 
 test('a job that a drain left is gone on with, however many came after it', async () => {
-  const world = setUp({ concurrency: 1 });
-  const hold = holdExports(world);
-  const first = world.instance('a');
-  const other = await leaveOther(world);
-  await first.start();
-  await world.clock.advance(1000);
-  const { id } = await world.start(first);
+  const { world, hold, first, other, waits } = await drainable();
+  const { id } = waits;
   const drained = first.drain({ drainMs: 600_000 });
   hold.go();
   await drained;
