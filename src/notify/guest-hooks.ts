@@ -14,6 +14,7 @@ import type { Cancellable, Clock, HookAnswer, HookCall, Hooks, Log } from '../po
 import type { Secret } from '../secret.ts';
 import { formatTime } from '../time.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
+import { firstText, reasonOf, secondsOf } from './answer.ts';
 import { createGuardedAgent, type Resolve } from './guarded-agent.ts';
 
 /** Before the second, third … try: a guest whose service restarts is waited for, one that is gone holds nobody long. */
@@ -192,20 +193,9 @@ async function post(
   }
 }
 
-function secondsOf(header: string | string[] | undefined): number | undefined {
-  return /^\d{1,6}$/.test(String(header)) ? Number(header) : undefined;
-}
-
 /** The guest's own words, if it sent any: `detail` of a problem, or plain text. */
 async function readStart(body: AsyncIterable<Buffer>, type: string): Promise<string> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of body) {
-    pieces.push(piece);
-    bytes += piece.length;
-    if (bytes >= MAX_ANSWER_BYTES) break;
-  }
-  const text = Buffer.concat(pieces).subarray(0, MAX_ANSWER_BYTES).toString('utf8');
+  const text = await firstText(body, MAX_ANSWER_BYTES);
   if (/^text\/plain\b/.test(type)) return printable(text);
   if (!/^application\/([a-z.-]+\+)?json\b/.test(type)) return '';
   try {
@@ -256,14 +246,6 @@ function unanswered(
     cause,
   });
   return { error, passing };
-}
-
-function reasonOf(cause: unknown): string {
-  if (!(cause instanceof Error)) return String(cause);
-  const { code } = cause as NodeJS.ErrnoException;
-  // happy eyeballs: one error for each address, in an error without words
-  const text = cause.message || String((cause as AggregateError).errors?.[0]?.message ?? '');
-  return code === undefined || text.includes(code) ? text : `${text} (${code})`;
 }
 
 /** Without its query: that may hold what others must not read. */

@@ -10,6 +10,7 @@ import type { Delivery, Notice, Notifier } from '../notices.ts';
 import { type NotifyTarget, wantedBy } from '../notify-targets.ts';
 import type { Cancellable, Clock, Log, Meter } from '../ports.ts';
 import { NO_TRACER, type Tracer } from '../tracer.ts';
+import { reasonOf } from './answer.ts';
 import { deliver, TRY_MS } from './deliver.ts';
 import { withLink } from './page-link.ts';
 import { tidied } from './wording.ts';
@@ -196,12 +197,4 @@ function report(
   if (ok) log.debug('notification sent', fields);
   else if (stopped) log.info('notification not sent: shutting down', fields);
   else log.warn('notification failed', { ...fields, problem });
-}
-
-function reasonOf(cause: unknown): string {
-  if (!(cause instanceof Error)) return String(cause);
-  const { code } = cause as NodeJS.ErrnoException;
-  // happy eyeballs: one error for each address, in an error without words
-  const text = cause.message || String((cause as AggregateError).errors?.[0]?.message ?? '');
-  return code === undefined || text.includes(code) ? text : `${text} (${code})`;
 }

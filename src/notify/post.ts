@@ -9,6 +9,7 @@ import { Agent, request } from 'undici';
 import { BackupError } from '../errors.ts';
 import type { Cancellable } from '../ports.ts';
 import type { Secret } from '../secret.ts';
+import { firstText, secondsOf } from './answer.ts';
 import { tidy } from './wording.ts';
 
 /** Of the answer: read, told. */
@@ -62,14 +63,7 @@ function addressOf({ url, path = '', query = {} }: PostInput): URL {
 
 /** Pages made for browsers say nothing here. */
 async function readStart(body: AsyncIterable<Buffer>, type: string): Promise<string> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of body) {
-    pieces.push(piece);
-    bytes += piece.length;
-    if (bytes >= MAX_ANSWER_BYTES) break;
-  }
-  const text = Buffer.concat(pieces).subarray(0, MAX_ANSWER_BYTES).toString('utf8');
+  const text = await firstText(body, MAX_ANSWER_BYTES);
   return /html/.test(type) ? '' : tidy(text, TOLD_LIMIT);
 }
 
@@ -81,7 +75,7 @@ function refusal(
   const said = text === '' ? '' : ` "${text}"`;
   const redirect = status >= 300 && status <= 399 ? ' (redirects are not followed)' : '';
   const passing = status >= 500 || ASKS_FOR_A_MOMENT.has(status);
-  const seconds = /^\d{1,6}$/.test(String(retryAfter)) ? Number(retryAfter) : undefined;
+  const seconds = secondsOf(retryAfter);
   return new BackupError('notify_failed', `answered ${status}${said}${redirect}`, {
     details: { status, ...(seconds === undefined ? {} : { retry_after_seconds: seconds }) },
     retry: passing ? 'later' : 'after-fix',
