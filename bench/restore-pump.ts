@@ -2,8 +2,8 @@
  * xvault's way back in a process of its own, with production's functions: `node bench/restore-pump.ts '<json>'`.
  *
  * `verify` reads and proves an archive; `restore` does the same and hands it to an import on the way; `serve` answers for its
- * disk over HTTP until its parent leaves, saying where and, when asked, how many requests the bucket had and what CPU it used. Only XenAPI calls and
- * the job's records are left out: they move no bytes.
+ * disk over HTTP until its parent leaves, saying where and, when asked, how many requests the bucket had and what CPU it used.
+ * Only XenAPI calls and the job's records are left out: they move no bytes.
  */
 import type { AddressInfo } from 'node:net';
 import { createArena } from '../src/arena.ts';

@@ -240,13 +240,13 @@ function bottleneck(
   { waiting, full }: { waiting: number; full: boolean },
 ): Bottleneck {
   const shared = held.filter((by) => by !== 'pools');
-  const [most] = BOTTLENECKS.toSorted((a, b) => of(shared, b) - of(shared, a));
+  const [most] = BOTTLENECKS.toSorted((a, b) => countOf(shared, b) - countOf(shared, a));
   if (most !== undefined && shared.length > 0 && shared.length * 2 >= held.length) return most;
   if (waiting === 0) return 'last machines';
   return full ? 'job slots' : 'pools';
 }
 
-function of(held: readonly Bottleneck[], one: Bottleneck): number {
+function countOf(held: readonly Bottleneck[], one: Bottleneck): number {
   return held.filter((by) => by === one).length;
 }
 
