@@ -1,27 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setUp } from '../../test/backup/engine-world.ts';
-import { createScriptedPool } from '../../test/backup/scripted-pool.ts';
+import { keys, options, setUp } from '../../test/backup/engine-world.ts';
 import { exampleJob } from '../../test/http/records.ts';
 import { nextId, sampleBackup, sampleJob } from '../../test/records.ts';
-import { createSimClock } from '../../test/sim/clock.ts';
-import { createMemoryStore } from '../../test/sim/memory-store.ts';
-import { createKeys } from '../catalog/keys.ts';
 import { createLeases } from '../catalog/lease.ts';
 import type { Job } from '../catalog/record.ts';
-import type { Log } from '../ports.ts';
-import { NEVER } from '../signals.ts';
-import { createService } from './create-service.ts';
 
-const options = { signal: NEVER };
-const keys = createKeys('xv');
 const MACHINES = 200;
 
 test('a pool of many machines costs one listing of leases, and few records at once', async () => {
-  const clock = createSimClock();
-  const store = createMemoryStore(clock);
+  const { clock, store, pool, instance } = setUp();
   const ids = { uuid: nextId };
-  const pool = createScriptedPool();
   const [template] = await pool.listVms(options);
   assert.ok(template);
   const uuids = Array.from({ length: MACHINES }, nextId);
@@ -35,8 +24,6 @@ test('a pool of many machines costs one listing of leases, and few records at on
   const busy = uuids[7] ?? '';
   const key = keys.lease('dc1', busy);
   await createLeases({ store, clock, ids }, { owner: 'a' }).take({ key, jobId: 'job' }, options);
-  const log: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
-  const meter = { count: () => undefined, observe: () => undefined };
   let atOnce = 0;
   let most = 0;
   let leaseReads = 0;
@@ -50,19 +37,7 @@ test('a pool of many machines costs one listing of leases, and few records at on
       return store.get(...args);
     },
   };
-  const service = createService(
-    { pools: [pool], store: counting, stateStore: counting, clock, ids, log, meter },
-    {
-      prefix: 'xv',
-      concurrency: 4,
-      concurrencyPerPool: 4,
-      concurrencyPerSr: 4,
-      queueLimit: 10,
-      retentionClasses: ['daily'],
-      instance: 'a',
-    },
-  );
-  const vms = await service.listVms({}, options);
+  const vms = await instance('a', counting).listVms({}, options);
   assert.equal(vms.filter((vm) => vm.last_backup !== undefined).length, MACHINES);
   const running = vms.filter((vm) => vm.running_job_id !== undefined);
   assert.deepEqual(
@@ -74,9 +49,7 @@ test('a pool of many machines costs one listing of leases, and few records at on
 });
 
 test('tags of a machine say that it is left out, or how old its backup may be', async () => {
-  const clock = createSimClock();
-  const store = createMemoryStore(clock);
-  const pool = createScriptedPool();
+  const { pool, instance } = setUp();
   const [template] = await pool.listVms(options);
   assert.ok(template);
   pool.listVms = async () =>
@@ -86,21 +59,7 @@ test('tags of a machine say that it is left out, or how old its backup may be', 
       nameLabel: `vm-${at}`,
       tags,
     }));
-  const log: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
-  const meter = { count: () => undefined, observe: () => undefined };
-  const service = createService(
-    { pools: [pool], store, stateStore: store, clock, ids: { uuid: nextId }, log, meter },
-    {
-      prefix: 'xv',
-      concurrency: 4,
-      concurrencyPerPool: 4,
-      concurrencyPerSr: 4,
-      queueLimit: 10,
-      retentionClasses: ['daily'],
-      instance: 'a',
-    },
-  );
-  const { vms } = await service.status({ maxAgeSeconds: 3600 }, options);
+  const { vms } = await instance('a').status({ maxAgeSeconds: 3600 }, options);
   assert.deepEqual(
     vms.map(({ vm, max_age_seconds: own }) => [vm.name, own]),
     [
@@ -111,25 +70,9 @@ test('tags of a machine say that it is left out, or how old its backup may be', 
 });
 
 test('where no pool is asked the status tells of who has a backup or had a job, and says so', async () => {
-  const clock = createSimClock();
-  const store = createMemoryStore(clock);
-  const log: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => log };
-  const meter = { count: () => undefined, observe: () => undefined };
-  const create = () =>
-    createService(
-      { pools: [], store, stateStore: store, clock, ids: { uuid: nextId }, log, meter },
-      {
-        prefix: 'xv',
-        concurrency: 1,
-        concurrencyPerPool: 1,
-        concurrencyPerSr: 1,
-        queueLimit: 1,
-        retentionClasses: ['daily'],
-        instance: 'a',
-        poolsElsewhere: true,
-      },
-    );
-  const empty = await create().status({ maxAgeSeconds: 3600 }, options);
+  const { store, pool, instance } = setUp({ poolsElsewhere: true });
+  pool.listVms = () => assert.fail('it was asked');
+  const empty = await instance('a').status({ maxAgeSeconds: 3600 }, options);
   // a watcher of the wrong bucket must not be told that all is well
   assert.deepEqual([empty.status, empty.vms, empty.machines_from], ['warning', [], 'bucket']);
   const uuid = nextId();
@@ -143,7 +86,7 @@ test('where no pool is asked the status tells of who has a backup or had a job, 
     vm: { uuid: 'u2', name: 'db-1', pool: 'dc2' },
   };
   await store.put(keys.job(job.id), JSON.stringify(job), options);
-  const service = create();
+  const service = instance('b');
   const all = await service.status({ maxAgeSeconds: 3600 * 24 * 36_500 }, options);
   assert.deepEqual(
     all.vms.map(({ vm, status }) => [vm.pool, vm.name, status]),
