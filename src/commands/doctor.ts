@@ -11,7 +11,7 @@ import { checkProtection } from './doctor-protection.ts';
 import { checkQueue } from './doctor-queue.ts';
 import { count, formatBytes, plain } from './format.ts';
 import { styler } from './help.ts';
-import { ARENA_UNIT_BYTES, wireAdapters } from './wire.ts';
+import { ARENA_UNIT_BYTES, queueName, wireAdapters } from './wire.ts';
 
 /** What the process needs besides the byte budget. */
 const OVERHEAD_BYTES = 150 * 1_048_576;
@@ -90,12 +90,13 @@ async function checkAll(
   signal: AbortSignal,
 ): Promise<void> {
   reportMemory(settings, about('memory'));
-  if (settings.queueUrl) await checkQueue(settings.queueUrl, about('shared queue'), { signal });
+  const { queueUrl: url, bucket } = settings;
+  if (url) await checkQueue({ url, name: queueName(bucket) }, about('shared queue'), { signal });
   await using adapters = wireAdapters(settings, { log: SILENT_LOG });
   for (const pool of adapters.pools) {
     await checkPool(pool, about(`pool ${pool.name}`), { signal });
   }
-  const { name, prefix, stateBucket, encryption, locks = {} } = settings.bucket;
+  const { name, prefix, stateBucket, encryption, locks = {} } = bucket;
   const { store, stateStore } = adapters;
   const buckets = [
     { name, store, archives: true, state: stateBucket === undefined },

@@ -154,6 +154,11 @@ export async function wire(settings: Settings, deps: WireDeps): Promise<Wired> {
   return { ...adapters, service, queue, [Symbol.asyncDispose]: dispose };
 }
 
+/** Names the installation to a queue that several may share. */
+export function queueName({ stateBucket, name, prefix }: Settings['bucket']): string {
+  return `${stateBucket ?? name}/${prefix}`;
+}
+
 /** A third of the lease: a job whose instance fell silent has its next turn when the lease has run out. */
 const LEASES_PER_LOCK = 3;
 
@@ -170,7 +175,7 @@ async function wireQueue(
     {
       url,
       instance,
-      name: `${bucket.stateBucket ?? bucket.name}/${bucket.prefix}`,
+      name: queueName(bucket),
       pools: settings.pools.map(({ name }) => name),
       lockMs: leaseMs / LEASES_PER_LOCK,
       limits: {

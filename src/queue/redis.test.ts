@@ -112,7 +112,7 @@ const { createSecret } = await import(process.env.SECRET);
 const options = { signal: new AbortController().signal };
 for (const url of JSON.parse(process.env.URLS)) {
   const report = ({ state, text, mend }) => console.log(state + ': ' + text + ' → ' + mend);
-  await checkQueue(createSecret(url), report, options);
+  await checkQueue({ url: createSecret(url), name: 'n' }, report, options);
 }`;
 
 async function askDoctor(urls: string[], env: Record<string, string> = {}): Promise<string[]> {
@@ -145,4 +145,20 @@ test('TLS and a password lead to the queue, and doctor says which of them is wro
   assert.match(refused ?? '', /^fail: not reached: WRONGPASS/);
   const [stranger] = await askDoctor([redis.url]);
   assert.match(stranger ?? '', /^fail: not reached: self-signed certificate.*EXTRA_CA_CERTS/);
+});
+
+test('doctor tells of a Redis that answers and takes nothing: a full one, a replica', {
+  skip,
+}, async () => {
+  await using redis = await startRedis();
+  const { client, url } = redis;
+  const [right] = await askDoctor([url]);
+  assert.match(right ?? '', /^ok: Redis \d+\.\S+ answers/);
+  await client.config('SET', 'maxmemory', '1');
+  const [full] = await askDoctor([url]);
+  await client.config('SET', 'maxmemory', '0');
+  await client.replicaof('127.0.0.1', 1);
+  const [replica] = await askDoctor([url]);
+  assert.match(full ?? '', /^fail: .*cannot be written to: OOM .*maxmemory.* → .*none begins/);
+  assert.match(replica ?? '', /^fail: .*cannot be written to: READONLY .* → .*replica/);
 });

@@ -15,7 +15,7 @@ import type { Secret } from '../secret.ts';
 import { inTime } from '../signals.ts';
 import { createLanes, type Lanes } from './lanes.ts';
 import { type Link, openLink } from './link.ts';
-import { KEEPS_ALL, readServer } from './server.ts';
+import { KEEPS_ALL, prefixOf, readServer } from './server.ts';
 import { createSlots, type Slots } from './slots.ts';
 import { createTurns, type TurnLimits, type Turns, whyNot } from './turns.ts';
 
@@ -144,7 +144,7 @@ function createContext(
   settings: RedisQueueSettings,
 ): Context {
   const { limits, instance, pools, url, lockMs = LOCK_MS } = settings;
-  const prefix = `{xvault:${settings.name}}`;
+  const prefix = prefixOf(settings.name);
   const link = openLink({ clock, log }, { url, channel: `${prefix}:changed` });
   const settleMs = keepMsOf(settings) + SETTLE_EXTRA_MS;
   const slots = createSlots(link.redis, { ...limits, prefix, instance, ttlMs: lockMs, settleMs });
