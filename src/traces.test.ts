@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import { createSimClock } from '../test/sim/clock.ts';
 import { BackupError } from './errors.ts';
 import { createLog } from './log.ts';
+import type { Clock } from './ports.ts';
 import { readTraceSettings } from './settings-traces.ts';
 import { startTraces } from './traces.ts';
 
@@ -51,10 +56,11 @@ test('the sampler is read as the standard has it', () => {
   }
 });
 
-async function start(lines: string[] = []) {
+/** Time goes by at once: nothing is waited for. */
+const HASTY = { now: Date.now, elapsed: () => 0, sleep: async () => {} };
+
+async function start(lines: string[] = [], clock: Clock = HASTY) {
   const log = createLog({ level: 'info', write: (line) => lines.push(line) });
-  // time goes by at once: nothing is waited for
-  const clock = { now: Date.now, elapsed: () => 0, sleep: async () => {} };
   return await startTraces(EVERYTHING as never, { log, clock, version: '0' });
 }
 
@@ -62,17 +68,49 @@ test('a collector that is away costs neither the work nor its end, and is told o
   // nobody listens on the discard port
   process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'http://user:secret@127.0.0.1:9';
   const lines: string[] = [];
-  const { tracer, stop } = await start(lines);
+  const clock = createSimClock();
+  const { tracer, stop } = await start(lines, clock);
   const answer = await tracer.span('work', { root: true }, async () => 42);
   assert.equal(answer, 42);
   assert.deepEqual(lines, []);
-  await stop();
+  const stopped = stop();
+  await clock.advance(3000);
+  await stopped;
   assert.equal(lines.length, 1);
   assert.match(
     String(lines),
     /"level":"warn".*no answer before the process ended.*traces not sent/,
   );
   assert.doesNotMatch(String(lines), /secret/);
+});
+
+test('a collector whose answer never ends is told of', async (t) => {
+  const asked = Promise.withResolvers<void>();
+  const server = createServer((request, response) => {
+    response.writeHead(200).write('x');
+    request.resume().on('end', asked.resolve);
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = `http://127.0.0.1:${port}`;
+  const lines: string[] = [];
+  const clock = createSimClock();
+  const { tracer, stop } = await start(lines, clock);
+  // as many as leave at once
+  for (let n = 0; n < 512; n++) await tracer.span('work', { root: true }, async () => n);
+  await asked.promise;
+  await clock.advance(29_999);
+  assert.deepEqual(lines, []);
+  await clock.advance(1);
+  assert.equal(lines.length, 1);
+  assert.match(String(lines), /"level":"warn".*"spans":512,"reason":"no whole answer in 30 s"/);
+  const stopped = stop();
+  await clock.advance(3000);
+  await stopped;
 });
 
 test('work goes on from its parent, in its own frame, and log lines say which', async () => {

@@ -19,6 +19,8 @@ import type { ActiveSpan, Span, SpanAttributes, SpanOptions, Tracer } from './tr
 
 /** For what is still in the line when the process is to end; supervisors wait for ten seconds in all, and for jobs first. */
 const FLUSH_MS = 3_000;
+/** The SDK gives up a batch after this time, and says so to nobody. */
+const BATCH_MS = 30_000;
 /** A collector that is away is told of so often, at most. */
 const TOLD_EVERY_MS = 60_000;
 /** A command is often over before the exporter gives up: without this a wrong address is never told. */
@@ -98,16 +100,27 @@ function samplerOf({ kind, ratio, parentBased }: TraceSettings['sampler'], sdk: 
 /** Says that traces do not arrive, once in a while, and lets them go: nothing hangs on them. */
 function telling(exporter: SpanExporter, { log, clock }: { log: Log; clock: Clock }): SpanExporter {
   let toldAt = Number.NEGATIVE_INFINITY;
+  const tell = (fields: LogFields): void => {
+    if (clock.elapsed() - toldAt < TOLD_EVERY_MS) return;
+    toldAt = clock.elapsed();
+    log.warn('traces not sent', fields);
+  };
   return {
-    export: (spans: ReadableSpan[], done) =>
+    export: (spans: ReadableSpan[], done) => {
+      const answered = new AbortController();
+      clock.sleep(BATCH_MS, { signal: answered.signal }).then(
+        () => tell({ spans: spans.length, reason: `no whole answer in ${BATCH_MS / 1000} s` }),
+        () => undefined, // it answered
+      );
       exporter.export(spans, (result) => {
-        if (result.error !== undefined && clock.elapsed() - toldAt >= TOLD_EVERY_MS) {
-          toldAt = clock.elapsed();
+        answered.abort();
+        if (result.error !== undefined) {
           const { name, message, code } = result.error as Error & { code?: unknown };
-          log.warn('traces not sent', { spans: spans.length, reason: message || name, code });
+          tell({ spans: spans.length, reason: message || name, code });
         }
         done(result);
-      }),
+      });
+    },
     shutdown: () => exporter.shutdown(),
     forceFlush: async () => await exporter.forceFlush?.(),
   };
