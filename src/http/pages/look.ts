@@ -129,21 +129,19 @@ export function vmLook(
       orProblem(service.status({ maxAgeSeconds }, options)),
       orProblem(service.listBackups({ vm: uuid, pool, pageSize: VM_BACKUPS }, options)),
     ]);
-    const row =
-      'vms' in status
-        ? status.vms.find(({ vm }) => vm.uuid === uuid && vm.pool === pool)
-        : undefined;
-    return { row, page };
+    const isIt = ({ vm }: { vm: { uuid: string; pool: string } }) =>
+      vm.uuid === uuid && vm.pool === pool;
+    return { row: 'vms' in status ? status.vms.find(isIt) : status, page };
   });
   return async (options) => {
     const { row, page } = await slow.get();
     const jobs = await orProblem(jobsOf(service, { vm: uuid, pool, pageSize: VM_JOBS }, options));
     const backups = 'items' in page ? page.items : page;
     const named =
-      row ??
+      (row instanceof BackupError ? undefined : row) ??
       (Array.isArray(backups) ? backups[0] : undefined) ??
       (Array.isArray(jobs) ? jobs[0] : undefined);
-    if (named === undefined) throw nothingKnown(uuid, backups, jobs);
+    if (named === undefined) throw nothingKnown(uuid, [row, backups, jobs]);
     const hasMore = 'items' in page && page.nextPageToken !== undefined;
     return {
       title: named.vm.name || uuid,
@@ -153,7 +151,7 @@ export function vmLook(
 }
 
 /** What could not be read may have known it. */
-function nothingKnown(uuid: string, ...answers: (unknown[] | BackupError)[]): BackupError {
+function nothingKnown(uuid: string, answers: readonly unknown[]): BackupError {
   const problem = answers.find((answer) => answer instanceof BackupError);
   const name = uuid.slice(0, 100);
   return problem ?? new BackupError('not_found', `find machine ${name}: nobody knows it`);

@@ -156,6 +156,17 @@ test('a machine that is gone still has its page; one that nobody knows has none'
   assert.equal((await get(VM_PAGE)).status, 503, 'nobody could be asked');
 });
 
+test('a status that cannot be had is told on the page of a machine, and is no word about its pool', async () => {
+  const { service, get, pageOf } = world();
+  service.failures.set('status', new BackupError('store_unavailable', 'list backups: it is away'));
+  const page = await pageOf(VM_PAGE);
+  assert.match(page, /it is away/);
+  assert.doesNotMatch(page, /On no pool any more/);
+  service.backups.clear();
+  service.jobs.clear();
+  assert.equal((await get(VM_PAGE)).status, 503, 'it may be on a pool');
+});
+
 test('the page of a job tells where its time went', async () => {
   const { service, pageOf } = world();
   const at = (seconds: number) => `2026-11-23T02:00:0${seconds}.000Z`;

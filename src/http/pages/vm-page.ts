@@ -2,7 +2,7 @@
 import { html } from 'hono/html';
 import type { ListedBackup, StatusReport } from '../../backup/service.ts';
 import type { Job } from '../../catalog/record.ts';
-import type { BackupError } from '../../errors.ts';
+import { BackupError } from '../../errors.ts';
 import type { Html } from '../page.ts';
 import { activeJobs, pastJobs } from './job-table.ts';
 import { isRun, runBar } from './run-bar.ts';
@@ -28,8 +28,8 @@ const SHOWN_ENDS = 5;
 
 export interface VmPageInput {
   vm: { uuid: string; name: string; pool: string };
-  /** Absent: it is on no pool any more. */
-  row: StatusReport['vms'][number] | undefined;
+  /** Absent: it is on no pool any more. An error: nobody could say. */
+  row: StatusReport['vms'][number] | BackupError | undefined;
   /** Newest first. */
   backups: ListedBackup[] | BackupError;
   hasMore: boolean;
@@ -40,11 +40,10 @@ export interface VmPageInput {
 
 /** Sections by id. */
 export function vmSections(input: VmPageInput): Record<string, Html> {
-  const { vm, row, backups, jobs } = input;
+  const { backups, jobs } = input;
   const ended = (job: Job) => job.finished_at !== undefined;
   return {
-    head: html`<h1>${vm.name || vm.uuid} ${row ? tag(row.status) : ''}</h1>
-<p>${row?.reason ?? 'On no pool any more, or its pool does not answer: known from the bucket.'}</p>${standing(input)}`,
+    head: standing(input),
     jobs: html`${
       Array.isArray(jobs)
         ? html`${jobs.every(ended) ? '' : html`<h2>Running and queued</h2>${activeJobs(jobs.filter((job) => !ended(job)))}`}
@@ -72,8 +71,11 @@ const GUARD_WORDS: Record<NonNullable<StatusReport['vms'][number]['guard']>, str
   released: 'nothing: it was released',
 };
 
-function standing({ vm, row }: VmPageInput): Html {
-  return facts([
+function standing({ vm, row: known }: VmPageInput): Html {
+  const row = known instanceof BackupError ? undefined : known;
+  const gone = 'On no pool any more, or its pool does not answer: known from the bucket.';
+  const how = known instanceof BackupError ? trouble(known) : html`<p>${row?.reason ?? gone}</p>`;
+  const about = facts([
     ['pool', vm.pool],
     ['uuid', html`<code>${vm.uuid}</code>`],
     [
@@ -84,6 +86,8 @@ function standing({ vm, row }: VmPageInput): Html {
     ['what keeps it', row?.guard && GUARD_WORDS[row.guard]],
     ['verified', row?.verified && verifiedText(row.verified)],
   ]);
+  return html`<h1>${vm.name || vm.uuid} ${row ? tag(row.status) : ''}</h1>
+${how}${about}`;
 }
 
 /** Of the newest backup that is not known to be damaged. */
