@@ -7,6 +7,7 @@
  * job two turns (the machine's lease decides).
  */
 import type { Job } from './catalog/record.ts';
+import { runBehind } from './catalog/run.ts';
 import { parseTime } from './time.ts';
 
 /** What decides when a job may start. */
@@ -73,12 +74,10 @@ export interface SharedQueue extends JobQueue {
   close(): Promise<void>;
 }
 
-const OF_A_RUN = / \(run [0-9a-f-]{36}\)$/;
-
 /** Restores first, then backups, then what only looks or copies; asked for one by one before what a run began. */
 export function priorityOf({ kind, triggered_by }: Pick<Job, 'kind' | 'triggered_by'>): number {
   if (kind === 'restore') return 1;
-  if (kind === 'backup' || kind === 'adopt') return OF_A_RUN.test(triggered_by) ? 3 : 2;
+  if (kind === 'backup' || kind === 'adopt') return runBehind(triggered_by) === undefined ? 2 : 3;
   return 4;
 }
 
