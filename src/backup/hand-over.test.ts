@@ -5,6 +5,8 @@ import { type EngineWorld, keys, leave, options, setUp } from '../../test/backup
 import { nextId, sampleJob } from '../../test/records.ts';
 import { isEnded, type Job } from '../catalog/record.ts';
 import { runRequestSchema } from '../catalog/run.ts';
+import { BackupError } from '../errors.ts';
+import type { ObjectStore } from '../ports.ts';
 import { parseTime } from '../time.ts';
 
 const SR = { uuid: 'sr-1', name: 'nfs' };
@@ -199,6 +201,22 @@ test('a job has written its last record before its lease is given back', async (
   await world.ended(id);
   await world.clock.advance(1000);
   assert.equal(record?.status, 'succeeded');
+});
+
+test('a job whose end could not be written keeps its machine until another instance wrote it', async () => {
+  const world = setUp();
+  const put: ObjectStore['put'] = async (key, body, to) => {
+    const isEnd = key.startsWith(keys.jobsPrefix) && String(body).includes('"succeeded"');
+    if (isEnd) throw new BackupError('store_unavailable', 'put');
+    return await world.store.put(key, body, to);
+  };
+  const { id } = await world.start(world.instance('a', { ...world.store, put }));
+  await world.until('its end', () => world.lines.some((line) => line.startsWith('job given up')));
+  const other = world.instance('b');
+  await assert.rejects(world.start(other), { code: 'job_conflict' });
+  await other.start();
+  assert.equal((await world.ended(id)).status, 'succeeded');
+  assert.equal(world.backups().length, 1);
 });
 
 test('whoever saw a job end may start the next one at once', async () => {

@@ -42,7 +42,7 @@ export interface Holding<More> {
   readonly live: ReadonlyMap<string, Held & More>;
   /** Keeps its lease from now on. */
   hold(id: string, lease: Lease, more: More): Held & More;
-  /** Ends that. */
+  /** Ends that. One whose lease is parked stays the machine's only job. */
   letGo(id: string, how: 'giveBack' | 'park'): Promise<void>;
   /** Says how it went to whoever wants to know. */
   tell(outcome: Outcome): void;

@@ -6,6 +6,7 @@
  * parked, and the next instance that looks takes it over at once.
  */
 import type { Versioned } from '../catalog/job-store.ts';
+import { isBackupError } from '../errors.ts';
 import { type JobQueue, type TurnEnd, ticketOf } from '../queue-port.ts';
 import { parseTime } from '../time.ts';
 import type { Engine } from './context.ts';
@@ -57,7 +58,9 @@ export function createLocalJobs(engine: Engine, settings: JobSettings, queue: Jo
       await leave(held);
       return 'done';
     }
-    await letGo(id, 'giveBack');
+    // a lease that was lost is another's; the end of one that is held could not be written
+    const isOpen = outcome.ended === undefined && !isBackupError(outcome.error, 'lease_lost');
+    await letGo(id, isOpen ? 'park' : 'giveBack');
     tell(outcome);
     return 'done';
   };
