@@ -12,6 +12,7 @@ import {
   command,
   durationText,
   facts,
+  nameOf,
   runPath,
   tag,
   time,
@@ -22,7 +23,7 @@ import {
 export function jobSections(job: Job, nowMs: number): Record<string, Html> {
   const { vm } = job;
   return {
-    head: html`<h1>${sentence(kindText(job.kind))} of <a href="${vmPath(vm)}">${vm.name || vm.uuid}</a> ${tag(job.status)}</h1>${wrong(job)}`,
+    head: html`<h1>${sentence(kindText(job.kind))} of <a href="${vmPath(vm)}">${nameOf(vm)}</a> ${tag(job.status)}</h1>${wrong(job)}`,
     progress: progress(job),
     phases: html`<h2>Phases</h2>${timeline(job, nowMs)}`,
     result: outcome(job),

@@ -4,7 +4,7 @@ import type { Job } from '../../catalog/record.ts';
 import type { Html } from '../page.ts';
 import { jobView } from '../views.ts';
 import { paceOf } from './pace.ts';
-import { bytesText, durationText, jobPath, tag, time, vmPath } from './words.ts';
+import { bytesText, durationText, jobPath, nameOf, tag, time, vmPath } from './words.ts';
 
 /** What is looked for, of those that run and of those that wait, and shown in all. */
 export const MAX_ACTIVE = 100;
@@ -25,7 +25,7 @@ function activeRow(job: Job): Html {
   const pace = paceOf(job);
   const rate = pace && `${bytesText(pace.bytesPerSecond)}/s`;
   const left = pace?.secondsLeft === undefined ? undefined : durationText(pace.secondsLeft);
-  return html`<tr><td><a href="${vmPath(vm)}">${vm.name || vm.uuid}</a></td>
+  return html`<tr><td><a href="${vmPath(vm)}">${nameOf(vm)}</a></td>
 <td><a href="${jobPath(job.id)}">${kindText(kind)}</a>, ${isWaiting ? (waiting_because ?? 'queued') : phase}</td>
 <td>${isWaiting ? '' : progressBar(progress.percent, vm.name)}</td>
 <td class="n" data-l="read">${isWaiting ? '' : bytesText(progress.read_bytes)}</td><td class="n" data-l="sent">${isWaiting ? '' : bytesText(progress.sent_bytes)}</td>

@@ -6,6 +6,7 @@
  * right it has then, and maybe to another instance.
  */
 import { html } from 'hono/html';
+import { unsteeredHtml } from '../../plain-text.ts';
 import type { Cancellable, Clock } from '../../ports.ts';
 import { eventStream, KEEP_ALIVE_MS } from '../events.ts';
 import { type Html, pageAnswer } from '../page.ts';
@@ -81,7 +82,7 @@ async function* pageEvents(
   yield `retry: ${RECONNECT_MS}\n\n`;
   for (let current = first; ; current = await look({ signal })) {
     for (const [id, section] of Object.entries(current.sections)) {
-      const text = String(await section);
+      const text = unsteeredHtml(String(await section));
       if (shown.get(id) === text) continue;
       shown.set(id, text);
       saidAt = clock.elapsed();

@@ -9,9 +9,10 @@ import { jobsSection, statusSections } from '../status-page.ts';
 import { jobSections } from './job-page.ts';
 import { kindText, MAX_ACTIVE } from './job-table.ts';
 import { type Look, wantsEvents } from './live.ts';
-import { type Remembered, remembered } from './remembered.ts';
+import { onePer, remembered } from './remembered.ts';
 import { latestRuns } from './run-look.ts';
 import { vmSections } from './vm-page.ts';
+import { nameOf } from './words.ts';
 
 const SLOW_EVERY_MS = 15_000;
 /** Jobs begun since the last slow look are among the newest. */
@@ -32,16 +33,15 @@ interface Overview {
 }
 
 /** One instance's, however many look at its pages. */
-const overviews = new WeakMap<Service, Remembered<Overview>>();
+const overviewPer = onePer<Service, Overview>();
 
 /** Of the page at /. */
 export function statusLook(call: Call): Looker {
   const { deps, settings } = call;
   const { service, clock } = deps;
-  const overview =
-    overviews.get(service) ??
-    remembered(clock, SLOW_EVERY_MS, () => overviewOf({ deps, settings }));
-  overviews.set(service, overview);
+  const overview = overviewPer(service, () =>
+    remembered(clock, SLOW_EVERY_MS, () => overviewOf({ deps, settings })),
+  );
   // who loads the page wants to see what is; who stays hears of it
   const runs = latestRuns(deps);
   if (!wantsEvents(call)) {
@@ -144,7 +144,7 @@ export function vmLook(
     if (named === undefined) throw nothingKnown(uuid, [row, backups, jobs]);
     const hasMore = 'items' in page && page.nextPageToken !== undefined;
     return {
-      title: named.vm.name || uuid,
+      title: nameOf(named.vm),
       sections: vmSections({ vm: named.vm, row, backups, hasMore, jobs, origin }),
     };
   };
@@ -164,7 +164,7 @@ export function jobLook({ deps: { service, clock } }: Call, id: string): Looker 
     if (job === undefined) {
       throw new BackupError('not_found', `find job ${id}: there is none of that id`);
     }
-    const title = `${kindText(job.kind)} of ${job.vm.name || job.vm.uuid}`;
+    const title = `${kindText(job.kind)} of ${nameOf(job.vm)}`;
     return { title, sections: jobSections(job, clock.now()), isOver: isEnded(job) };
   };
 }

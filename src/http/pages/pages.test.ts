@@ -14,6 +14,8 @@ import { amountText, bytesText, durationText } from './words.ts';
 const { id: ID, vm: VM } = exampleBackup();
 const VM_PAGE = `/vms/${VM.pool}/${VM.uuid}`;
 const { id: RUN } = exampleRun();
+/** Characters that turn text round, or that no page has. */
+const STEERING = /[^\P{C}\n\t\u200c\u200d]/u;
 const EVENTS = { accept: 'text/event-stream' };
 
 /** A machine with a backup, a job that has ended and one that runs. */
@@ -63,6 +65,8 @@ test('whatever a machine is called, it is text on every page, and never part of 
       const scripts = page.match(/<script/g) ?? [];
       assert.ok(scripts.length <= 1, `${path} ${name}`);
       assert.equal(/ (style|on\w+)="/.test(page.replaceAll(/="[^"]*"/g, '="')), false, path);
+      assert.doesNotMatch(page, STEERING, `${path} ${name}`);
+      assert.doesNotMatch(page, /<a [^>]*>\s*<\/a>/, `${path} has a link nobody sees`);
       assert.equal(/(src|href|action)="(?!\/|#)/.test(page), false, `${path} leaves the house`);
       const commands = page.match(/<pre class="copy"[^>]*>[^<]*/g) ?? [];
       for (const line of commands)
@@ -279,6 +283,22 @@ test('a stream of a page ends with the instance, and gives its place back', asyn
   const left = await get('/', EVENTS);
   await left.body?.cancel();
   assert.equal(service.watchers, 0);
+});
+
+test('runs are listed once for all who have their page open, and anew for who opens it', async () => {
+  const { service, get, pageOf, clock } = world();
+  const watchers = await Promise.all([1, 2, 3].map(() => get('/runs', EVENTS)));
+  const looks = watchers.map(async ({ body }) => {
+    for await (const _ of body ?? []);
+  });
+  await clock.advance(20_000);
+  const listed = service.calls.get('listRuns')?.length ?? 0;
+  assert.ok(listed >= 5 && listed <= 6, `${listed}`);
+  service.runs.clear();
+  assert.match(await pageOf('/runs'), /None that is still kept/);
+  service.draining = true;
+  await clock.advance(2_000);
+  await Promise.all(looks);
 });
 
 test('pace is told from the record: bytes since the phase began, and at most how long it takes', () => {

@@ -25,3 +25,13 @@ export function remembered<T>(clock: Clock, everyMs: number, ask: () => Promise<
     forget,
   };
 }
+
+/** One for each key, however many ask: the first who does makes it. */
+export function onePer<K extends object, T>() {
+  const all = new WeakMap<K, Remembered<T>>();
+  return (key: K, make: () => Remembered<T>): Remembered<T> => {
+    const known = all.get(key) ?? make();
+    all.set(key, known);
+    return known;
+  };
+}

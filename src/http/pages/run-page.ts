@@ -14,6 +14,7 @@ import {
   durationText,
   facts,
   jobPath,
+  nameOf,
   runPath,
   tag,
   time,
@@ -67,7 +68,7 @@ function wrong({ machines, problems }: Run): Html {
       .slice(0, NAMED)
       .map(
         ({ vm, error }, i) =>
-          html`${i > 0 ? html`<br>` : ''}<a href="${vmPath(vm)}">${vm.name || vm.uuid}</a>: ${error?.detail}`,
+          html`${i > 0 ? html`<br>` : ''}<a href="${vmPath(vm)}">${nameOf(vm)}</a>: ${error?.detail}`,
       );
     const more = some.length > NAMED ? html`<br>and ${some.length - NAMED} more, below` : '';
     return html`<p class="wrong">${named}${more}</p><p>${mend}</p>`;
@@ -104,8 +105,8 @@ function machineRow({ vm, status, job_id: id, made, ...rest }: RunMachine): Html
   const state = tag(status.replace('_', ' '));
   const remarks = [...rest.left_out.map((text) => `left out: ${text}`), ...rest.warnings];
   const what = [rest.error?.detail ?? rest.waiting_because ?? made?.mode ?? '', ...remarks];
-  return html`<tr><td><a href="${vmPath(vm)}">${vm.name || vm.uuid}</a></td><td class="wide">${vm.pool}</td>
-<td>${id === undefined || status === 'waiting' ? state : html`<a href="${jobPath(id)}" aria-label="job of ${vm.name || vm.uuid}">${state}</a>`}</td>
+  return html`<tr><td><a href="${vmPath(vm)}">${nameOf(vm)}</a></td><td class="wide">${vm.pool}</td>
+<td>${id === undefined || status === 'waiting' ? state : html`<a href="${jobPath(id)}" aria-label="job of ${nameOf(vm)}">${state}</a>`}</td>
 <td class="n" data-l="size">${made && bytesText(made.size_bytes)}</td><td class="n" data-l="sent">${made && bytesText(made.sent_bytes)}</td>
 <td class="n" data-l="took">${made && durationText(made.duration_seconds)}</td>
 <td class="all">${what.filter(Boolean).map((text, i) => html`${i > 0 ? html`<br>` : ''}${text}`)}</td></tr>`;
@@ -116,7 +117,7 @@ function skipped({ skipped: machines, notes }: Run): Html {
     .slice(0, MAX_ROWS)
     .map(
       ({ vm, reason }) =>
-        html`<tr><td><a href="${vmPath(vm)}">${vm.name || vm.uuid}</a></td><td class="wide">${vm.pool}</td><td class="all">${reason}</td></tr>`,
+        html`<tr><td><a href="${vmPath(vm)}">${nameOf(vm)}</a></td><td class="wide">${vm.pool}</td><td class="all">${reason}</td></tr>`,
     );
   const table = html`<h2>Left out</h2><table><thead><tr><th scope="col">machine</th><th scope="col" class="wide">pool</th><th scope="col">why</th></tr></thead><tbody>${rows}</tbody></table>`;
   return html`${rows.length === 0 ? '' : table}${notes.map((note) => html`<p class="quiet">${note}</p>`)}`;

@@ -16,6 +16,7 @@ import {
   day,
   facts,
   jobPath,
+  nameOf,
   tag,
   time,
   trouble,
@@ -86,7 +87,7 @@ function standing({ vm, row: known }: VmPageInput): Html {
     ['what keeps it', row?.guard && GUARD_WORDS[row.guard]],
     ['verified', row?.verified && verifiedText(row.verified)],
   ]);
-  return html`<h1>${vm.name || vm.uuid} ${row ? tag(row.status) : ''}</h1>
+  return html`<h1>${nameOf(vm)} ${row ? tag(row.status) : ''}</h1>
 ${how}${about}`;
 }
 

@@ -80,6 +80,11 @@ export function facts(pairs: readonly (readonly [string, Html | string | undefin
   return html`<dl>${there.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
+/** What a machine is called: a name of blanks is none. */
+export function nameOf({ name, uuid }: { name: string; uuid: string }): string {
+  return name.trim() || uuid;
+}
+
 /** The page of a machine. */
 export function vmPath({ pool, uuid }: { pool: string; uuid: string }): string {
   return `/vms/${encodeURIComponent(pool)}/${encodeURIComponent(uuid)}`;
