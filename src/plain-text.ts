@@ -15,6 +15,13 @@ export function unsteered(text: string, by = '?'): string {
   return text.toWellFormed().replace(STEERING, by);
 }
 
+/** HTML with every steering character replaced but line ends and tabs, which are blanks there. */
+export function unsteeredHtml(html: string): string {
+  return html
+    .toWellFormed()
+    .replace(STEERING, (character) => (/[\n\t]/.test(character) ? character : '?'));
+}
+
 /** JSON with those of them escaped that JSON itself leaves as they are; it stays the same value. */
 export function unsteeredJson(json: string): string {
   return json

@@ -2,9 +2,10 @@
  * The frame of our pages: one style, at most one script, nothing from elsewhere, so that the policy can forbid everything else.
  *
  * Style and script are allowed by their hashes. All values go through hono's html tag, which escapes them; its JSX would
- * need a compiler, and what Node runs here is the source itself.
+ * need a compiler, and what Node runs here is the source itself. What would turn text round is taken out of the whole.
  */
 import { html, raw } from 'hono/html';
+import { unsteeredHtml } from '../plain-text.ts';
 import { SCRIPT } from './pages/script.ts';
 import { STYLE } from './pages/style.ts';
 import type { Answer } from './route.ts';
@@ -54,7 +55,7 @@ export async function pageAnswer(
       'referrer-policy': 'same-origin',
       ...headers,
     },
-    body: String(page),
+    body: unsteeredHtml(String(page)),
   };
 }
 

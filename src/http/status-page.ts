@@ -8,7 +8,7 @@ import { forecastChart } from './forecast-chart.ts';
 import type { Html } from './page.ts';
 import { activeJobs } from './pages/job-table.ts';
 import { isRun, runBar } from './pages/run-bar.ts';
-import { ageText, bytesText, day, tag, time, trouble, vmPath } from './pages/words.ts';
+import { ageText, bytesText, day, nameOf, tag, time, trouble, vmPath } from './pages/words.ts';
 
 /** More rows than these belong into a monitor, not onto a page. */
 const MAX_ROWS = 1000;
@@ -56,10 +56,10 @@ function summary(report: StatusReport): Html {
   return html`<p>${good} of ${vms.length} backed up as they should be.${
     next?.expires_at === undefined
       ? good > 0 && ' No rule that is known deletes a last good backup.'
-      : html` The first last good backup to be deleted is that of <a href="${vmPath(next.vm)}">${next.vm.name || next.vm.uuid}</a>, on ${day(next.expires_at)}.`
+      : html` The first last good backup to be deleted is that of <a href="${vmPath(next.vm)}">${nameOf(next.vm)}</a>, on ${day(next.expires_at)}.`
   }</p>
 ${report.machines_from === 'bucket' ? html`<p class="quiet">No pool is asked for this page: these are the machines that have backups or jobs.</p>` : ''}
-${bad.slice(0, NAMED).map(({ vm, reason }) => html`<p class="wrong"><a href="${vmPath(vm)}">${vm.name || vm.uuid}</a>: ${reason}</p>`)}
+${bad.slice(0, NAMED).map(({ vm, reason }) => html`<p class="wrong"><a href="${vmPath(vm)}">${nameOf(vm)}</a>: ${reason}</p>`)}
 ${bad.length > NAMED ? html`<p>And ${bad.length - NAMED} more, below.</p>` : ''}
 ${unreachable_pools.map(
   (pool) =>
@@ -71,7 +71,7 @@ ${(unreadable_records ?? []).map(
 )}
 ${(gone_at_risk ?? []).map(
   ({ vm, status, reason }) =>
-    html`<p class="wrong">${tag(status)} <a href="${vmPath(vm)}">${vm.name || vm.uuid}</a>, on no pool any more: ${reason}</p>`,
+    html`<p class="wrong">${tag(status)} <a href="${vmPath(vm)}">${nameOf(vm)}</a>, on no pool any more: ${reason}</p>`,
 )}`;
 }
 
@@ -97,7 +97,7 @@ function vmTable(report: StatusReport, runs: ReadonlyMap<string, Job[]>): Html {
 /** Its name; a nameless one, and one of several with a name, has its uuid. */
 function machine(vm: { uuid: string; name: string; pool: string }, twice: ReadonlySet<string>) {
   const shown = vm.name !== '' && !twice.has(vm.name);
-  const link = html`<a href="${vmPath(vm)}" title="${vm.uuid}">${vm.name || 'no name'}</a>`;
+  const link = html`<a href="${vmPath(vm)}" title="${vm.uuid}">${vm.name.trim() || 'no name'}</a>`;
   return shown ? link : html`${link} <code class="quiet">${vm.uuid}</code>`;
 }
 
