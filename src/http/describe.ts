@@ -182,6 +182,7 @@ const API_RULES = `## Rules
   \`pointer\` or query \`parameter\`. A failed job is no error: 200 with \`status: "failed"\` and the problem in \`error\`.
 - **Strict**: unknown body fields and unknown query parameters are refused. Bodies are JSON, at most 1 MiB.
 - **Pages**: \`page_size\`, \`page_token\` → \`next_page_token\`, empty at the end.
+  A list of backups may be half a minute old; once an instance has told of a job's end, its lists hold what that job made.
 - **Polling**: a weak \`ETag\` and \`If-None-Match\`; \`Retry-After\` on a job that goes on. Better: \`Prefer: wait=55\`, or the events.
 - \`Request-Id\` of the caller (at most 64 plain characters) is returned and logged; without one it is made.
 - Integers \`*_bytes\`, times RFC 3339 in UTC, durations \`*_seconds\`.
