@@ -12,7 +12,7 @@ export interface FoundVm {
 /**
  * The one ordinary machine called `vm`.
  *
- * Errors: `not_found`; `vm_ambiguous` with candidates; `vm_not_supported` when only templates, snapshots or control
+ * Errors: `invalid_request` when the name is empty; `not_found`; `vm_ambiguous` with candidates; `vm_not_supported` when only templates, snapshots or control
  * domains are called so; the pool's own error when a pool that might know it does not answer.
  */
 export async function findVm(
@@ -20,6 +20,11 @@ export async function findVm(
   input: { vm: string; pool?: string | undefined },
   { signal }: Cancellable,
 ): Promise<FoundVm> {
+  // a variable of a script that is not set must not mean the machine without a name
+  if (input.vm === '') {
+    const text = 'name the machine: the name is empty; one that has none is found by its uuid';
+    throw new BackupError('invalid_request', text);
+  }
   const pools =
     input.pool === undefined ? [...engine.pools.values()] : [poolOf(engine, input.pool)];
   const answers = await Promise.allSettled(
