@@ -1,4 +1,5 @@
 /** Deltas and sections against the embedded server, plain and with R2's rules. */
+import '../fewer-collections.ts';
 import { after, before } from 'node:test';
 import { type SimS3, startSimS3 } from '../sim/s3/index.ts';
 import { testObjectDelta } from './object-delta.ts';

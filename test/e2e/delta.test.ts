@@ -3,6 +3,7 @@
  *
  * Short by default; XVAULT_TEST_LONG=1 runs thirty days and every persona.
  */
+import '../fewer-collections.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Pool } from '../../src/ports.ts';
