@@ -27,7 +27,7 @@ export const ERROR_CODES = {
   precondition_failed: 'The object changed meanwhile: read it again.',
   limit_reached: 'Too much is running or queued: try again after Retry-After.',
   service_unavailable:
-    'The xvault service at XVAULT_URL does not answer: check the address, the network and the service.',
+    'The xvault service (XVAULT_URL) or the shared queue (XVAULT_QUEUE_URL) does not answer: check address, network, and whether it runs.',
   engine_unavailable:
     'The engine’s container does not come up, or did not stay up: look at its log, its memory and its settings, then try again.',
   draining: 'This instance is shutting down: try again on another or later.',

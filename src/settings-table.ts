@@ -79,7 +79,7 @@ const RETENTION_DAYS = { daily: 14, weekly: 60, monthly: 400, yearly: 2600 };
 
 const bucketSettings = {
   XVAULT_BUCKET: text
-    .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/i, 'expected a bucket name')
+    .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/i, 'a bucket’s name: 3 to 63 letters, digits, . -')
     .optional()
     .meta({
       group: 'Bucket',
