@@ -1,6 +1,7 @@
 /**
  * The main job on real bytes: every machine of the simulated pool through the real engine and adapters into a bucket,
- * and back out of it through the importer, which shares no code with the codec.
+ * and back out of it through the importer, which shares no code with the codec. What a pool's version changes is not the
+ * machine: of the older pool's all are backed up with XVAULT_TEST_LONG=1, else one of each kind.
  */
 import '../fewer-collections.ts';
 import assert from 'node:assert/strict';
@@ -25,6 +26,10 @@ const FIXTURES: Record<string, string> = {
   'win-01/0': 'windows',
 };
 
+const LONG = process.env.XVAULT_TEST_LONG === '1';
+/** Several disks, an odd size, no disk at all, an empty large one, a name that needs escaping. */
+const KINDS = ['db-01', 'mail-01', 'pxe-kiosk', 'installer', 'büro/плюс 🗄 <"&">'];
+
 for (const persona of ['8.2', '8.3'] as const) {
   describe(`a pool of version ${persona}`, () => {
     let world: TestWorld;
@@ -36,7 +41,9 @@ for (const persona of ['8.2', '8.3'] as const) {
     after(() => world[Symbol.asyncDispose]());
 
     test('every machine that can be backed up is, imports as itself, and leaves nothing behind', async () => {
-      const able = world.sim.machines.filter((machine) => machine.name !== 'usb-store');
+      const isChosen = (name: string) => LONG || persona === '8.3' || KINDS.includes(name);
+      const able = world.sim.machines.filter(({ name }) => name !== 'usb-store' && isChosen(name));
+      assert.ok(able.length >= KINDS.length);
       const jobs = await Promise.all(able.map((machine) => world.backup(machine.uuid)));
       for (const [i, job] of jobs.entries()) {
         assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
