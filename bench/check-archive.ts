@@ -10,7 +10,7 @@ import { importXva } from '../test/importer.ts';
 import { digestDisk } from '../test/sim/disk.ts';
 import { startSimS3 } from '../test/sim/s3/index.ts';
 import { MEMORY_MIB } from './lanes.ts';
-import { measureCommand } from './measure.ts';
+import { measureCommand, nodeCommand } from './measure.ts';
 import type { Ends } from './nginx.ts';
 import type { PumpInput, PumpOutput } from './pump.ts';
 import type { Source } from './source.ts';
@@ -42,7 +42,7 @@ export async function checkArchive(input: {
   };
   const file = `${import.meta.dirname}/pump.ts`;
   const { stdout } = await measureCommand(
-    `'${process.execPath}' '${file}' '${JSON.stringify(pump)}'`,
+    `${nodeCommand(file)} '${JSON.stringify(pump)}'`,
     process.env,
   );
   const said = JSON.parse(stdout) as PumpOutput;

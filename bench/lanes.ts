@@ -1,6 +1,7 @@
 /** The ways from export to bucket that are compared, each as the command a shell would run. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { nodeCommand } from './measure.ts';
 import type { Ends } from './nginx.ts';
 import type { PumpInput } from './pump.ts';
 import type { Source } from './source.ts';
@@ -30,7 +31,7 @@ const FOLDERS = ['/usr/bin', '/usr/local/bin', '/opt/homebrew/bin'];
 const find = (tool: string) => FOLDERS.map((folder) => join(folder, tool)).find(existsSync);
 const [curl, aws, rclone] = [find('curl'), find('aws'), find('rclone')];
 const lacks = (tool: string, apt: string) => (find(tool) ? undefined : `skipped: install ${apt}`);
-const node = (file: string) => `'${process.execPath}' '${join(import.meta.dirname, file)}'`;
+const node = (file: string) => nodeCommand(join(import.meta.dirname, file));
 const read = ({ file, ends, scheme }: Way) =>
   `${curl} -sS --fail --cacert '${ends.caFile}' ${ends[scheme]}/export/${file}`;
 

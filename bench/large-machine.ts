@@ -2,7 +2,7 @@
  * A machine of 8 TB virtual size with little data: the whole program, `xvault run`, against a simulated pool over https and
  * the embedded S3 server, both in another process. Time and memory must follow the data, not the size.
  */
-import { measureCommand } from './measure.ts';
+import { measureCommand, nodeCommand } from './measure.ts';
 import type { Bench } from './report.ts';
 import { MAIN } from './serve.ts';
 import { startWorld } from './world.ts';
@@ -19,7 +19,7 @@ export const measureLargeMachine: Bench = async ({ quick, log }) => {
   const large = { sizeBytes, density: DATA_BYTES / sizeBytes };
   await using world = await startWorld({ machines: 1, backups: 1, large });
   log('the pool is there');
-  const command = `'${process.execPath}' '${MAIN}' run --vm large --json`;
+  const command = `${nodeCommand(MAIN)} run --vm large --json`;
   const cost = await measureCommand(command, world.env);
   const { status, result } = JSON.parse(cost.stdout.slice(cost.stdout.indexOf('{'))) as {
     status: string;

@@ -15,7 +15,7 @@ import { type Source, writeSource } from './source.ts';
 const GIB = 1024 ** 3;
 const EXPORTS = 16;
 const STREAMS = [1, 4, 16] as const;
-const BLOCKS = 256;
+const BLOCKS = 512;
 const QUICK_BLOCKS = 48;
 /** What a process may take beside the budget. */
 const BESIDE_MIB = 150;

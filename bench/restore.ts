@@ -14,7 +14,7 @@ import { NEVER } from '../src/signals.ts';
 import { loadHasher } from '../src/xva/hash.ts';
 import { fillFrom, readArchive } from '../src/xva/reader.ts';
 import { sampleBackup } from '../test/records.ts';
-import { type Cost, measureCommand, median } from './measure.ts';
+import { type Cost, measureCommand, median, nodeCommand } from './measure.ts';
 import { type Ends, missingNginx, startEnds } from './nginx.ts';
 import type { Bench, Section } from './report.ts';
 import type { RestorePumpInput } from './restore-pump.ts';
@@ -139,7 +139,7 @@ async function measureStreams(section: Section, { big, tiny, ends, rounds, log }
   const curl = `curl -sS --fail --cacert '${ends.caFile}'`;
   const get = ({ name }: Stored) => `${curl} '${ends.https}/export/${name}.xva'`;
   const pump = (mode: 'verify' | 'restore') => (stored: Stored) =>
-    `'${process.execPath}' '${PUMP}' '${JSON.stringify({ mode, ...stored.input })}'`;
+    `${nodeCommand(PUMP)} '${JSON.stringify({ mode, ...stored.input })}'`;
   const ways: Record<string, (stored: Stored) => string> = {
     'curl, thrown away': (stored) => `${get(stored)} -o /dev/null`,
     'xvault verify': pump('verify'),

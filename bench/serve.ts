@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { NODE_FLAGS } from './measure.ts';
 
 export const MAIN = join(import.meta.dirname, '../src/main.ts');
 
@@ -15,7 +16,7 @@ export interface Serving extends AsyncDisposable {
 /** Starts `serve`; ready when /livez answers. */
 export async function startServe(env: NodeJS.ProcessEnv): Promise<Serving> {
   const startedAt = performance.now();
-  const child = spawn(process.execPath, [MAIN, 'serve'], {
+  const child = spawn(process.execPath, [...NODE_FLAGS, MAIN, 'serve'], {
     env: { ...env, XVAULT_LOG_LEVEL: 'info', XVAULT_DRAIN_SECONDS: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { PutBucketLifecycleConfigurationCommand, S3Client } from '@aws-sdk/client-s3';
+import { NODE_FLAGS } from '../../bench/measure.ts';
 import { r2Rules, s3Rules } from '../../infra/rules.ts';
 import { createArena } from '../../src/arena.ts';
 import { ALL_RULES } from '../../src/bucket-rule.ts';
@@ -200,11 +201,11 @@ describe('systemd', () => {
   for (const name of ['xvault.service', 'xvault-run@.service']) {
     test(`${name}: xvault starts with what it is given, and writes nothing`, async () => {
       const { Service = {} } = readUnit(`systemd/${name}`);
-      assertStarts({ ...file, ...readEnv(Service.Environment ?? []) }, name);
+      const { NODE_OPTIONS, ...own } = readEnv(Service.Environment ?? []);
+      assertStarts({ ...file, ...own }, name);
+      assert.equal(NODE_OPTIONS, NODE_FLAGS.join(' '));
       const credentials = (Service.LoadCredential ?? []).map((text) => text.split(':')[0]);
-      const used = Object.values(readEnv(Service.Environment ?? [])).map((path) =>
-        path.replace('%d/', ''),
-      );
+      const used = Object.values(own).map((path) => path.replace('%d/', ''));
       assert.deepEqual(used, credentials);
       const [, words = ''] =
         /^\/usr\/bin\/env xvault (.+)$/.exec(Service.ExecStart?.[0] ?? '') ?? [];
@@ -245,6 +246,17 @@ describe('systemd', () => {
     assert.deepEqual(Install.WantedBy, ['timers.target']);
     assert.ok(Timer.OnCalendar?.[0]);
   });
+});
+
+test('everywhere Node is started as the bench starts it', () => {
+  const flags = NODE_FLAGS.join(' ');
+  const { scripts } = JSON.parse(read('../package.json')) as { scripts: Record<string, string> };
+  assert.equal(scripts.start, `node ${flags} src/main.ts serve`);
+  assert.equal(scripts.xvault, `node ${flags} src/main.ts`);
+  const [, entry = ''] = /^ENTRYPOINT (.+)$/m.exec(read('../Dockerfile')) ?? [];
+  const [node, ...rest] = JSON.parse(entry) as string[];
+  assert.deepEqual([node, ...rest.slice(0, NODE_FLAGS.length)], ['node', ...NODE_FLAGS]);
+  assert.ok(read('../docs/deploy.md').includes(`NODE_OPTIONS=${flags}`));
 });
 
 test('each folder says in a few lines how it is used, and docs/deploy.md leads there', () => {
