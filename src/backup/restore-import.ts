@@ -219,11 +219,16 @@ export async function importApart(
     const input = { vdi: refOf(disk), sizeBytes, ...labelOf(run) };
     return streams.use(await pool.openDiskImport(input, { signal }));
   };
+  let readBytes = 0;
+  const onSent = () => progress.at(readBytes, visitor.sentBytes());
   const visitor = sendDisks(
     disks.map((disk) => ({ disk, open: () => open(disk) })),
-    { signal },
+    { signal, onSent },
   );
-  const onRead = (read: number) => progress.at(read, visitor.sentBytes());
+  const onRead = (read: number) => {
+    readBytes = read;
+    onSent();
+  };
   await way.run({ visitor, onRead });
   progress.next();
   const vm = made().vm_ref as VmRef | undefined;

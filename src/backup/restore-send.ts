@@ -78,10 +78,13 @@ export interface RawTarget {
   open(): Promise<ImportStream<void>>;
 }
 
-/** Writes disks as raw bytes, one after another, each from its first byte to its last. */
+/**
+ * Writes disks as raw bytes, one after another, each from its first byte to its last. `onSent`: a piece of a hole was; a hole
+ * of a terabyte takes hours, in which nothing is read.
+ */
 export function sendDisks(
   targets: readonly RawTarget[],
-  { signal }: { signal: AbortSignal },
+  { signal, onSent }: { signal: AbortSignal; onSent(): void },
 ): ArchiveVisitor & { sentBytes(): number } {
   const options = { signal };
   let places: readonly ArchiveDisk[] = [];
@@ -101,7 +104,10 @@ export function sendDisks(
       if (target === undefined) return;
       const state = await enter(diskIndex, target);
       const offset = number * BLOCK_BYTES;
-      for (; state.at < offset; state.at += BLOCK_BYTES) await state.stream.write(ZEROS, options);
+      for (; state.at < offset; state.at += BLOCK_BYTES) {
+        await state.stream.write(ZEROS, options);
+        onSent();
+      }
       await state.stream.write(content, options);
       state.at += lengthBytes;
       if (state.at < target.disk.facts.virtualSizeBytes) return;
