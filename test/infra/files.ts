@@ -47,7 +47,7 @@ export function readUnit(path: string): Record<string, Record<string, string[]>>
       section = {};
       sections[name] = section;
     } else if (line !== '' && !line.startsWith('#')) {
-      const [, key, value] = /^(\w+)=(.*)$/.exec(line) ?? [];
+      const [, key, value] = /^(\w+)="?(.*?)"?$/.exec(line) ?? [];
       if (key === undefined || value === undefined) throw new Error(`${path}: ${line}`);
       section[key] = [...(section[key] ?? []), value];
     }

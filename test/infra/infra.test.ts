@@ -256,7 +256,7 @@ test('everywhere Node is started as the bench starts it', () => {
   const [, entry = ''] = /^ENTRYPOINT (.+)$/m.exec(read('../Dockerfile')) ?? [];
   const [node, ...rest] = JSON.parse(entry) as string[];
   assert.deepEqual([node, ...rest.slice(0, NODE_FLAGS.length)], ['node', ...NODE_FLAGS]);
-  assert.ok(read('../docs/deploy.md').includes(`NODE_OPTIONS=${flags}`));
+  assert.ok(read('../docs/deploy.md').includes(`NODE_OPTIONS='${flags}'`));
 });
 
 test('each folder says in a few lines how it is used, and docs/deploy.md leads there', () => {
