@@ -383,7 +383,8 @@ function draining(): BackupError {
 
 function conflict({ vm, backup_id: backupId }: Job, cause: BackupError): BackupError {
   const what = backupId === undefined ? vm.name : `backup ${backupId}`;
-  return new BackupError('job_conflict', `start job: one is running for ${what} already`, {
+  const does = cause.details.owner === undefined ? 'waits for its turn' : 'is running';
+  return new BackupError('job_conflict', `start job: one ${does} for ${what} already`, {
     details: { ...cause.details, vm: vm.uuid, retry_after_seconds: BUSY_SECONDS },
     cause,
   });

@@ -78,7 +78,7 @@ export interface LeaseHolder {
 
 export interface Leases {
   readonly timing: LeaseTiming;
-  /** Errors: `lease_held` with details job_id, owner, expires_at. */
+  /** Errors: `lease_held` with details job_id, and owner and expires_at unless nobody works on it (`isParked`). */
   take(input: LeaseWish, options: Cancellable): Promise<Lease>;
   look(key: string, options: Cancellable): Promise<LeaseHolder | undefined>;
   /** Every lease whose key begins so. Few exist: a machine has one only while a job of it waits or runs. */
@@ -233,8 +233,9 @@ function held(key: string, holder: LeaseHolder): BackupError {
   return new BackupError('lease_held', `take lease key=${key} job=${holder.jobId}`, {
     details: {
       job_id: holder.jobId,
-      owner: holder.owner,
-      expires_at: formatTime(holder.expiresAt),
+      ...(isParked(holder)
+        ? {}
+        : { owner: holder.owner, expires_at: formatTime(holder.expiresAt) }),
     },
   });
 }

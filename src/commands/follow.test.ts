@@ -166,13 +166,19 @@ test('a job of another instance is a conflict', async () => {
 
 test('a lease that nobody renews is waited for; who lives, or waits in a queue, is a conflict', async () => {
   const at = (until: number, owner = 'b') => ({ owner, until });
-  type Look = ReturnType<typeof at> | undefined;
+  type Look = ReturnType<typeof at> | 'queued' | undefined;
   const cases: [what: string, look: (second: number) => Look, code: string, seconds: number][] = [
     ['killed', (s) => (s < 120 ? at(90) : undefined), 'done', 120],
     ['alive', (s) => at(s < 30 ? 90 : 120), 'job_conflict', 30],
     ['another took it over', (s) => at(90, s < 100 ? 'b' : 'c'), 'job_conflict', 100],
     ['never free', () => at(90), 'job_conflict', 185],
-    ['in a queue', () => at(-1), 'job_conflict', 0],
+    [
+      'killed long ago, within the clocks’ difference',
+      (s) => (s < 5 ? at(-10) : undefined),
+      'done',
+      5,
+    ],
+    ['in a queue', () => 'queued', 'job_conflict', 0],
   ];
   for (const [what, look, code, seconds] of cases) {
     const clock = createSimClock();
@@ -186,8 +192,11 @@ test('a lease that nobody renews is waited for; who lives, or waits in a queue, 
     const start = async () => {
       const found = look((clock.now() - begun) / 1000);
       if (found === undefined) return done;
-      const expires = new Date(begun + found.until * 1000).toISOString();
-      const details = { job_id: started.id, owner: found.owner, expires_at: expires };
+      const holder = found !== 'queued' && {
+        owner: found.owner,
+        expires_at: new Date(begun + found.until * 1000).toISOString(),
+      };
+      const details = { job_id: started.id, ...holder };
       throw new BackupError('job_conflict', 'start job', { details });
     };
     let end: unknown;

@@ -91,7 +91,6 @@ async function startWhenFree(
       const now = holderOf(error);
       if (clock === undefined || now === undefined || now.owner === client.instance) throw error;
       if (first === undefined) {
-        if (now.expiresAtMs <= clock.now()) throw error; // it waits in a queue
         terminal.err(`${plain(now.owner)} is at it: waiting whether its lease is renewed\n`);
       } else if (now.owner !== first.owner || now.expiresAtMs > first.expiresAtMs) throw error;
       first ??= now;

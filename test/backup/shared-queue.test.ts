@@ -306,7 +306,16 @@ test('a job that waits is cancelled by any instance, at once; a second one of it
   const first = await world.start(a, 0);
   await until('it to run', () => world.held.size === 1);
   const second = await world.start(a, 1);
-  await assert.rejects(world.start(b, 1), { code: 'job_conflict' });
+  await assert.rejects(world.start(b, 1), ({ code, message, details }) => {
+    assert.equal(code, 'job_conflict');
+    assert.match(message, /one waits for its turn for .* already/);
+    // nobody works on it, so no lease ends
+    assert.deepEqual(
+      [details.job_id, details.owner, details.expires_at],
+      [second.id, undefined, undefined],
+    );
+    return true;
+  });
   await b.service.cancelJob(second.id, options);
   await until('its end', () => world.record(second.id).status === 'cancelled');
   const third = await world.start(b, 1);
