@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../src/xva"
 wasm=$(mktemp)
 trap 'rm -f "$wasm"' EXIT
-wat2wasm xxh64.wat -o "$wasm"
+wat2wasm --enable-threads xxh64.wat -o "$wasm"
 {
   echo '/** WebAssembly of xxh64.wat, in base64; made by infra/build-xxh64.sh. */'
   echo 'export const XXH64_MODULE = ['

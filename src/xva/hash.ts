@@ -22,14 +22,15 @@ const MOST_PAGES = 65_536;
 /**
  * Memory in which `loadHasher` hashes without a copy; undefined where none of this size can be had.
  *
- * Shape: rounded up to whole pages, never grown. Like other memory it is taken from the system as it is first written.
+ * Shape: rounded up to whole pages, never grown; shared, so that another thread can read it, too (s3/crc32-thread.ts). Like
+ * other memory it is taken from the system as it is first written.
  */
 export function createBlockMemory(sizeBytes: number): WebAssembly.Memory | undefined {
   const pages = Math.ceil(sizeBytes / PAGE_BYTES);
   // the last page stays out, so that no end of a block is beyond what 32 bits hold
   if (pages >= MOST_PAGES) return undefined;
   try {
-    return new WebAssembly.Memory({ initial: pages, maximum: pages });
+    return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (error) {
     // little address space (ulimit -v): ordinary memory does as well, with a copy
     if (error instanceof RangeError) return undefined;

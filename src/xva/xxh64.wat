@@ -3,7 +3,7 @@
 ;; Written from the algorithm's description (github.com/Cyan4973/xxHash, doc/xxhash_spec.md).
 ;; infra/build-xxh64.sh makes xxh64-module.ts of this.
 (module
-  (import "env" "memory" (memory 1))
+  (import "env" "memory" (memory 1 65536 shared))
 
   (global $p1 i64 (i64.const 0x9E3779B185EBCA87))
   (global $p2 i64 (i64.const 0xC2B2AE3D27D4EB4F))
