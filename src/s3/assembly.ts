@@ -16,7 +16,7 @@ import { crc32 } from 'node:zlib';
 import { BackupError } from '../errors.ts';
 import { type Cancellable, MAX_RESERVE_BYTES, type PlanLimits } from '../ports.ts';
 import { compose, type Recipe, type Stretch } from './compose.ts';
-import { combineCrc32 } from './crc32.ts';
+import { foldCrc32, type Sum } from './crc32.ts';
 import type { Cutter, PartSink } from './cutter.ts';
 import { createLane, type Lane, type Place, readStretch } from './lane.ts';
 import type { Outlet } from './outlet.ts';
@@ -56,9 +56,10 @@ export interface Assembly extends AssemblyParts {
   digests: Map<number, Digest>;
 }
 
-interface Digest {
+interface Digest extends Sum {
   crc: number;
-  sizeBytes: number;
+  /** What comes behind it, in order, from the first piece on whose checksum is not known yet. */
+  coming: Sum[];
 }
 
 /** An object whose bytes come as they lie, until `arrange`. */
@@ -307,22 +308,28 @@ export function addToTail({ tail }: Assembly, bytes: Buffer): void {
   assert(sizeBytes <= MAX_RESERVE_BYTES, `tail_bytes=${sizeBytes}`);
 }
 
-/** Counts committed bytes to the checksum of their section. */
-export function digest(
-  { digests, arrangement, arrival }: Assembly,
-  crc: number,
-  sizeBytes: number,
-) {
+/** Counts committed bytes to the checksum of their section, as soon as theirs is known. */
+export function digest({ digests, arrangement, arrival }: Assembly, piece: Sum): void {
   const place = arrangement.places[arrival] ?? arrival;
-  const before = digests.get(place) ?? { crc: 0, sizeBytes: 0 };
-  digests.set(place, {
-    crc: combineCrc32(before.crc, crc, sizeBytes),
-    sizeBytes: before.sizeBytes + sizeBytes,
-  });
+  const found = digests.get(place) ?? { crc: 0, sizeBytes: 0, coming: [] };
+  digests.set(place, found);
+  found.coming.push(piece);
+  addKnown(found);
 }
 
-/** The checksum of the whole object, from its sections' in the order of places. */
+function addKnown(found: Digest): void {
+  const first = found.coming.findIndex(({ crc }) => crc === undefined);
+  const known = found.coming.splice(0, first === -1 ? found.coming.length : first);
+  found.crc = foldCrc32(known, found.crc);
+  for (const { sizeBytes } of known) found.sizeBytes += sizeBytes;
+}
+
+/** The checksum of the whole object, from its sections' in the order of places; all parts are acknowledged. */
 export function wholeCrc({ digests }: Assembly): number {
   const inOrder = [...digests].sort(([a], [b]) => a - b).map(([, found]) => found);
-  return inOrder.reduce((sum, { crc, sizeBytes }) => combineCrc32(sum, crc, sizeBytes), 0);
+  for (const found of inOrder) {
+    addKnown(found);
+    assert.equal(found.coming.length, 0);
+  }
+  return foldCrc32(inOrder);
 }

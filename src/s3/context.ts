@@ -2,6 +2,7 @@
 import type { S3Client } from '@aws-sdk/client-s3';
 import type { Arena, Log, Meter } from '../ports.ts';
 import type { Calls } from './calls.ts';
+import type { Crc32Thread } from './crc32-thread.ts';
 import type { Quirks } from './quirks.ts';
 import type { RetryBudget } from './retry.ts';
 
@@ -15,6 +16,7 @@ export interface StoreContext {
   log: Log;
   meter: Meter;
   arena: Arena;
+  crc32s: Crc32Thread;
   /** Replaces TRANSFER_BUDGET. */
   transferBudget: RetryBudget | undefined;
 }

@@ -4,6 +4,7 @@
  * A CRC is linear over GF(2): crc(A‖B) = crc(A)·x^(8·|B|) mod P  xor  crc(B), where P is the CRC's polynomial. So
  * appending costs one multiplication and log2(|B|) squarings. Bits are reflected: the highest bit of a word is x^0.
  */
+import assert from 'node:assert/strict';
 
 /** P without x^32, reflected. */
 const POLYNOMIAL = 0xedb88320;
@@ -15,6 +16,20 @@ const BYTE = 0x00800000;
 /** The CRC of A‖B from those of A and B and the length of B. */
 export function combineCrc32(crcA: number, crcB: number, lengthB: number): number {
   return (multiply(powerOfByte(lengthB), crcA) ^ crcB) >>> 0;
+}
+
+/** Bytes and their CRC; undefined: it is not known yet. */
+export interface Sum {
+  sizeBytes: number;
+  crc: number | undefined;
+}
+
+/** The CRC of the bytes of all of them, in order, behind those `before` is of. Every one is known. */
+export function foldCrc32(sums: readonly Sum[], before = 0): number {
+  return sums.reduce((all, { crc, sizeBytes }) => {
+    assert(crc !== undefined, 'a checksum is missing');
+    return combineCrc32(all, crc, sizeBytes);
+  }, before);
 }
 
 /** As S3 writes it: base64 of the four bytes, highest first. */

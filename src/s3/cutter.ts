@@ -3,6 +3,7 @@
  * copied. It owns the memory pieces are read into; where its parts go is the sink's business.
  */
 import type { Cancellable } from '../ports.ts';
+import type { Sum } from './crc32.ts';
 import type { Part } from './section.ts';
 
 /** Takes parts in the order of their bytes. */
@@ -22,11 +23,11 @@ export interface BaseRange {
   crc?: number | undefined;
 }
 
-/** Bytes the reserved memory begins with. */
-export interface Piece {
-  sizeBytes: number;
-  /** 0 where the store verifies none. */
-  crc: number;
+/**
+ * Bytes the reserved memory begins with. `crc`: 0 where the store verifies none; undefined only where the cutter may find it
+ * when the part is whole, and then it sets it.
+ */
+export interface Piece extends Sum {
   /** Where in the base the very same bytes lie. */
   sameOffset?: number | undefined;
   /** Not new: read back from there to fill a part. */
@@ -44,6 +45,8 @@ export interface Rest {
 }
 
 export interface Cutter {
+  /** Takes pieces without their CRC. */
+  readonly findsCrc: boolean;
   /** As in ObjectUpload. */
   reserve(sizeBytes: number, options: Cancellable): Promise<Buffer>;
   /** The reserved memory's first bytes come next. */

@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
 import { type Cancellable, MAX_RESERVE_BYTES, type Slab } from '../ports.ts';
-import { combineCrc32 } from './crc32.ts';
+import { foldCrc32, type Sum } from './crc32.ts';
 import type { Cutter, PartSink, Piece, Rest } from './cutter.ts';
 import { type Layout, leastSlabBytes, wantPartBytes } from './layout.ts';
 import { budgetOf, type Delivery, type Part } from './section.ts';
@@ -20,7 +20,7 @@ interface OpenPart {
   /** As much of the slab as this part may take. */
   bytes: Buffer;
   usedBytes: number;
-  crc: number;
+  sums: Sum[];
   rereadBytes: Part['rereadBytes'];
 }
 
@@ -55,6 +55,7 @@ export function createGrowing(delivery: Delivery, layout: Layout, sink: PartSink
     isClosed: false,
   };
   return {
+    findsCrc: layout.fixedPartBytes === undefined,
     reserve: async (sizeBytes, options) => await reserve(state, sizeBytes, options),
     commit: (piece) => commit(state, piece),
     flush: async ({ evenEmpty, signal }) => {
@@ -98,19 +99,20 @@ async function reserve(state: State, sizeBytes: number, options: Cancellable): P
   return buffer;
 }
 
-function commit(state: State, { sizeBytes, crc, origin }: Piece): void {
+function commit(state: State, piece: Piece): void {
+  const { sizeBytes, origin } = piece;
   const { reserved, layout } = state;
   assert(reserved !== undefined && sizeBytes <= reserved.buffer.length, `sizeBytes=${sizeBytes}`);
   state.reserved = undefined;
   const open = usable(state);
   if (!reserved.beside) {
-    accept(open, sizeBytes, crc);
+    accept(open, piece);
     if (origin !== undefined) open.rereadBytes[origin] += sizeBytes;
   } else {
     assert(origin === undefined, 'what is read back fits its part');
     const headBytes = Math.min(sizeBytes, open.bytes.length - open.usedBytes);
     reserved.buffer.copy(open.bytes, open.usedBytes, 0, headBytes);
-    accept(open, headBytes, crc32(reserved.buffer.subarray(0, headBytes)));
+    accept(open, sumOf(reserved.buffer.subarray(0, headBytes)));
     state.carryBytes = sizeBytes - headBytes;
     reserved.buffer.copyWithin(0, headBytes, sizeBytes);
   }
@@ -128,14 +130,26 @@ function settle(state: State): Rest {
     closePart(state, false);
     return { bytes: Buffer.alloc(0) };
   }
+  findNow(open);
   return { bytes: open.bytes.subarray(0, open.usedBytes) };
 }
 
-/** Counts bytes that already lie in the open part. */
-function accept(open: OpenPart, sizeBytes: number, crc: number): void {
-  open.crc = combineCrc32(open.crc, crc, sizeBytes);
-  open.usedBytes += sizeBytes;
+/** These bytes may not become a part of their own. */
+function findNow({ sums, bytes }: OpenPart): void {
+  let at = 0;
+  for (const sum of sums) {
+    sum.crc ??= crc32(bytes.subarray(at, at + sum.sizeBytes));
+    at += sum.sizeBytes;
+  }
 }
+
+/** Counts bytes that already lie in the open part. */
+function accept(open: OpenPart, sum: Sum): void {
+  open.sums.push(sum);
+  open.usedBytes += sum.sizeBytes;
+}
+
+const sumOf = (bytes: Buffer): Sum => ({ sizeBytes: bytes.length, crc: crc32(bytes) });
 
 /** Takes the memory of the next part and puts in what was carried over. */
 async function openPart(state: State, options: Cancellable): Promise<void> {
@@ -161,19 +175,32 @@ async function openPart(state: State, options: Cancellable): Promise<void> {
   if (carryBytes > 0) {
     scratchOf(state).copy(bytes, 0, 0, carryBytes);
     state.carryBytes = 0;
-    accept(open, carryBytes, crc32(bytes.subarray(0, carryBytes)));
+    accept(open, sumOf(bytes.subarray(0, carryBytes)));
   }
 }
 
-const emptyPart = () => ({ usedBytes: 0, crc: 0, rereadBytes: { base: 0, staged: 0 } });
+const emptyPart = () => ({ usedBytes: 0, sums: [], rereadBytes: { base: 0, staged: 0 } });
 
 function closePart(state: State, isLast: boolean): void {
   const { open } = state;
   if (open === undefined) return;
   state.open = undefined;
-  const { slab, usedBytes, crc, rereadBytes } = open;
+  const { slab, usedBytes, sums, rereadBytes } = open;
   const body = open.bytes.subarray(0, usedBytes);
+  const crc = sums.every((sum) => sum.crc !== undefined)
+    ? foldCrc32(sums)
+    : findLater(state.delivery, body, sums);
   state.sink.send({ body, crc, rereadBytes, release: () => slab.release() }, { isLast });
+}
+
+/** The part's checksum; its pieces' are set by then. */
+async function findLater({ context }: Delivery, body: Buffer, sums: Sum[]): Promise<number> {
+  const sizes = sums.map(({ sizeBytes }) => sizeBytes);
+  for (const [i, crc] of (await context.crc32s.read(body, sizes)).entries()) {
+    const sum = sums[i];
+    if (sum !== undefined) sum.crc ??= crc;
+  }
+  return foldCrc32(sums);
 }
 
 function dropOpen(state: State): void {

@@ -10,7 +10,7 @@ import type { Cancellable, StoreFacts, UploadCounters } from '../ports.ts';
 import type { BaseGuard } from './base.ts';
 import type { CallOptions } from './calls.ts';
 import type { StoreContext } from './context.ts';
-import { combineCrc32 } from './crc32.ts';
+import { foldCrc32 } from './crc32.ts';
 import type { Budget } from './layout.ts';
 import { createMultipart, type Multipart, type PartReceipt, type Watch } from './multipart.ts';
 import { TRANSFER_BUDGET } from './retry.ts';
@@ -68,7 +68,8 @@ export interface Slot {
 /** Bytes in memory that are one part. */
 export interface Part {
   body: Buffer;
-  crc: number;
+  /** A promise where another thread reads the bytes; it is never rejected. */
+  crc: number | Promise<number>;
   /** How much of it is not new, by where it was read back from. */
   rereadBytes: { base: number; staged: number };
   /** Gives the memory back. */
@@ -111,7 +112,7 @@ export function takeSlot(section: Section, sizeBytes: number): Slot {
 /** Sends a part in the background. Errors: the sender's first failure. */
 export function addSend({ sender, counters, context }: Delivery, slot: Slot, part: Part): void {
   const { section, partNumber } = slot;
-  const { body, crc } = part;
+  const { body } = part;
   const release = () => part.release();
   sender.signal.addEventListener('abort', release, { once: true });
   const send = async ({ signal }: Cancellable) => {
@@ -119,6 +120,7 @@ export function addSend({ sender, counters, context }: Delivery, slot: Slot, par
     sender.signal.removeEventListener('abort', release);
     try {
       const multipart = await section.multipart;
+      const crc = await part.crc;
       section.receipts.push(await multipart.sendPart({ partNumber, body, crc }, { signal }));
       countSent(counters, part);
       counters.parts += 1;
@@ -212,9 +214,7 @@ export async function completeStaged(section: Section, options: Cancellable): Pr
   section.receipts.sort((a, b) => a.partNumber - b.partNumber);
   assert.equal(section.receipts.length, section.parts);
   const isKnown = section.receipts.every(({ crc }) => crc !== undefined);
-  const crc = isKnown
-    ? section.receipts.reduce((sum, r) => combineCrc32(sum, r.crc ?? 0, r.sizeBytes), 0)
-    : undefined;
+  const crc = isKnown ? foldCrc32(section.receipts) : undefined;
   section.stored = true;
   await multipart.complete({ parts: section.receipts, crc, ifAbsent: false }, options);
 }

@@ -18,6 +18,7 @@ import { createCalls, storeStatus } from './calls.ts';
 import { type ClientSettings, createS3Client } from './client.ts';
 import type { StoreContext } from './context.ts';
 import { copyObject } from './copy.ts';
+import { createCrc32Thread } from './crc32-thread.ts';
 import {
   type EncryptionSettings,
   encryptRequests,
@@ -130,7 +131,10 @@ export function createS3Store(settings: StoreSettings, deps: StoreDeps): ObjectS
         throw translateStoreError(error, site);
       });
     },
-    close: () => client.destroy(),
+    close: () => {
+      client.destroy();
+      context.crc32s.close();
+    },
   };
 }
 
@@ -168,6 +172,7 @@ function createContext(settings: StoreSettings, deps: StoreDeps): StoreContext {
     log,
     meter: deps.meter,
     arena: deps.arena,
+    crc32s: createCrc32Thread({ log }),
     transferBudget: settings.retries?.transfers,
   };
 }

@@ -217,15 +217,21 @@ function commit(state: State, sizeBytes: number, offsetInBase?: number): void {
   sender.signal.throwIfAborted();
   state.reserved = undefined;
   counters.acceptedBytes += sizeBytes;
-  // Taken while the bytes are still in the processor's cache.
   const bytes = reserved.subarray(0, sizeBytes);
-  const crc = delivery.hasCrc ? crc32(bytes) : 0;
-  digest(assembly, crc, sizeBytes);
   const baseBytes = guard?.base.sizeBytes ?? 0;
   const sameOffset = baseBytes > BASE_LEAST_BYTES ? offsetInBase : undefined;
   assert(sameOffset === undefined || sameOffset + sizeBytes <= baseBytes, 'inside the base');
+  const piece = { sizeBytes, crc: crcOf(state, bytes), sameOffset };
+  digest(assembly, piece);
   if (isTail(assembly)) addToTail(assembly, bytes);
-  else assembly.cutter.commit({ sizeBytes, crc, sameOffset });
+  else assembly.cutter.commit(piece);
+}
+
+/** Taken while the bytes are still in the processor's cache; undefined: another thread does it when their part is whole. */
+function crcOf({ assembly, delivery }: State, bytes: Buffer): number | undefined {
+  if (!delivery.hasCrc || bytes.length === 0) return 0;
+  const isLater = assembly.cutter.findsCrc && delivery.context.crc32s.reads(bytes);
+  return isLater ? undefined : crc32(bytes);
 }
 
 async function complete(state: State, options: Cancellable): Promise<StoredObject> {

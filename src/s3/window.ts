@@ -70,6 +70,7 @@ export function createWindow(
     isClosed: false,
   };
   return {
+    findsCrc: false,
     reserve: async (sizeBytes, options) => await reserve(state, sizeBytes, options),
     commit: (piece) => commit(state, piece),
     flush: async ({ evenEmpty }) => flush(state, evenEmpty),

@@ -8,7 +8,10 @@ import type { ServerUnderTest } from './store-target.ts';
 
 const LONG = process.env.XVAULT_TEST_LONG === '1';
 
-function testEmbedded(name: string, equalParts: boolean): void {
+function testEmbedded(
+  name: string,
+  { equalParts = false, sharedMemory = false }: { equalParts?: boolean; sharedMemory?: boolean },
+): void {
   let sim: SimS3;
   before(async () => {
     sim = await startSimS3({ buckets: ['store'], equalParts, etag: 'fast' });
@@ -17,6 +20,7 @@ function testEmbedded(name: string, equalParts: boolean): void {
   const server = (): ServerUnderTest => ({
     ...sim,
     bucket: 'store',
+    sharedMemory,
     copyConditions: !equalParts,
     // What is special about cells.
     brief: equalParts && !LONG,
@@ -33,5 +37,6 @@ function testEmbedded(name: string, equalParts: boolean): void {
   testDeltaFaults(name, server);
 }
 
-testEmbedded('embedded', false);
-testEmbedded('embedded with equal parts', true);
+testEmbedded('embedded', {});
+testEmbedded('embedded with equal parts', { equalParts: true });
+testEmbedded('embedded, checksums by a thread', { sharedMemory: true });

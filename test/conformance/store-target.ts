@@ -31,6 +31,8 @@ export interface ServerUnderTest {
   slow?: boolean;
   /** The default run: what its kind does not do differently is left to the other servers. */
   brief?: boolean;
+  /** The byte budget lies in memory threads share, as in production: another one takes the checksums. */
+  sharedMemory?: boolean;
   /** A copy may name the ETag its source must have. */
   copyConditions?: boolean;
   expected: {
@@ -90,10 +92,11 @@ export async function openRig(
 ): Promise<Rig> {
   const proxy = await startFaultProxy(server.endpoint);
   const prefix = `t/${randomUUID()}/`;
-  const arena = createArena({
-    totalBytes: (options.units ?? 6) * UNIT_BYTES,
-    unitBytes: UNIT_BYTES,
-  });
+  const totalBytes = (options.units ?? 6) * UNIT_BYTES;
+  const memory = server.sharedMemory
+    ? Buffer.from(new SharedArrayBuffer(totalBytes))
+    : Buffer.allocUnsafeSlow(totalBytes);
+  const arena = createArena({ totalBytes, unitBytes: UNIT_BYTES, memory });
   const opened: ObjectStore[] = [];
   // To find out takes thirty requests, at each of two hundred stores.
   const { conditionalWrites, conditionalComplete } = server.expected;
