@@ -6,10 +6,13 @@
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 
 export interface Cost {
   wallSeconds: number;
   cpuSeconds: number;
+  /** What all processors did meanwhile, whoever for: source and sink are in it, and whatever else runs. */
+  machineSeconds: number;
   peakBytes: number;
   stdout: string;
 }
@@ -28,6 +31,7 @@ export function nodeCommand(path: string): string {
 /** Runs `command` and waits for its end; throws when any process of the pipe fails. */
 export async function measureCommand(command: string, env: NodeJS.ProcessEnv): Promise<Cost> {
   const startedAt = performance.now();
+  const idleBefore = idleSeconds();
   // Braces, not parentheses: a subshell would keep the times of its children to itself.
   const script = `set -o pipefail; { ${command}; }; status=$?; times >&2; exit $status`;
   const child = spawn('bash', ['-c', script], { env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -47,11 +51,16 @@ export async function measureCommand(command: string, env: NodeJS.ProcessEnv): P
     });
     const wallSeconds = (performance.now() - startedAt) / 1000;
     if (code !== 0) throw new Error(`command ended with ${code}: ${stderr.slice(-2000)}`);
+    const machineSeconds = wallSeconds * cpus().length - (idleSeconds() - idleBefore);
     const peakBytes = [...peaks.values()].reduce((sum, bytes) => sum + bytes, 0);
-    return { wallSeconds, cpuSeconds: readTimes(stderr), peakBytes, stdout };
+    return { wallSeconds, cpuSeconds: readTimes(stderr), machineSeconds, peakBytes, stdout };
   } finally {
     clearInterval(looking);
   }
+}
+
+function idleSeconds(): number {
+  return cpus().reduce((sum, { times }) => sum + times.idle / 1000, 0);
 }
 
 /** The last line of `times`: user and system seconds of all children, `0m1.234s 0m0.567s`. */
