@@ -92,6 +92,19 @@ test('a thread that dies is done without, and told once', async () => {
   assert.match(warnings[0] ?? '', /checksum thread ended/);
 });
 
+test('a thread that keeps silent is done without, and told once', async () => {
+  warnings.length = 0;
+  // it takes longer than this to begin
+  const thread = createCrc32Thread({ log, processors: 2, silenceMs: 1 });
+  const memory = sharedMemory(MIB);
+  const answers = [[MIB], [5, 6]].map(async (sizes) => await thread.read(memory, sizes));
+  assert.deepEqual(await answers[0], [crc32(memory)]);
+  assert.deepEqual(await answers[1], expected(memory, [5, 6]));
+  assert.equal(thread.reads(memory), false);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? '', /checksum thread ended/);
+});
+
 test('it keeps no process alive, but for an answer', async () => {
   const program = `
     const { createCrc32Thread } = await import(${JSON.stringify(import.meta.resolve('./crc32-thread.ts'))});

@@ -4,7 +4,7 @@
  * Node's CRC32 takes a seventh of the processor time of an export, and all exports of a process share one thread: with
  * this one, sixteen at once go as fast as one alone (docs/performance.md). It reads the byte budget where it lies, which
  * WebAssembly can share between threads. Nothing hangs on it: where there is one processor only, memory that is not shared, or
- * a thread that could not be started or ended, the caller's thread does the work.
+ * a thread that could not be started, ended or keeps silent, the caller's thread does the work.
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -36,6 +36,9 @@ const PROGRAM = `
     parentPort.postMessage({ id, found });
   });
 `;
+/** A part takes milliseconds. */
+const SILENCE_MS = 30_000;
+/** Limits the program was started with go before these. */
 const LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 16 };
 
 interface Question {
@@ -46,6 +49,7 @@ interface Question {
 
 interface State {
   log: Log;
+  silenceMs: number;
   worker: Worker | undefined;
   /** The memory it was started for. */
   memory: ArrayBufferLike | undefined;
@@ -55,17 +59,23 @@ interface State {
   lastId: number;
 }
 
-/** Makes it; the thread is started by the first question. `processors`: how many there are, default: as the system says. */
+/**
+ * Makes it; the thread is started by the first question. `processors`: how many there are, default: as the system says.
+ * `silenceMs`: how long an answer may take.
+ */
 export function createCrc32Thread({
   log,
   processors = availableParallelism(),
+  silenceMs = SILENCE_MS,
 }: {
   log: Log;
   processors?: number;
+  silenceMs?: number;
 }): Crc32Thread {
   const isOver = processors < 2;
   const state: State = {
     log,
+    silenceMs,
     worker: undefined,
     memory: undefined,
     isOver,
@@ -104,17 +114,18 @@ async function ask(state: State, bytes: Buffer, sizes: readonly number[]): Promi
   // The process stays for the answer, and for nothing else.
   worker.ref();
   worker.postMessage({ id, offset: bytes.byteOffset, sizes });
-  return await promise;
+  const timer = setTimeout(() => {
+    end(state, new Error(`no answer within ${state.silenceMs} ms`));
+    void worker.terminate();
+  }, state.silenceMs);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function start(state: State, memory: ArrayBufferLike): Worker | undefined {
-  const end = (reason: unknown) => {
-    if (!state.isOver)
-      state.log.warn('checksum thread ended; its work is done without it', { reason });
-    state.isOver = true;
-    for (const { bytes, sizes, resolve } of state.asked.values()) resolve(sums(bytes, sizes));
-    state.asked.clear();
-  };
   try {
     const options = { eval: true, workerData: memory, env: {}, execArgv: [], name: 'crc32' };
     const worker = new Worker(PROGRAM, { ...options, resourceLimits: LIMITS });
@@ -123,13 +134,22 @@ function start(state: State, memory: ArrayBufferLike): Worker | undefined {
       state.asked.delete(id);
       if (state.asked.size === 0) worker.unref();
     });
-    worker.on('error', end);
-    worker.on('exit', end);
+    worker.on('error', (reason) => end(state, reason));
+    worker.on('exit', (reason) => end(state, reason));
     state.worker = worker;
     state.memory = memory;
     return worker;
   } catch (error) {
-    end(error);
+    end(state, error);
     return undefined;
   }
+}
+
+/** From now on it is done without the thread; what was asked is answered. */
+function end(state: State, reason: unknown): void {
+  if (!state.isOver)
+    state.log.warn('checksum thread ended; its work is done without it', { reason });
+  state.isOver = true;
+  for (const { bytes, sizes, resolve } of state.asked.values()) resolve(sums(bytes, sizes));
+  state.asked.clear();
 }

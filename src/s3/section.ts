@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import type { Cancellable, StoreFacts, UploadCounters } from '../ports.ts';
+import { untilAborted } from '../signals.ts';
 import type { BaseGuard } from './base.ts';
 import type { CallOptions } from './calls.ts';
 import type { StoreContext } from './context.ts';
@@ -120,7 +121,7 @@ export function addSend({ sender, counters, context }: Delivery, slot: Slot, par
     sender.signal.removeEventListener('abort', release);
     try {
       const multipart = await section.multipart;
-      const crc = await part.crc;
+      const crc = await untilAborted(Promise.resolve(part.crc), signal);
       section.receipts.push(await multipart.sendPart({ partNumber, body, crc }, { signal }));
       countSent(counters, part);
       counters.parts += 1;
