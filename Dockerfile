@@ -55,5 +55,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=3s --start-period=5s CMD ["node", "/app/healthcheck.mjs"]
 # Node itself is process 1: a shell or npm in between would swallow the signals.
 # docs/performance.md says why.
-ENTRYPOINT ["node", "--max-semi-space-size=16", "--max-old-space-size=2000", "--enable-source-maps", "/app/dist/src/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=8", "--max-old-space-size=2000", "--enable-source-maps", "/app/dist/src/main.js"]
 CMD ["serve"]

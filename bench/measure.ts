@@ -18,7 +18,7 @@ export interface Cost {
 }
 
 /** What npm, the image and systemd start Node with: test/infra compares; docs/performance.md says why. */
-export const NODE_FLAGS = ['--max-semi-space-size=16', '--max-old-space-size=2000'];
+export const NODE_FLAGS = ['--max-semi-space-size=8', '--max-old-space-size=2000'];
 
 /** A look takes a millisecond: rare enough not to be measured itself. */
 const LOOK_MS = 50;

@@ -191,7 +191,7 @@ check_settings() {
     assert.equal(config.User, "65532:65532");
     assert.deepEqual(Object.keys(config.ExposedPorts), ["8080/tcp"]);
     assert.equal(config.StopSignal, "SIGTERM");
-    assert.deepEqual(config.Entrypoint, ["node", "--max-semi-space-size=16", "--max-old-space-size=2000", "--enable-source-maps", "/app/dist/src/main.js"]);
+    assert.deepEqual(config.Entrypoint, ["node", "--max-semi-space-size=8", "--max-old-space-size=2000", "--enable-source-maps", "/app/dist/src/main.js"]);
     assert.deepEqual(config.Cmd, ["serve"]);
     assert.deepEqual(config.Healthcheck.Test, ["CMD", "node", "/app/healthcheck.mjs"]);
     const names = config.Env.map((setting) => setting.split("=")[0]).sort();
@@ -288,7 +288,7 @@ in_image() {
     ' bash "$root" "$@"
 }
 IMAGE_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/nodejs/bin
-XVAULT=(node --max-semi-space-size=16 --max-old-space-size=2000 --enable-source-maps /app/dist/src/main.js)
+XVAULT=(node --max-semi-space-size=8 --max-old-space-size=2000 --enable-source-maps /app/dist/src/main.js)
 
 check_command_line() {
   local version
