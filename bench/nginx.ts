@@ -14,6 +14,7 @@ import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createCertificate } from '../test/sim/xapi/certificate.ts';
+import type { Link } from './link.ts';
 
 export interface Ends {
   /** Below it lie the files of `<folder>/export`. */
@@ -36,6 +37,9 @@ export interface Tally {
   copies: number;
 }
 
+const LOOPBACK = '127.0.0.1';
+/** On the far side of a link all ports are free; not 80 and 443, which some machines send elsewhere. */
+const LINK_PORTS = [8080, 8443] as const;
 /** The largest part anybody sends here. */
 const PART_BUFFER = '34m';
 const MODULES = ['/usr/lib/nginx/modules', '/usr/lib64/nginx/modules', '/etc/nginx/modules'];
@@ -91,29 +95,37 @@ function findModule(): string | undefined {
   return MODULES.map((folder) => join(folder, 'ngx_http_js_module.so')).find(existsSync);
 }
 
-/** Starts one nginx in `folder` (created; best in memory) on two free loopback ports; `log`: it keeps a tally. */
-export async function startEnds(folder: string, { log = false } = {}): Promise<Ends> {
+/**
+ * Starts one nginx in `folder` (created; best in memory) on two free loopback ports, or on the far side of `link`, which
+ * stays the caller's; `log`: it keeps a tally.
+ */
+export async function startEnds(
+  folder: string,
+  { log = false, link }: { log?: boolean; link?: Link | undefined } = {},
+): Promise<Ends> {
   mkdirSync(join(folder, 'export'), { recursive: true });
   mkdirSync(join(folder, 'index'));
-  const certificate = createCertificate({ address: '127.0.0.1', serial: 1, nowMs: Date.now() });
-  const [plain, secure] = [await freePort(), await freePort()];
+  const address = link?.address ?? LOOPBACK;
+  const certificate = createCertificate({ address, serial: 1, nowMs: Date.now() });
+  const [plain, secure] = link ? LINK_PORTS : [await freePort(), await freePort()];
   const caFile = join(folder, 'cert.pem');
   writeFileSync(caFile, certificate.certPem);
   writeFileSync(join(folder, 'key.pem'), certificate.keyPem, { mode: 0o600 });
   writeFileSync(join(folder, 'handler.js'), HANDLER);
   const config = join(folder, 'nginx.conf');
-  writeFileSync(config, configText(folder, { plain, secure, log }));
+  writeFileSync(config, configText(folder, { address, plain, secure, log }));
   const path = `${process.env.PATH}:/usr/sbin`;
   const args = ['-p', folder, '-e', join(folder, 'error.log'), '-c', config];
-  const child = spawn('nginx', args, {
+  const [program = '', ...words] = [...(link?.prefix ?? []), 'nginx', ...args];
+  const child = spawn(program, words, {
     env: { ...process.env, GLIBC_TUNABLES: MALLOC, PATH: path },
     stdio: 'ignore',
   });
-  const http = `http://127.0.0.1:${plain}`;
+  const http = `http://${address}:${plain}`;
   await untilAnswers(child, `${http}/bench/1.xva`, join(folder, 'error.log'));
   return {
     http,
-    https: `https://127.0.0.1:${secure}`,
+    https: `https://${address}:${secure}`,
     caFile,
     caPem: certificate.certPem,
     fingerprint: certificate.fingerprint,
@@ -148,7 +160,7 @@ function takeTally(file: string): Tally {
 
 function configText(
   folder: string,
-  ports: { plain: number; secure: number; log: boolean },
+  ports: { address: string; plain: number; secure: number; log: boolean },
 ): string {
   const root = userInfo().uid === 0 ? 'user root;' : '';
   const log = ports.log ? `${join(folder, LOG)} calls` : 'off';
@@ -176,8 +188,8 @@ http {
   ssl_certificate_key ${join(folder, 'key.pem')};
   js_import sink from ${join(folder, 'handler.js')};
   server {
-    listen 127.0.0.1:${ports.plain};
-    listen 127.0.0.1:${ports.secure} ssl;
+    listen ${ports.address}:${ports.plain};
+    listen ${ports.address}:${ports.secure} ssl;
     location /export/ { alias ${folder}/export/; }
     location /put/ { lingering_time ${LINGER}; lingering_timeout ${LINGER}; return 200; }
     location /bench/index/ { alias ${folder}/index/; access_log ${log}; }
@@ -189,7 +201,7 @@ http {
 
 async function freePort(): Promise<number> {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(0, LOOPBACK, resolve));
   const address = server.address();
   await new Promise((resolve) => server.close(resolve));
   return typeof address === 'object' && address !== null ? address.port : 0;
