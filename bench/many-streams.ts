@@ -7,11 +7,11 @@
  */
 import { join } from 'node:path';
 import { laneEnv, MEMORY_MIB, pumpCommand, type Scheme } from './lanes.ts';
-import { type Link, openLink } from './link.ts';
+import { FAR_BUFFER_BYTES, type Link, openLink } from './link.ts';
 import { type Cost, measureCommand, median } from './measure.ts';
 import { type Ends, missingNginx, startEnds } from './nginx.ts';
 import type { PumpOutput } from './pump.ts';
-import type { Bench, Section } from './report.ts';
+import type { Bench, BenchInput, Section } from './report.ts';
 import { type Source, writeSource } from './source.ts';
 
 const GIB = 1024 ** 3;
@@ -48,7 +48,7 @@ export const measureManyStreams: Bench = async (input) => {
 };
 
 async function measureAll(
-  { quick, rounds: usual, folder, log }: Parameters<Bench>[0],
+  { quick, rounds: usual, folder, log }: BenchInput,
   section: Section,
   link: Link | undefined,
 ): Promise<Section> {
@@ -64,7 +64,9 @@ async function measureAll(
   } finally {
     await ends.stop();
   }
-  const place = link ? 'in a network of their own' : 'on loopback, as there can be no link';
+  const place = link
+    ? `in a network of their own, with ${FAR_BUFFER_BYTES / 1024} KiB at most in each of their socket buffers`
+    : 'on loopback, as there can be no link';
   section.notes.push(
     `${EXPORTS} exports of ${quick ? QUICK_BLOCKS : BLOCKS} MiB, ${rounds} interleaved rounds, medians; source and sink are ${place}.`,
   );
